@@ -1,0 +1,224 @@
+// Package store is the contract of a region's Key-Table store. Engines live
+// below it (store/pebble), and store/storetest is the suite every engine must
+// pass.
+//
+// The contract guarantees that an acknowledged commit is durable, that a batch
+// is atomic together with its journal records, that the sequence of a
+// partition's journal is dense, and that a foreign batch is applied exactly
+// once in effect, whatever the caller repeats.
+package store
+
+import (
+	"context"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// Limits every engine enforces; beyond them it answers region.TooLarge.
+const (
+	MaxRowKey = 256       // bytes of Write.Row
+	MaxValue  = 256 << 10 // bytes of Write.Value
+	MaxBatch  = 1 << 20   // bytes of keys, values and payloads of one batch
+	MaxWrites = 1024      // writes and commands of one batch
+)
+
+// Row is a stored row.
+type Row struct {
+	Table   journal.Table
+	Row     []byte
+	Version uint64 // 0: never written
+	Epoch   region.Epoch
+	Deleted bool
+	Value   []byte
+}
+
+// Exists says whether the row is there and not a tombstone.
+func (r *Row) Exists() bool { return r.Version > 0 && !r.Deleted }
+
+// Write is one row of a batch.
+type Write struct {
+	Table  journal.Table
+	Row    []byte
+	Value  []byte
+	Delete bool
+	Expect Expect
+}
+
+// Expect is a precondition on the row's version before the write.
+type Expect struct {
+	kind    uint8
+	version uint64
+}
+
+// Anything is no precondition.
+func Anything() Expect { return Expect{} }
+
+// Absent wants the row never written, or deleted.
+func Absent() Expect { return Expect{kind: 1} }
+
+// AtVersion wants exactly that version (0: never written).
+func AtVersion(v uint64) Expect { return Expect{kind: 2, version: v} }
+
+// Holds tests the precondition.
+func (e Expect) Holds(r *Row) bool {
+	switch e.kind {
+	case 1:
+		return !r.Exists()
+	case 2:
+		return r.Version == e.version
+	default:
+		return true
+	}
+}
+
+// Batch is one owner's atomic change. The engine keeps no reference to its
+// slices after Commit returns.
+type Batch struct {
+	Owner    region.UIN
+	Home     region.ID
+	Epoch    region.Epoch
+	Writes   []Write // no row twice
+	Commands []journal.Command
+}
+
+// Receipt says what a commit became.
+type Receipt struct {
+	Partition region.Partition
+	First     uint64 // sequence of its first journal record; 0 when it made none (local rows only)
+	Last      uint64
+}
+
+// Range selects rows of one owner and table by key, From included, To
+// excluded; nil is no bound.
+type Range struct {
+	From, To []byte
+	Reverse  bool
+	Limit    int  // rows; 0 is 1,000
+	Deleted  bool // tombstones too
+}
+
+// Head is where a partition's own journal stands.
+type Head struct {
+	Incarnation uint64
+	First       uint64 // oldest record still kept; Next when none
+	Next        uint64 // sequence of the next record
+	UnixMilli   int64  // commit time of the newest record; 0 when none
+	Streams     []journal.StreamHead
+}
+
+// Store is a region's store. All methods are safe for concurrent use. Methods
+// with a context return its error when it ends first; a Commit or Apply whose
+// context ended may still have happened, and repeating it is safe where the
+// caller's preconditions or position make it so.
+type Store interface {
+	// Region and Partitions are fixed when the store is made.
+	Region() region.ID
+	Partitions() int
+
+	// Get returns the row; one that was never written has Version 0. The row
+	// belongs to the caller.
+	Get(ctx context.Context, owner region.UIN, t journal.Table, row []byte) (Row, error)
+
+	// Scan calls yield for each row in key order until it returns false. The
+	// row's slices are valid only during the call.
+	Scan(ctx context.Context, owner region.UIN, t journal.Table, r Range, yield func(*Row) bool) error
+
+	// Commit makes the batch durable, together with its journal records, and
+	// returns. Concurrent commits share an fsync.
+	//
+	// Errors: region.Conflict when a precondition does not hold;
+	// region.Unavailable when the fence refuses the epoch or the disk is full
+	// (nothing was written, retry later); region.TooLarge, region.BadInput.
+	Commit(ctx context.Context, b *Batch) (Receipt, error)
+
+	// Apply replays row batches of one foreign stream's partition, and moves
+	// its position, in one transaction. Batches at or before the position are
+	// skipped. The first new batch has to name the position as its
+	// predecessor, with the chain that follows from it; else nothing is
+	// applied and the error is a *Gap. A row record at or below the version
+	// stored is skipped. Watermarks are compared with this replica's sums; a
+	// difference is returned in the report, and does not stop the replay.
+	//
+	// Applied rows make no journal records here but one: the position.
+	Apply(ctx context.Context, stream journal.Stream, batches []*journal.Batch) (Applied, error)
+
+	// SetPosition moves the position of a command stream after the effects of
+	// everything up to it are durable. It never moves back within an
+	// incarnation.
+	SetPosition(ctx context.Context, p journal.Position) error
+
+	// Position returns how far a foreign stream was applied; Seq 0 when never.
+	Position(ctx context.Context, origin region.ID, s journal.Stream, p region.Partition) (journal.Position, error)
+
+	// Positions returns every position of the store.
+	Positions(ctx context.Context) ([]journal.Position, error)
+
+	// Journal returns whole batches as the stream carries them, from the first
+	// that has a record at or after from, up to about maxBytes (at least one).
+	// Only records that are durable are returned. Asking before Head.First is
+	// region.NotFound: the journal was trimmed.
+	Journal(ctx context.Context, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
+
+	// Head returns where the partition's journal stands.
+	Head(p region.Partition) Head
+
+	// Changed returns a channel that is closed when the partition's journal
+	// grows. Take it before reading the journal.
+	Changed(p region.Partition) <-chan struct{}
+
+	// Watermark appends a watermark record for each home whose rows changed
+	// since the last one, and returns how many it appended.
+	Watermark(ctx context.Context, p region.Partition) (int, error)
+
+	// Sums returns the digests of a home's rows in a partition, as a watermark
+	// would carry them.
+	Sums(p region.Partition, home region.ID) journal.Watermark
+
+	// Fence refuses, durably and from the moment it returns, commits for the
+	// home at older terms. An older term than the fence's is no error and
+	// changes nothing.
+	Fence(ctx context.Context, home region.ID, t region.Term) error
+
+	// Trim forgets journal records before a sequence.
+	Trim(ctx context.Context, p region.Partition, before uint64) error
+
+	// Close waits for commits under way and closes the engine.
+	Close() error
+}
+
+// Applied is the report of an Apply.
+type Applied struct {
+	Batches    int // applied
+	Skipped    int // already there
+	Rows       int
+	Position   journal.Position
+	Mismatches []Mismatch
+}
+
+// Mismatch is a replica that differs from its origin.
+type Mismatch struct {
+	Seq   uint64 // of the watermark, or of the row record whose Before differs
+	Owner region.UIN
+	Home  region.ID
+	Table journal.Table
+	Row   []byte
+	Want  journal.Sum
+	Have  journal.Sum
+}
+
+// Gap is returned by Apply when the next batch does not follow the position.
+type Gap struct {
+	Stream    journal.Stream
+	Partition region.Partition
+	Have      uint64 // the position
+	Want      uint64 // what the batch names as its predecessor
+	Chain     bool   // predecessor fits, but the chain differs: the histories diverged
+}
+
+func (g *Gap) Error() string {
+	if g.Chain {
+		return "stream " + string(g.Stream) + ": chain differs at the position; the origin's history is another one"
+	}
+	return "stream " + string(g.Stream) + ": records are missing between the position and the batch"
+}

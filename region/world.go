@@ -1,0 +1,217 @@
+package region
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+)
+
+// World is the compiled topology: what the payload of a [Signed] holds, as
+// JSON. The operator never edits it; region/worldfile compiles it from YAML.
+//
+// A World is immutable once decoded and may be shared between goroutines.
+type World struct {
+	Version    uint64 `json:"version"`    // equals the envelope's
+	Name       string `json:"name"`       // never changes along a chain
+	Zone       string `json:"zone"`       // DNS zone of the service, without a trailing dot
+	Partitions int    `json:"partitions"` // of every region's store; never changes along a chain
+
+	Operators []PublicKey `json:"operators"` // keys of which Threshold sign the next world
+	Threshold int         `json:"threshold"`
+	Root      PublicKey   `json:"root"` // offline key, pinned at install; outranks the operators
+
+	Regions  []Region  `json:"regions"`
+	POPs     []POP     `json:"pops"`
+	DNS      []Node    `json:"dns"`
+	IDs      []Node    `json:"ids"`
+	Segments []Segment `json:"segments"` // sorted by First, disjoint
+	Retired  []ID      `json:"retired"`  // region IDs that may never come back
+
+	Carriers []Carrier `json:"carriers"`
+	Places   []Prefix  `json:"places"` // configured places of prefixes, before any database (loopback, labs)
+	Rules    []Rule    `json:"rules"`  // the operator's steering rules, in order
+	Steering Steering  `json:"steering"`
+}
+
+// Region is one autonomous region.
+type Region struct {
+	ID      ID        `json:"id"`
+	Title   string    `json:"title"` // for people: "Shanghai"
+	Place   Place     `json:"place"`
+	Zones   []string  `json:"zones"`   // availability zones
+	Backups []ID      `json:"backups"` // in order of preference; never itself
+	Acting  Acting    `json:"acting"`  // who serves this home's owners now
+	Key     PublicKey `json:"key"`     // signs tickets, votes, flips, calls between regions
+	Serves  Endpoints `json:"serves"`
+	Admin   string    `json:"admin"` // host:port of the admin listener
+	Queue   string    `json:"queue"` // host:port of the sync queue's bootstrap broker
+	Users   uint64    `json:"users"` // capacity, concurrent connections; 0 is unstated
+}
+
+// Acting says who serves a home's owners. Raised is empty when this very world
+// raised the counter: a world cannot contain its own hash. [World.TermOf]
+// fills it in.
+type Acting struct {
+	Region  ID     `json:"region"`
+	Counter uint64 `json:"counter"`
+	Raised  *Hash  `json:"raised,omitempty"`
+}
+
+// POP is a point of presence.
+type POP struct {
+	ID      POPID     `json:"id"`
+	Title   string    `json:"title"`
+	Place   Place     `json:"place"`
+	Serves  Endpoints `json:"serves"`
+	Admin   string    `json:"admin"`
+	Key     PublicKey `json:"key"`
+	Witness bool      `json:"witness"` // votes on worlds
+	Drain   bool      `json:"drain"`   // takes no new clients
+	Users   uint64    `json:"users"`   // capacity, concurrent connections; 0 is unstated
+}
+
+// Node is a DNS or ids node.
+type Node struct {
+	Name    string    `json:"name"`
+	Address string    `json:"address"` // DNS: host:port of port 53's twin; ids: host:port
+	HTTP    string    `json:"http"`    // DNS: host:port of HTTPDNS
+	Admin   string    `json:"admin"`
+	Key     PublicKey `json:"key"`
+}
+
+// Endpoints are the client-facing listeners, each an IP address and port; an
+// invalid AddrPort means the service is not offered.
+type Endpoints struct {
+	Long  netip.AddrPort `json:"long"`
+	Short netip.AddrPort `json:"short"`
+	Web   netip.AddrPort `json:"web"`
+}
+
+// Service names one of the client-facing services. It is also the label in
+// front of the zone: long.demo.test.
+type Service string
+
+// The services.
+const (
+	Long  Service = "long"
+	Short Service = "short"
+	Web   Service = "web"
+)
+
+// Of returns the address of a service and whether it is offered.
+func (e Endpoints) Of(s Service) (netip.AddrPort, bool) {
+	var a netip.AddrPort
+	switch s {
+	case Long:
+		a = e.Long
+	case Short:
+		a = e.Short
+	case Web:
+		a = e.Web
+	}
+	return a, a.IsValid()
+}
+
+// Place is where something is. Latitude and Longitude are degrees, WGS 84.
+type Place struct {
+	City      string  `json:"city,omitempty"`
+	Country   string  `json:"country,omitempty"`   // ISO 3166-1 alpha-2, upper case
+	Continent string  `json:"continent,omitempty"` // AF AN AS EU NA OC SA
+	Latitude  float64 `json:"lat"`
+	Longitude float64 `json:"lon"`
+}
+
+// Prefix gives the place and carrier of a range of addresses.
+type Prefix struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Place  Place        `json:"place"`
+	ASN    uint32       `json:"asn,omitempty"`
+}
+
+// Carrier groups autonomous systems under one name, such as "cmcc".
+type Carrier struct {
+	Name string   `json:"name"`
+	ASNs []uint32 `json:"asns"`
+}
+
+// Steering holds the defaults of every answer.
+type Steering struct {
+	TTL     uint32 `json:"ttl"`     // seconds, of steered answers
+	Answers int    `json:"answers"` // endpoints in one answer
+	AllDown string `json:"allDown"` // "everything" or "nothing": what to answer when health leaves nobody
+}
+
+// PublicKey is an ed25519 public key, base64 (standard, padded) in text.
+type PublicKey []byte
+
+// MarshalText writes base64.
+func (k PublicKey) MarshalText() ([]byte, error) {
+	return []byte(base64.StdEncoding.EncodeToString(k)), nil
+}
+
+// UnmarshalText reads base64 of 32 bytes; the empty text is no key.
+func (k *PublicKey) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*k = nil
+		return nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(b))
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return fmt.Errorf("public key %q: want base64 of %d bytes", b, ed25519.PublicKeySize)
+	}
+	*k = raw
+	return nil
+}
+
+func (k PublicKey) String() string { return base64.StdEncoding.EncodeToString(k) }
+
+// Region returns the region of that ID.
+func (w *World) Region(id ID) (*Region, bool) {
+	for i := range w.Regions {
+		if w.Regions[i].ID == id {
+			return &w.Regions[i], true
+		}
+	}
+	return nil, false
+}
+
+// POP returns the POP of that ID.
+func (w *World) POP(id POPID) (*POP, bool) {
+	for i := range w.POPs {
+		if w.POPs[i].ID == id {
+			return &w.POPs[i], true
+		}
+	}
+	return nil, false
+}
+
+// SegmentOf returns the segment that holds the owner.
+func (w *World) SegmentOf(u UIN) (Segment, bool) {
+	lo, hi := 0, len(w.Segments)
+	for lo < hi {
+		m := (lo + hi) / 2
+		if w.Segments[m].Last < u {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	if lo < len(w.Segments) && w.Segments[lo].Contains(u) {
+		return w.Segments[lo], true
+	}
+	return Segment{}, false
+}
+
+// TermOf returns the term of a home; self is this world's own hash.
+func (w *World) TermOf(home ID, self Hash) (Term, bool) {
+	r, ok := w.Region(home)
+	if !ok {
+		return Term{}, false
+	}
+	raised := self
+	if r.Acting.Raised != nil {
+		raised = *r.Acting.Raised
+	}
+	return Term{Counter: r.Acting.Counter, Raised: raised.Short()}, true
+}
