@@ -1,0 +1,76 @@
+// Package cli is the command line: it parses, calls, and prints. Every error
+// is one line on standard error that says what to do, and exit status 1.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// env is what a command may touch.
+type env struct {
+	in       io.Reader
+	out, err io.Writer
+
+	contextName   string
+	endpointsPath string
+}
+
+// exitError ends the program with a status without another line: the command
+// has said everything itself.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// Main runs the command line and returns the exit status.
+func Main(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) int {
+	e := &env{in: in, out: out, err: stderr}
+	root := newRoot(e)
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var code exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	default:
+		fmt.Fprintln(stderr, "homing: "+oneLine(err))
+		return 1
+	}
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "homing",
+		Short: "One messaging service, several autonomous regions",
+		Long: `Homing runs one messaging service as several autonomous regions. Every user
+has a home region which alone may write their records; clients are steered home,
+and changes are copied to the other regions afterwards.
+
+Start with: homing demo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	f := root.PersistentFlags()
+	f.StringVar(&e.contextName, "context", "", "world to talk to (see: homing context list)")
+	f.StringVar(&e.endpointsPath, "endpoints", "", "endpoints.json of the world to talk to")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see: %s --help", err, c.CommandPath())
+	})
+	root.AddCommand(newContextCommand(e))
+	return root
+}

@@ -1,0 +1,211 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Role is a part of Homing that a node runs.
+type Role string
+
+// The roles. A region's queue may be a process of its own; its replicator
+// lives where its embedded store is, because only one process may open that.
+const (
+	RoleRegion     Role = "region"     // store, core and the front doors
+	RoleReplicator Role = "replicator" // ships this region's journal, replays the others'
+	RoleQueue      Role = "queue"      // the region's embedded Kafka broker
+	RoleDNS        Role = "dns"
+	RolePOP        Role = "pop"
+	RoleIDs        Role = "ids"
+	RoleConsole    Role = "console"
+)
+
+var kindOf = map[Role]string{
+	RoleRegion: "region", RoleReplicator: "region", RoleQueue: "region",
+	RoleDNS: "dns", RolePOP: "pop", RoleIDs: "ids",
+}
+
+// Config is a node's file. Client-facing addresses are not in it: the signed
+// world says where this node listens, so that nobody can be told otherwise.
+// Relative paths are relative to the file.
+type Config struct {
+	// Name is the node's own name among all nodes, such as "sh-1".
+	Name string `yaml:"name"`
+	// Member says which member of the world this node is: "region sh", "pop pop-1", "dns dns-1", "ids ids-1".
+	Member string `yaml:"member"`
+	Roles  []Role `yaml:"roles"`
+	// Dir is where the node keeps its state; one process at a time.
+	Dir string `yaml:"dir"`
+	// Key is the member's private key (PEM PKCS#8 ed25519, mode 0600); the world has its public half.
+	Key string `yaml:"key"`
+	// World is a signed world to start with (JSON envelope); newer ones arrive by themselves.
+	World string `yaml:"world"`
+	// Root is the root key's public half, base64: what this node trusts above all.
+	Root string `yaml:"root"`
+	// Admin overrides the world's admin address (host:port), for a node that is not the member's first.
+	Admin string `yaml:"admin"`
+	// Console is where the web page listens (host:port); only for the console role.
+	Console string `yaml:"console"`
+	Gossip  Gossip `yaml:"gossip"`
+	TLS     TLS    `yaml:"tls"`
+	Health  Health `yaml:"health"`
+	// Geo is a MaxMind-format database; empty is the small built-in one.
+	Geo string `yaml:"geo"`
+	// ShedAbove refuses connections above so many; 0 is the default of the role.
+	ShedAbove int `yaml:"shedAbove"`
+	Log       Log `yaml:"log"`
+}
+
+// Gossip is the serf membership.
+type Gossip struct {
+	Bind string   `yaml:"bind"` // host:port, UDP and TCP; empty turns gossip off
+	Join []string `yaml:"join"` // host:port of some others
+	// Key is a file of 32 bytes, base64, that encrypts the gossip; required when Bind is not loopback.
+	Key string `yaml:"key"`
+}
+
+// TLS are the PEM files of the client-facing listeners and of the calls between nodes.
+type TLS struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Health are the checks of POPs and regions.
+type Health struct {
+	Interval time.Duration `yaml:"interval"` // default 500ms
+	Rise     int           `yaml:"rise"`     // successes before healthy, default 2
+	Fall     int           `yaml:"fall"`     // failures before unhealthy, default 3
+}
+
+// Log is where log lines go: standard error, always.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error; default info
+	Format string `yaml:"format"` // text or json; default text
+}
+
+// ReadConfig reads and checks a node's file. Errors name file, line and column.
+func ReadConfig(path string) (*Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("%s:%s", path, firstLine(yaml.FormatError(err, false, false)))
+	}
+	dir := filepath.Dir(path)
+	for _, p := range []*string{&c.Dir, &c.Key, &c.World, &c.Gossip.Key, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Geo} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// firstLine turns "[3:5] unknown field ..." and its quotation of the file into
+// "3:5: unknown field ...".
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if pos, rest, ok := strings.Cut(strings.TrimPrefix(s, "["), "] "); ok {
+		return pos + ": " + rest
+	}
+	return " " + s
+}
+
+// Validate fills in defaults and reports the first mistake.
+func (c *Config) Validate() error {
+	if c.Name == "" {
+		return errors.New(`"name" is missing: say this node's own name, such as sh-1`)
+	}
+	kind, member, err := c.member()
+	if err != nil {
+		return err
+	}
+	if len(c.Roles) == 0 {
+		return errors.New(`"roles" is missing: say at least one of region, replicator, queue, dns, pop, ids, console`)
+	}
+	for _, r := range c.Roles {
+		want, ok := kindOf[r]
+		if r == RoleConsole {
+			continue
+		}
+		if !ok {
+			return fmt.Errorf("role %q is unknown: want region, replicator, queue, dns, pop, ids or console", r)
+		}
+		if want != kind {
+			return fmt.Errorf("role %s belongs to a member of kind %q, but member is %q", r, want, c.Member)
+		}
+	}
+	if c.Has(RoleReplicator) != c.Has(RoleRegion) {
+		return errors.New("roles region and replicator go together: the embedded store is opened by one process")
+	}
+	if c.Has(RoleConsole) && c.Console == "" {
+		return errors.New(`role console needs "console": the host:port where the page listens`)
+	}
+	for name, v := range map[string]string{"dir": c.Dir, "key": c.Key, "world": c.World, "root": c.Root} {
+		if v == "" {
+			return fmt.Errorf("%q is missing for %s %s", name, kind, member)
+		}
+	}
+	if c.Gossip.Bind != "" && !loopback(c.Gossip.Bind) && c.Gossip.Key == "" {
+		return fmt.Errorf(`gossip.bind %s is not loopback: set gossip.key to a file with 32 random bytes in base64`, c.Gossip.Bind)
+	}
+	if c.Console != "" && !loopback(c.Console) {
+		return fmt.Errorf("console %s is not loopback: put a proxy with authentication in front of a loopback address", c.Console)
+	}
+	if c.Admin != "" && !loopback(c.Admin) && c.TLS.Cert == "" {
+		return fmt.Errorf("admin %s is not loopback: set tls.ca, tls.cert and tls.key", c.Admin)
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		return errors.New("tls.cert and tls.key go together")
+	}
+	if c.Health.Interval == 0 {
+		c.Health.Interval = 500 * time.Millisecond
+	}
+	if c.Health.Interval < 50*time.Millisecond {
+		return fmt.Errorf("health.interval %s is below 50ms: checks would be a load of their own", c.Health.Interval)
+	}
+	if c.Health.Rise == 0 {
+		c.Health.Rise = 2
+	}
+	if c.Health.Fall == 0 {
+		c.Health.Fall = 3
+	}
+	return nil
+}
+
+// Has says whether the node runs the role.
+func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }
+
+func (c *Config) member() (kind, name string, err error) {
+	kind, name, ok := strings.Cut(c.Member, " ")
+	if !ok || name == "" || !slices.Contains([]string{"region", "pop", "dns", "ids"}, kind) {
+		return "", "", fmt.Errorf(`"member" is %q: want "region ID", "pop ID", "dns NAME" or "ids NAME"`, c.Member)
+	}
+	return kind, name, nil
+}
+
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
