@@ -1,0 +1,28 @@
+// Package peer authenticates Homing's nodes to each other over HTTP.
+//
+// Guarantee: behind [Verifier.Require] a handler runs only for a request that
+// the named node signed with the key the newest world gives it, at most
+// [Window] ago, and never twice for one signature within a process's life.
+//
+// # Format
+//
+// A signed request carries four headers:
+//
+//	Homing-Node       kind "/" name, such as region/sh or pop/pop-1
+//	Homing-Time       Unix time in milliseconds, decimal
+//	Homing-Nonce      16 random bytes, 32 lower-case hex digits
+//	Homing-Signature  base64 (standard, padded) of the ed25519 signature
+//
+// The signature is over the context string "homing.peer.v1\x00", then these
+// fields, each preceded by its length in four big-endian bytes: node, method,
+// host (the Host header), path with query (the request target), time, nonce
+// (both as their header's text), SHA-256 of the body.
+//
+// The host is covered so that what one node was told cannot be repeated to
+// another within the window: a verifier whose listening address the world
+// knows refuses a request made out to another node's admin address. Behind
+// address translation it cannot know; there, use TLS.
+//
+// Responses are not signed. What must not be forged carries its own signature:
+// worlds, acceptances, standings, overlay batches.
+package peer
