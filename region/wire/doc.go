@@ -1,0 +1,2 @@
+// Package wire is the frame around the bodies of homing.v1.
+package wire
