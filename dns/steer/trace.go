@@ -1,0 +1,192 @@
+package steer
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/homing-im/homing/region"
+)
+
+// Step is one thing that was consulted on the way to an answer: first where the
+// client is at home, then every rule in order until one answered.
+type Step struct {
+	Rule       string      `json:"rule"` // "home", the rule's name, [BuiltIn] or [AllDown]
+	Matched    bool        `json:"matched"`
+	Answered   bool        `json:"answered"` // it gave the answer; a rule that matched with nobody usable did not
+	Why        string      `json:"why"`
+	Scope      uint8       `json:"scope"` // of the answer so far, in bits
+	Candidates []Candidate `json:"candidates,omitempty"`
+}
+
+func (d *decision) step(s Step) {
+	s.Scope = d.answer.Scope
+	d.answer.Trace = append(d.answer.Trace, s)
+}
+
+// String is the step as lines of text, without a newline at the end.
+func (s Step) String() string {
+	var b strings.Builder
+	verdict := "no"
+	switch {
+	case s.Answered:
+		verdict = "answers"
+	case s.Matched:
+		verdict = "yes"
+	}
+	fmt.Fprintf(&b, "%-12s %-8s %s (scope /%d)", s.Rule, verdict, s.Why, s.Scope)
+	for _, c := range s.Candidates {
+		fmt.Fprintf(&b, "\n  %s", c)
+	}
+	return b.String()
+}
+
+// String is the candidate as one line of text.
+func (c Candidate) String() string {
+	mark, note := "+", "chosen"
+	if c.Skipped != "" {
+		mark, note = "-", c.Skipped
+	}
+	address := "-"
+	if c.Address.IsValid() {
+		address = c.Address.String()
+	}
+	distance := ""
+	if c.KM >= 0 {
+		distance = fmt.Sprintf("%.0f km", c.KM)
+	}
+	kind := "POP"
+	if c.POP == "" {
+		kind = "region"
+	}
+	return fmt.Sprintf("%s %-6s %-12s %-22s %9s  %s", mark, kind, c.Name(), address, distance, note)
+}
+
+// Text is the trace and the answer for people, one line each.
+func (a Answer) Text() string {
+	var b strings.Builder
+	for _, s := range a.Trace {
+		fmt.Fprintln(&b, s)
+	}
+	fmt.Fprintf(&b, "answer: rule %s, home %s, acting %s, ttl %d s, scope /%d\n", a.Rule, a.Home, a.Acting, a.TTL, a.Scope)
+	for i, e := range a.Endpoints {
+		fmt.Fprintf(&b, "  %d. %s %s\n", i+1, e.Name(), e.Address)
+	}
+	return b.String()
+}
+
+func (d *decision) describeHome() string {
+	where := "unknown place"
+	if f := d.client.Facts; f.Known {
+		where = strings.TrimSpace(f.Place.City + " " + f.Place.Country)
+	}
+	if asn := d.client.Facts.ASN; asn != 0 {
+		where += fmt.Sprintf(", AS%d", asn)
+	}
+	if p := d.client.Facts.Prefix; p.IsValid() {
+		where += " by " + p.String()
+	}
+	from := "no address"
+	if d.client.Prefix.IsValid() {
+		from = fmt.Sprintf("%s in %s", d.client.Prefix, where)
+	}
+	switch {
+	case d.placed:
+		return fmt.Sprintf("UIN %d is at home in %s, served by %s; client %s", d.client.UIN, d.answer.Home, d.answer.Acting, from)
+	case d.client.UIN != 0:
+		return fmt.Sprintf("UIN %d belongs to no region; a newcomer would go to %s, served by %s; client %s", d.client.UIN, d.answer.Home, d.answer.Acting, from)
+	}
+	return fmt.Sprintf("no UIN; a newcomer would go to %s, served by %s; client %s", d.answer.Home, d.answer.Acting, from)
+}
+
+func describePool(rule string, chosen, of int) string {
+	switch {
+	case rule == AllDown:
+		return fmt.Sprintf("health leaves nobody, and the world's policy says everything: %d of %d", chosen, of)
+	case chosen == 0:
+		return fmt.Sprintf("matches, but none of %d can take the client", of)
+	}
+	return fmt.Sprintf("%d of %d", chosen, of)
+}
+
+// describe says why the match did not hold.
+func (d *decision) describe(why condition, m *region.Match) string {
+	c := &d.client
+	f := &c.Facts
+	switch why {
+	case missService:
+		return fmt.Sprintf("service %s is not one of %v", c.Service, m.Services)
+	case missUIN:
+		return fmt.Sprintf("%s is not in %s", stated("UIN", uint64(c.UIN)), uinRanges(m.UINs))
+	case missPercent:
+		if c.UIN == 0 {
+			return "no UIN stated, so no share of the UINs"
+		}
+		return fmt.Sprintf("UIN %d has share %d of salt %q, not below %d", c.UIN, Share(m.Percent.Salt, c.UIN), m.Percent.Salt, m.Percent.Below)
+	case missVersion:
+		return fmt.Sprintf("%s is not in %s", stated("version", uint64(c.Version)), versionRanges(m.Versions))
+	case missPlatform:
+		return fmt.Sprintf("platform %q is not one of %q", c.Platform, m.Platforms)
+	case missHome, missActing:
+		if !d.placed {
+			return "the client has no home"
+		}
+		if why == missHome {
+			return fmt.Sprintf("home %s is not one of %v", d.answer.Home, m.Homes)
+		}
+		return fmt.Sprintf("acting region %s is not one of %v", d.answer.Acting, m.Acting)
+	case missCountry:
+		return fmt.Sprintf("country %q is not one of %q", f.Place.Country, m.Countries)
+	case missContinent:
+		return fmt.Sprintf("continent %q is not one of %q", f.Place.Continent, m.Continents)
+	case missASN:
+		return fmt.Sprintf("%s is not one of %v", stated("AS", uint64(f.ASN)), m.ASNs)
+	case missCarrier:
+		return fmt.Sprintf("%s is not of a carrier in %q", stated("AS", uint64(f.ASN)), m.Carriers)
+	case missPrefix:
+		if !d.addr.IsValid() {
+			return "no address stated"
+		}
+		return fmt.Sprintf("%s is not in %v", d.addr, m.Prefixes)
+	case missAny:
+		return fmt.Sprintf("none of its %d alternatives holds", len(m.Any))
+	case missNot:
+		return "what it excludes holds"
+	}
+	return ""
+}
+
+func stated(what string, n uint64) string {
+	if n == 0 {
+		return "no " + what
+	}
+	return fmt.Sprintf("%s %d", what, n)
+}
+
+func uinRanges(ranges []region.UINRange) string {
+	var out []string
+	for _, r := range ranges {
+		out = append(out, fmt.Sprintf("%d-%d", r.First, r.Last))
+	}
+	return shorten(out)
+}
+
+func versionRanges(ranges []region.VersionRange) string {
+	var out []string
+	for _, r := range ranges {
+		if r.To == 0 {
+			out = append(out, fmt.Sprintf("%d-", r.From))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", r.From, r.To))
+		}
+	}
+	return shorten(out)
+}
+
+// shorten keeps a trace readable when a rule lists thousands.
+func shorten(items []string) string {
+	const most = 8
+	if len(items) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), len(items)-most)
+	}
+	return strings.Join(items, ", ")
+}
