@@ -606,6 +606,370 @@ func (x *Snapshot) GetUin() uint64 {
 	return 0
 }
 
+// ContactHeadRow counts an owner's contacts, removed ones included. Its row
+// version is the owner's contact version.
+type ContactHeadRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contacts      uint64                 `protobuf:"varint,1,opt,name=contacts,proto3" json:"contacts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactHeadRow) Reset() {
+	*x = ContactHeadRow{}
+	mi := &file_stored_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactHeadRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactHeadRow) ProtoMessage() {}
+
+func (x *ContactHeadRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactHeadRow.ProtoReflect.Descriptor instead.
+func (*ContactHeadRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ContactHeadRow) GetContacts() uint64 {
+	if x != nil {
+		return x.Contacts
+	}
+	return 0
+}
+
+// GroupCreate asks the region a group was given a UIN of to make it.
+type GroupCreate struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Creator          uint64                 `protobuf:"varint,2,opt,name=creator,proto3" json:"creator,omitempty"`
+	Members          []uint64               `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"` // the creator included
+	CreatedUnixMilli int64                  `protobuf:"varint,4,opt,name=created_unix_milli,json=createdUnixMilli,proto3" json:"created_unix_milli,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GroupCreate) Reset() {
+	*x = GroupCreate{}
+	mi := &file_stored_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupCreate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupCreate) ProtoMessage() {}
+
+func (x *GroupCreate) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupCreate.ProtoReflect.Descriptor instead.
+func (*GroupCreate) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GroupCreate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupCreate) GetCreator() uint64 {
+	if x != nil {
+		return x.Creator
+	}
+	return 0
+}
+
+func (x *GroupCreate) GetMembers() []uint64 {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GroupCreate) GetCreatedUnixMilli() int64 {
+	if x != nil {
+		return x.CreatedUnixMilli
+	}
+	return 0
+}
+
+// GroupChange asks a group to add or remove a member.
+type GroupChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         uint64                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Member        uint64                 `protobuf:"varint,2,opt,name=member,proto3" json:"member,omitempty"`
+	Remove        bool                   `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"`
+	UnixMilli     int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupChange) Reset() {
+	*x = GroupChange{}
+	mi := &file_stored_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupChange) ProtoMessage() {}
+
+func (x *GroupChange) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupChange.ProtoReflect.Descriptor instead.
+func (*GroupChange) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GroupChange) GetActor() uint64 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *GroupChange) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *GroupChange) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+func (x *GroupChange) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+// RangeRow is the range of UINs a region hands out of; local. Next is the first
+// UIN that was not yet reserved; allotted counts ranges and makes the key of
+// the next request to ids.
+type RangeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Last          uint64                 `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
+	Next          uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
+	Allotted      uint64                 `protobuf:"varint,3,opt,name=allotted,proto3" json:"allotted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RangeRow) Reset() {
+	*x = RangeRow{}
+	mi := &file_stored_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RangeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RangeRow) ProtoMessage() {}
+
+func (x *RangeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RangeRow.ProtoReflect.Descriptor instead.
+func (*RangeRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RangeRow) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *RangeRow) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *RangeRow) GetAllotted() uint64 {
+	if x != nil {
+		return x.Allotted
+	}
+	return 0
+}
+
+// DeadLetterRow is a command that can never be applied.
+type DeadLetterRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Owner         uint64                 `protobuf:"varint,4,opt,name=owner,proto3" json:"owner,omitempty"` // who caused it
+	Target        uint64                 `protobuf:"varint,5,opt,name=target,proto3" json:"target,omitempty"`
+	Method        uint32                 `protobuf:"varint,6,opt,name=method,proto3" json:"method,omitempty"`
+	Id            []byte                 `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
+	Payload       []byte                 `protobuf:"bytes,8,opt,name=payload,proto3" json:"payload,omitempty"`
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	UnixMilli     int64                  `protobuf:"varint,10,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterRow) Reset() {
+	*x = DeadLetterRow{}
+	mi := &file_stored_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterRow) ProtoMessage() {}
+
+func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
+func (*DeadLetterRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeadLetterRow) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetOwner() uint64 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetTarget() uint64 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetMethod() uint32 {
+	if x != nil {
+		return x.Method
+	}
+	return 0
+}
+
+func (x *DeadLetterRow) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *DeadLetterRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeadLetterRow) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -655,7 +1019,37 @@ const file_stored_proto_rawDesc = "" +
 	"\aaccount\x18\x05 \x01(\x04R\aaccount\x12\x1a\n" +
 	"\bcontacts\x18\x06 \x01(\x04R\bcontacts\x12\x1a\n" +
 	"\bmessages\x18\a \x01(\x04R\bmessages\x12\x10\n" +
-	"\x03uin\x18\b \x01(\x04R\x03uinB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\x03uin\x18\b \x01(\x04R\x03uin\",\n" +
+	"\x0eContactHeadRow\x12\x1a\n" +
+	"\bcontacts\x18\x01 \x01(\x04R\bcontacts\"\x83\x01\n" +
+	"\vGroupCreate\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acreator\x18\x02 \x01(\x04R\acreator\x12\x18\n" +
+	"\amembers\x18\x03 \x03(\x04R\amembers\x12,\n" +
+	"\x12created_unix_milli\x18\x04 \x01(\x03R\x10createdUnixMilli\"r\n" +
+	"\vGroupChange\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\x04R\x05actor\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\x04R\x06member\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"N\n" +
+	"\bRangeRow\x12\x12\n" +
+	"\x04last\x18\x01 \x01(\x04R\x04last\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\x12\x1a\n" +
+	"\ballotted\x18\x03 \x01(\x04R\ballotted\"\x88\x02\n" +
+	"\rDeadLetterRow\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\x04R\x05owner\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\x04R\x06target\x12\x16\n" +
+	"\x06method\x18\x06 \x01(\rR\x06method\x12\x0e\n" +
+	"\x02id\x18\a \x01(\fR\x02id\x12\x18\n" +
+	"\apayload\x18\b \x01(\fR\apayload\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\n" +
+	" \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -669,28 +1063,33 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_stored_proto_goTypes = []any{
-	(*AccountRow)(nil),   // 0: homing.v1.AccountRow
-	(*DeviceRow)(nil),    // 1: homing.v1.DeviceRow
-	(*MemberRow)(nil),    // 2: homing.v1.MemberRow
-	(*ContactRow)(nil),   // 3: homing.v1.ContactRow
-	(*OnceRow)(nil),      // 4: homing.v1.OnceRow
-	(*Append)(nil),       // 5: homing.v1.Append
-	(*GroupPost)(nil),    // 6: homing.v1.GroupPost
-	(*GroupDeliver)(nil), // 7: homing.v1.GroupDeliver
-	(*Snapshot)(nil),     // 8: homing.v1.Snapshot
-	(*Message)(nil),      // 9: homing.v1.Message
+	(*AccountRow)(nil),     // 0: homing.v1.AccountRow
+	(*DeviceRow)(nil),      // 1: homing.v1.DeviceRow
+	(*MemberRow)(nil),      // 2: homing.v1.MemberRow
+	(*ContactRow)(nil),     // 3: homing.v1.ContactRow
+	(*OnceRow)(nil),        // 4: homing.v1.OnceRow
+	(*Append)(nil),         // 5: homing.v1.Append
+	(*GroupPost)(nil),      // 6: homing.v1.GroupPost
+	(*GroupDeliver)(nil),   // 7: homing.v1.GroupDeliver
+	(*Snapshot)(nil),       // 8: homing.v1.Snapshot
+	(*ContactHeadRow)(nil), // 9: homing.v1.ContactHeadRow
+	(*GroupCreate)(nil),    // 10: homing.v1.GroupCreate
+	(*GroupChange)(nil),    // 11: homing.v1.GroupChange
+	(*RangeRow)(nil),       // 12: homing.v1.RangeRow
+	(*DeadLetterRow)(nil),  // 13: homing.v1.DeadLetterRow
+	(*Message)(nil),        // 14: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	9, // 0: homing.v1.Append.message:type_name -> homing.v1.Message
-	9, // 1: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	9, // 2: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	14, // 0: homing.v1.Append.message:type_name -> homing.v1.Message
+	14, // 1: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	14, // 2: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	3,  // [3:3] is the sub-list for method output_type
+	3,  // [3:3] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_stored_proto_init() }
@@ -705,7 +1104,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
