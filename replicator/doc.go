@@ -1,0 +1,49 @@
+// Package replicator copies what a region wrote to the other regions.
+//
+// It guarantees that a replica applies an origin's records in the origin's
+// order, whole batches at a time, and exactly once in effect, whatever the
+// queue between them does: repeat, reorder, truncate, lose its middle, or come
+// back empty. The origin's journal is the truth; the queue only makes the
+// common case fast. What a replica has applied is known by the sequence stored
+// with the data, never by a queue offset.
+//
+// # The way of a record
+//
+//	journal --Shipper--> queue --Replay--> store (row streams), Executor (command streams)
+//	journal --JournalHandler--> HTTP --Replay, when the queue has a gap or is down
+//
+// [Shipper] has one goroutine per partition and one produce request in flight
+// in each. [Replay] has, per other region, one long poll per broker that leads
+// any of its partitions, one poll of its heads, and one goroutine per stream
+// and partition that restores order and applies. Nothing spins: an idle region
+// answers one long poll every two seconds and one poll of its heads a second.
+//
+// # Order
+//
+// Every message of the queue is one batch as its stream carries it, with the
+// link that names its predecessor and the running chain ([journal.Follow]).
+// Batches that come early wait in a bounded buffer; when it is full it is
+// dropped and read again. A gap that stays for a moment is filled from the
+// origin's journal over HTTP. A batch whose chain differs is dropped, and the
+// origin's journal is asked for the true one: when that does not follow either,
+// the histories have parted, and this stream of this partition halts, visibly,
+// while the others go on.
+//
+// # Positions
+//
+// The position of a row stream moves in the same transaction as the rows. The
+// position of a command stream moves after the commands' effects are durable,
+// at most 100 ms behind; commands are idempotent by their ID, so a crash in
+// between repeats them without effect. Batches that hold nothing but the
+// origin's own positions are kept back until something else follows them, or
+// there are many: else two regions that are each other's backup would answer
+// every position with a position, for ever.
+//
+// # Bytes over HTTP
+//
+// GET /journal?partition=N&stream=S&from=SEQ answers with batches, each as a
+// big-endian u32 length and that many bytes as in [journal.Encode]. The body is
+// about a MiB, at least one batch when there is any, and empty when the stream
+// ends before SEQ. GET /heads and GET /positions answer with JSON: [Heads] and
+// [Positions]. Errors are [region.Error] as JSON.
+package replicator
