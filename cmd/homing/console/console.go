@@ -53,10 +53,12 @@ type Console struct {
 	logger  *slog.Logger
 	handler http.Handler
 
-	streams chan struct{}  // one token per open event stream
-	closed  chan struct{}  // closed by Close
-	closing sync.Once      //
-	open    sync.WaitGroup // event streams and a State call under way
+	streams chan struct{} // one token per open event stream
+	closed  chan struct{} // closed by Close
+
+	mu      sync.Mutex
+	closing bool           // no stream may enter open any more
+	open    sync.WaitGroup // event streams
 
 	asking chan struct{} // holds one token; whoever has it owns the two fields below
 	last   []byte        // JSON of the newest state; nil when none yet
@@ -92,8 +94,24 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.
 // Close ends the open event streams and waits for them. Call it before
 // http.Server.Shutdown, which waits for requests and would wait for ever.
 func (c *Console) Close() {
-	c.closing.Do(func() { close(c.closed) })
+	c.mu.Lock()
+	if !c.closing {
+		c.closing = true
+		close(c.closed)
+	}
+	c.mu.Unlock()
 	c.open.Wait()
+}
+
+// enter counts a stream in, unless the console is closing.
+func (c *Console) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.open.Add(1)
+	return true
 }
 
 var errClosed = errors.New("the console is closing")
@@ -167,7 +185,10 @@ func (c *Console) serveEvents(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many pages are open; close one", http.StatusServiceUnavailable)
 		return
 	}
-	c.open.Add(1)
+	if !c.enter() {
+		http.Error(w, "this node is stopping", http.StatusServiceUnavailable)
+		return
+	}
 	defer c.open.Done()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
