@@ -122,7 +122,7 @@ func TestPageFollowsTheWorld(t *testing.T) {
 	}
 
 	run("a quiet day", chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(page(t, f)),
-		shows(`document.querySelector("#live").className == "live on"`),
+		shows(`document.querySelector("#live").className == "on"`),
 		shows(`document.querySelector("#total-users").textContent == "2,851"`),
 		shows(`document.querySelector("#total-messages").textContent == "92.2"`),
 		shows(`document.querySelector("#world-version").textContent == "v7" && document.querySelector("#world-hash").textContent == "9f3ac2d1"`),
@@ -155,13 +155,13 @@ func TestPageFollowsTheWorld(t *testing.T) {
 		shows(`document.querySelector('[data-region=sh]').dataset.acting == "hk"`),
 		shows(`[...document.querySelectorAll("#map text")].some(t => t.textContent == "hk acts for sh")`),
 		shows(`document.querySelector('[data-region=hk]').textContent.includes("acts for sh")`),
-		shows(`document.querySelector('[data-region=sh] [data-k=term]').textContent == "2"`),
+		shows(`document.querySelector('[data-region=sh] small').textContent == "term 2"`),
 		shows(`document.querySelector("#announce").textContent.includes("hk now acts for Shanghai")`),
 		shows(`document.querySelector("#map").getAttribute("aria-label").includes("hk acts for Shanghai")`),
 		shows(`document.querySelector("#alarm-list .critical").textContent.includes("does not answer")`),
 		shows(`document.querySelector('[data-pair="hk ca full"]').className == "cell broken"`),
 		shows(`document.querySelector('[data-pair="sh hk full"]').textContent == "unknown"`),
-		shows(`document.querySelector('[data-pop=pop-2]').textContent.includes("not healthy")`),
+		shows(`document.querySelector('[data-pop=pop-2]').textContent.includes("down")`),
 		shot(t, "failover-dark"), scheme("light"), shot(t, "failover-light"),
 	)
 
@@ -173,6 +173,7 @@ func disaster(s *console.State) {
 	s.World.Version, s.World.Forced = 8, true
 	sh := &s.Regions[0]
 	sh.Acting, sh.Term, sh.Reachable, sh.Ready, sh.Fenced, sh.Loss = "hk", 2, false, false, true, nil
+	s.Regions[1].WorldVersion, s.Regions[2].WorldVersion = 8, 8
 	s.Regions[1].Loss = &console.Loss{Backup: "ca", Single: true}
 	for i := range s.Pairs {
 		p := &s.Pairs[i]

@@ -6,9 +6,11 @@
 //
 // The path's unit is a degree of longitude, x from 0 (180 W) to 360, and the
 // Miller cylindrical projection downwards, y from 0 at 84 N. Being cylindrical,
-// the map can be drawn twice side by side and cut at any meridian: a world
-// whose regions face each other over the Pacific is shown with the Pacific in
-// its middle. The page's script has the same two lines of projection.
+// the map can be drawn several times side by side and cut at any meridian: a
+// world whose regions face each other over the Pacific is shown with the
+// Pacific in its middle. For the same reason rings that cross 180 degrees are
+// not cut: they reach below 0 or beyond 360. The page's script has the same two
+// lines of projection.
 package main
 
 import (
@@ -50,7 +52,7 @@ func generate(dir string) error {
 	}
 	var out strings.Builder
 	for _, r := range rings {
-		r = simplify(r, tolerance)
+		r = simplify(unwrap(r), tolerance)
 		if len(r) < 4 || math.Abs(area(r)) < smallest || top(r) < south {
 			continue
 		}
@@ -121,6 +123,21 @@ func decode(b []byte) ([][]point, error) {
 		return nil, fmt.Errorf("no land in the file")
 	}
 	return rings, nil
+}
+
+// unwrap removes the jumps of 360 degrees of a ring that crosses 180.
+func unwrap(r []point) []point {
+	out, turn := []point{r[0]}, 0.0
+	for i := 1; i < len(r); i++ {
+		switch d := r[i][0] - r[i-1][0]; {
+		case d > 180:
+			turn -= 360
+		case d < -180:
+			turn += 360
+		}
+		out = append(out, point{r[i][0] + turn, r[i][1]})
+	}
+	return out
 }
 
 // simplify is Douglas and Peucker's, iterative enough for rings: the ring is

@@ -75,7 +75,7 @@ function view(s) {
     const w = worst(pairs), g = grade(w);
     arcs.push({
       key: `${from}-${to}`, from, to, cls: `${backup ? "backup " : ""}${g}`,
-      text: g === "unknown" ? "?" : g === "broken" ? w.state : age(w.seconds),
+      text: g === "unknown" ? "" : g === "broken" ? w.state : age(w.seconds),
       title: `${from} to ${to}${backup ? " (backup)" : ""}: ` + pairs.map((p) => `${p.stream} ${p.state}, ${age(p.seconds)}, ${plural(p.records, "record")}`).join("; "),
     });
   }
@@ -124,7 +124,7 @@ function showTotals(s) {
 
 /* Regions. */
 const cards = new Keyed($("regions"));
-const SPARK = { w: 132, h: 36 };
+const SPARK = { w: 116, h: 36 };
 function spark(svg, values) {
   const top = Math.max(1, ...values), n = values.length;
   const points = values.map((v, i) => `${((SPARK.w * (HISTORY - n + i)) / (HISTORY - 1)).toFixed(1)},${(SPARK.h - 2 - ((SPARK.h - 4) * v) / top).toFixed(1)}`);
@@ -135,10 +135,10 @@ function spark(svg, values) {
 }
 function newCard() {
   const card = document.createDocumentFragment();
-  const h = make("h3"); h.append(make("span"), make("code"));
+  const h = make("h3"); h.append(make("span"), make("code"), make("small"));
   const who = make("p", "who");
   const dl = make("dl", "numbers");
-  for (const [k, label] of [["users", "users"], ["rate", "messages/s"], ["connections", "connections"], ["term", "term"]]) {
+  for (const [k, label] of [["users", "users"], ["rate", "messages/s"], ["connections", "connections"]]) {
     const d = make("div"); const dd = make("dd"); dd.dataset.k = k;
     d.append(make("dt", "", label), dd); dl.append(d);
   }
@@ -158,11 +158,12 @@ function showRegions(s) {
     card.dataset.acting = r.acting;
     text(card.querySelector("h3 span"), r.title || r.id);
     text(card.querySelector("h3 code"), r.id);
+    text(card.querySelector("h3 small"), `term ${r.term}`);
     const others = s.regions.filter((o) => o.acting === r.id && o.id !== r.id).map((o) => o.id);
     const who = card.querySelector(".who");
     who.replaceChildren(regionChip(r), ...(others.length ? [" ", chip("acts", "acts for " + others.join(", "))] : []));
-    for (const [k, v] of [["users", whole.format(r.users)], ["rate", rate(r.messagesPerSecond)], ["connections", whole.format(r.connections)], ["term", whole.format(r.term)]]) {
-      text(card.querySelector(`[data-k=${k}]`), r.reachable || k === "term" ? v : "–");
+    for (const [k, v] of [["users", whole.format(r.users)], ["rate", rate(r.messagesPerSecond)], ["connections", whole.format(r.connections)]]) {
+      text(card.querySelector(`[data-k=${k}]`), r.reachable ? v : "–");
     }
     spark(card.querySelector(".spark"), history.get(r.id));
     const loss = card.querySelector(".loss");
@@ -187,7 +188,7 @@ function cells(pairs) {
     c.append(make("span", "dot " + ({ late: "warn", broken: "bad", unknown: "none" }[g] ?? "")));
     if (g === "unknown") c.append("unknown");
     else c.append(age(p.seconds), make("span", "quiet", ` · ${whole.format(p.records)}`));
-    if (p.state !== "live" && g !== "unknown") c.append(" " + p.state);
+    if (p.state !== "live" && g !== "unknown") c.append(" ", make("small", "", p.state));
     if (p.stream.startsWith("to-") && p.stream !== "to-" + p.to) c.append(make("span", "quiet", " for " + p.stream.slice(3)));
     return c;
   });
@@ -220,8 +221,8 @@ function showPOPs(s) {
     row.dataset.pop = p.id;
     const th = make("th"); th.scope = "row";
     th.append(make("span", "dot " + (!p.healthy ? "bad" : p.drain ? "warn" : "")), p.title || p.id, make("code", "", p.id));
-    if (!p.healthy) th.append(" ", chip("bad", "not healthy"));
-    else if (p.drain) th.append(" ", chip("warn", "draining"));
+    if (!p.healthy) th.append(" ", chip("bad", "down"));
+    else if (p.drain) th.append(" ", chip("warn", "drain"));
     row.replaceChildren(th, make("td", "", p.near), make("td", "n", whole.format(p.connections)),
       ...s.regions.map((r) => make("td", "n" + (r.id === p.near ? " near" : ""), p.rttMillis[r.id] === undefined ? "–" : rate(p.rttMillis[r.id]))));
   }
@@ -285,7 +286,7 @@ function show(s) {
 /* The feed. A browser gives up on a refused stream, so the page tries again. */
 function live() {
   const e = $("live"), old = !newest || performance.now() - arrived > 3500;
-  e.className = "live " + (old ? "off" : "on");
+  e.className = old ? "off" : "on";
   document.body.classList.toggle("stale", old && newest !== null);
   text(e, old ? (newest ? "connection lost" : "connecting") : new Date(newest.time).toLocaleTimeString("en-GB"));
 }

@@ -101,7 +101,7 @@ function place(candidates, taken, width, height) {
   candidates.forEach((c, i) => {
     let k = i * 1.5; // earlier candidates look better
     for (const t of taken) k += overlap(c, t) * (t.weight ?? 1);
-    k += 8 * (Math.max(0, 4 - c.x) + Math.max(0, c.x + c.w - width + 4) + Math.max(0, 4 - c.y) + Math.max(0, c.y + c.h - height + 4));
+    k += 60 * (Math.max(0, 4 - c.x) + Math.max(0, c.x + c.w - width + 4) + Math.max(0, 4 - c.y) + Math.max(0, c.y + c.h - height + 4));
     if (k < cost) { cost = k; best = c; }
   });
   taken.push(best);
@@ -122,7 +122,7 @@ function around(n, w, h) {
 // can be told apart.
 function bow(a, b, bend) {
   const dx = b.x - a.x, dy = b.y - a.y, d = Math.hypot(dx, dy) || 1;
-  const k = bend * Math.min(d, 320);
+  const k = Math.max(bend * Math.min(d, 320), bend > 0.2 ? 40 : 22); // near neighbours need more
   const c = { x: (a.x + b.x) / 2 - (dy / d) * k, y: (a.y + b.y) / 2 + (dx / d) * k };
   const cut = (from, to, by) => {
     const l = Math.hypot(to.x - from.x, to.y - from.y) || 1;
@@ -132,7 +132,7 @@ function bow(a, b, bend) {
   const f = (n) => n.toFixed(1);
   return {
     d: `M${f(p.x)} ${f(p.y)}Q${f(c.x)} ${f(c.y)} ${f(q.x)} ${f(q.y)}`,
-    q, c,
+    q, c, side: { x: -dy / d, y: dx / d },
     at: (t) => ({
       x: (1 - t) * (1 - t) * p.x + 2 * t * (1 - t) * c.x + t * t * q.x,
       y: (1 - t) * (1 - t) * p.y + 2 * t * (1 - t) * c.y + t * t * q.y,
@@ -198,7 +198,7 @@ export class WorldMap {
         const angle = (Math.atan2(b.q.y - b.c.y, b.q.x - b.c.x) * 180) / Math.PI;
         set(s.get("head:" + a.key, "path"), { class: "head", d: "M4 0L-10 -7L-7 0L-10 7Z", transform: `translate(${b.q.x} ${b.q.y}) rotate(${angle})` });
       }
-      for (let t = 0.2; t < 0.85; t += 0.08) { const p = b.at(t); taken.push({ x: p.x - 3, y: p.y - 3, w: 6, h: 6, weight: 0.5 }); }
+      for (let t = 0.06; t < 0.97; t += 0.03) { const p = b.at(t); taken.push({ x: p.x - 3, y: p.y - 3, w: 6, h: 6, weight: a.acts ? 2 : 0.6 }); }
       if (a.text) bows.push({ a, b });
     }
     for (const n of nodes) {
@@ -216,7 +216,11 @@ export class WorldMap {
     for (const n of nodes.filter((n) => n.region)) this.label(n, taken, width, height);
     for (const { a, b } of bows.sort((x, y) => (y.a.acts ? 1 : 0) - (x.a.acts ? 1 : 0))) {
       const px = a.acts ? 12 : 10.5, w = this.textWidth(a.text, px, a.acts ? 650 : 400) + 4, h = px + 4;
-      const c = place([0.5, 0.42, 0.58, 0.34, 0.66, 0.28, 0.72].map((t) => { const p = b.at(t); return { x: p.x - w / 2, y: p.y - h / 2, w, h }; }), taken, width, height);
+      // Beside the arc, on the side it is bent to where that is free.
+      const off = 4 + (Math.abs(b.side.x) * w + Math.abs(b.side.y) * h) / 2;
+      const at = (t, o) => { const p = b.at(t); return { x: p.x + b.side.x * o - w / 2, y: p.y + b.side.y * o - h / 2, w, h }; };
+      const spots = [0.5, 0.4, 0.6, 0.3, 0.7].flatMap((t) => [at(t, off), at(t, -off)]);
+      const c = place([...spots, ...[0.5, 0.3, 0.7].map((t) => at(t, 2.2 * off))], taken, width, height);
       const e = set(s.get("lag:" + a.key, "text"), { class: a.acts ? "t-acts" : "t-lag " + a.cls, x: c.x + w / 2, y: c.y + h / 2 + px * 0.35, "data-arc": a.key });
       if (e.textContent !== a.text) e.textContent = a.text;
     }
