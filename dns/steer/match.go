@@ -57,9 +57,9 @@ func (d *decision) match(m *region.Match) (condition, *region.Match) {
 		d.consultFacts()
 		f := &c.Facts
 		switch {
-		case len(m.Countries) > 0 && !(f.Known && slices.Contains(m.Countries, f.Place.Country)):
+		case len(m.Countries) > 0 && (f.Place.Country == "" || !slices.Contains(m.Countries, f.Place.Country)):
 			return missCountry, m
-		case len(m.Continents) > 0 && !(f.Known && slices.Contains(m.Continents, f.Place.Continent)):
+		case len(m.Continents) > 0 && (f.Place.Continent == "" || !slices.Contains(m.Continents, f.Place.Continent)):
 			return missContinent, m
 		case len(m.ASNs) > 0 && !(f.ASN != 0 && slices.Contains(m.ASNs, f.ASN)):
 			return missASN, m

@@ -41,9 +41,9 @@ type Client struct {
 // Facts is what a geo database knows about an address.
 type Facts struct {
 	Prefix netip.Prefix // around the address; all of it has these very facts
-	Known  bool         // Place is known
-	Place  region.Place
-	ASN    uint32 // 0 when unknown
+	Known  bool         // the coordinates of Place are known
+	Place  region.Place // names in it are empty when unknown
+	ASN    uint32       // 0 when unknown
 }
 
 // Endpoint is one place to connect to: a POP, or a region's own listener.
