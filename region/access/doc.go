@@ -1,0 +1,2 @@
+// Package access is the front doors of a region.
+package access

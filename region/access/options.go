@@ -1,0 +1,170 @@
+package access
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/core"
+	v1 "github.com/homing-im/homing/region/homingv1"
+)
+
+// Logic is what access asks of the IM core. *core.Core is one. Calls block
+// until answered or ctx ends, and are safe for concurrent use.
+type Logic interface {
+	Register(context.Context, core.Caller, *v1.RegisterRequest) (*v1.RegisterResponse, error)
+	Challenge(context.Context, core.Caller, *v1.ChallengeRequest) (*v1.ChallengeResponse, error)
+	Login(context.Context, core.Caller, *v1.LoginRequest) (*v1.LoginResponse, error)
+	Send(context.Context, core.Caller, *v1.SendRequest) (*v1.SendResponse, error)
+	Sync(context.Context, core.Caller, *v1.SyncRequest) (*v1.SyncResponse, error)
+	ClaimHandle(context.Context, core.Caller, *v1.ClaimHandleRequest) (*v1.ClaimHandleResponse, error)
+	Resolve(context.Context, core.Caller, *v1.ResolveRequest) (*v1.ResolveResponse, error)
+	UpdateProfile(context.Context, core.Caller, *v1.UpdateProfileRequest) (*v1.UpdateProfileResponse, error)
+	SetContact(context.Context, core.Caller, *v1.SetContactRequest) (*v1.SetContactResponse, error)
+	CreateGroup(context.Context, core.Caller, *v1.CreateGroupRequest) (*v1.CreateGroupResponse, error)
+	SetMember(context.Context, core.Caller, *v1.SetMemberRequest) (*v1.SetMemberResponse, error)
+
+	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
+	Authenticate(ctx context.Context, ticket string) (core.Device, error)
+}
+
+// World is the newest world on this node. *keeper.Keeper is one. None of the
+// methods blocks.
+type World interface {
+	View() *region.View       // nil when there is none yet
+	Changed() <-chan struct{} // closed at the next change of world or overlay; take it before View
+	Hint(version uint64)      // somebody claims that this version exists
+	Admitting() error         // why this region may not admit writes, or nil
+}
+
+// Options configures a [Server]. Region, World, Logic and Presence are
+// required.
+type Options struct {
+	Region   region.ID
+	World    World
+	Logic    Logic
+	Presence *Presence
+
+	// Redirect returns where a client of another region should connect, best
+	// first, for a service. When nil or empty-handed the acting region's own
+	// listeners are the answer.
+	Redirect func(region.Service, core.Caller) []netip.AddrPort
+
+	// Long, Short and Web are the listen addresses, IP:port; an empty one is
+	// not served.
+	Long, Short, Web string
+
+	// TLS is for the long listener, WebTLS for the short and the web one. Nil is
+	// plain text, which New refuses on anything but loopback.
+	TLS, WebTLS *tls.Config
+
+	// Proxies are the POPs and balancers whose PROXY header (v1 or v2) or
+	// X-Forwarded-For is believed. Anybody else who sends a PROXY header is cut
+	// off.
+	Proxies []netip.Prefix
+
+	// Origins are the host patterns of web pages that may use the web listener
+	// besides its own host, as path.Match has them: "*.example.com".
+	Origins []string
+
+	// Heartbeat is the interval asked of clients, in whole seconds; 240 s when
+	// 0. A connection silent for two and a half of them is closed.
+	Heartbeat time.Duration
+	// Handshake is how long a client may take from connecting to its proof; 10 s
+	// when 0. It bounds what a client that sends a byte a second costs.
+	Handshake time.Duration
+	// Request is how long one request may take; 15 s when 0.
+	Request time.Duration
+	// Write is how long one write to a client may take before the client counts
+	// as gone; 15 s when 0.
+	Write time.Duration
+	// ReauthLead is how long before its ticket expires a client is asked for a
+	// new one; 2 min when 0, and never more than half of what is left.
+	ReauthLead time.Duration
+	// Drain is how long Close lets clients go by themselves; 1 s when 0.
+	Drain time.Duration
+
+	// MaxConnections is the limit of long and web connections; 200,000 when 0.
+	// Beyond it a connection is closed before its first byte is read.
+	MaxConnections int
+	// MaxInFlight is the limit of requests of one connection that are worked on;
+	// 32 when 0. Beyond it the connection is not read.
+	MaxInFlight int
+	// MaxQueue is the limit of bytes waiting for one client; 4 MiB when 0. A
+	// client that lets more pile up is cut off and syncs when it is back.
+	MaxQueue int
+
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil keeps the metrics unregistered
+}
+
+// linger is how long a client that was told to go has to read that, before the
+// socket is closed under unread bytes, which would lose the last words.
+const linger = time.Second
+
+// Limits that no operator has a reason to turn.
+const (
+	maxHello       = 8 << 10 // bytes of a frame before the client has proven anything
+	maxBadFrames   = 16      // refused frames of one connection before it is cut off
+	maxPerUser     = 16      // connections of one user; the oldest goes
+	maxNoticeBody  = 4 << 10 // bytes of a message that a notice carries along
+	maxHeaderBytes = 16 << 10
+)
+
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.Region.Valid() != nil:
+		return o, fmt.Errorf("access: %w", o.Region.Valid())
+	case o.World == nil || o.Logic == nil || o.Presence == nil:
+		return o, fmt.Errorf("access: World, Logic and Presence are required")
+	case o.Heartbeat%time.Second != 0 || o.Heartbeat < 0:
+		return o, fmt.Errorf("access: heartbeat %s is not a whole number of seconds", o.Heartbeat)
+	}
+	for _, l := range []struct {
+		name, addr string
+		tls        *tls.Config
+	}{{"long", o.Long, o.TLS}, {"short", o.Short, o.WebTLS}, {"web", o.Web, o.WebTLS}} {
+		if l.addr == "" {
+			continue
+		}
+		a, err := netip.ParseAddrPort(l.addr)
+		if err != nil {
+			return o, fmt.Errorf("access: %s listener %q: want IP:port", l.name, l.addr)
+		}
+		if l.tls == nil && !a.Addr().IsLoopback() {
+			return o, fmt.Errorf("access: %s listener %s has no TLS; plain text is served on loopback only", l.name, l.addr)
+		}
+	}
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	or(&o.Heartbeat, 240*time.Second)
+	or(&o.Handshake, 10*time.Second)
+	or(&o.Request, 15*time.Second)
+	or(&o.Write, 15*time.Second)
+	or(&o.ReauthLead, 2*time.Minute)
+	or(&o.Drain, time.Second)
+	orInt := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	orInt(&o.MaxConnections, 200_000)
+	orInt(&o.MaxInFlight, 32)
+	orInt(&o.MaxQueue, 4<<20)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// idle is how long a connection may be silent.
+func (o *Options) idle() time.Duration { return o.Heartbeat * 5 / 2 }
