@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/homing-im/homing/accel"
+	"github.com/homing-im/homing/cmd/homing/observe"
+	"github.com/homing-im/homing/dns/authority"
+	"github.com/homing-im/homing/ids"
+	idspebble "github.com/homing-im/homing/ids/pebble"
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/replicator/embedded"
+)
+
+// startQueue runs the region's embedded broker.
+func (n *Node) startQueue(context.Context, Options) error {
+	w := n.world.View().World
+	me, ok := w.Region(region.ID(n.self.Name))
+	if !ok || me.Queue == "" {
+		return fmt.Errorf("world %d gives region %s no queue address", w.Version, n.self.Name)
+	}
+	b, err := embedded.Start(embedded.Options{
+		Listen: me.Queue, Dir: filepath.Join(n.cfg.Dir, "queue"), Partitions: w.Partitions, Logger: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.queue = b
+	n.onClose("queue", func(context.Context) error { return b.Close() })
+	return nil
+}
+
+// idsRole is the worldwide service of account IDs.
+type idsRole struct{ store *idspebble.Store }
+
+func (n *Node) startIDs(ctx context.Context, _ Options) error {
+	w := n.world.View().World
+	address := ""
+	for _, m := range w.IDs {
+		if m.Name == n.self.Name {
+			address = m.Address
+		}
+	}
+	if address == "" {
+		return fmt.Errorf("world %d gives %s no address", w.Version, n.self)
+	}
+	if !loopback(address) {
+		return fmt.Errorf("ids address %s is not loopback: this version serves ids on loopback only", address)
+	}
+	store, err := idspebble.Open(idspebble.Options{Dir: filepath.Join(n.cfg.Dir, "ids"), Logger: n.log, Registry: n.reg})
+	if err != nil {
+		return err
+	}
+	n.onClose("ids store", func(context.Context) error { return store.Close() })
+	l, err := listen(ctx, address)
+	if err != nil {
+		return err
+	}
+	s := &http.Server{
+		Handler:           ids.NewHandler(ids.Options{Store: store, View: n.world.View, Logger: n.log, Registry: n.reg, Hint: n.world.Hint}),
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	n.onClose("ids", func(ctx context.Context) error {
+		err := s.Shutdown(ctx)
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+		<-done
+		return err
+	})
+	n.ids = &idsRole{store: store}
+	return nil
+}
+
+// popRole is a point of presence.
+type popRole struct{ pop *accel.POP }
+
+func (n *Node) startPOP(context.Context, Options) error {
+	w := n.world.View().World
+	me, ok := w.POP(region.POPID(n.self.Name))
+	if !ok {
+		return fmt.Errorf("world %d has no POP %s", w.Version, n.self.Name)
+	}
+	p, err := accel.Start(accel.Options{
+		ID: me.ID, View: n.world.View, Hint: n.world.Hint,
+		Long: addr(me.Serves.Long), Short: addr(me.Serves.Short), Web: addr(me.Serves.Web),
+		TLS: n.server, RegionTLS: n.dialTLS(), Source: net.IP(me.Serves.Long.Addr().AsSlice()),
+		MaxConnections: n.cfg.ShedAbove, Logger: n.log, Registry: n.reg,
+	})
+	if err != nil {
+		return err
+	}
+	n.pop = &popRole{pop: p}
+	n.onClose("pop", p.Close)
+	return nil
+}
+
+func (r *popRole) status(st *observe.NodeStatus) {
+	s := r.pop.Status()
+	st.POP = &observe.POPStatus{Connections: s.Connections, Draining: s.Draining, RTTMillis: s.RTTMillis}
+}
+
+// dnsRole is the smart DNS.
+type dnsRole struct {
+	steering *steering
+	server   *authority.Server
+	node     *Node
+}
+
+func (n *Node) startDNS(ctx context.Context, _ Options) error {
+	w := n.world.View().World
+	var me *region.Node
+	for i := range w.DNS {
+		if w.DNS[i].Name == n.self.Name {
+			me = &w.DNS[i]
+		}
+	}
+	if me == nil {
+		return fmt.Errorf("world %d has no DNS node %s", w.Version, n.self.Name)
+	}
+	s, err := n.newSteering(ctx)
+	if err != nil {
+		return err
+	}
+	server, err := authority.New(authority.Options{
+		View: n.world.View, Health: s.health.Snapshot, Geo: s.geo,
+		DNS: me.Address, HTTP: me.HTTP, Logger: n.log, Registry: n.reg,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("dns", func(context.Context) error { return server.Close() })
+	n.dns = &dnsRole{steering: s, server: server, node: n}
+	return nil
+}
+
+func (r *dnsRole) status(st *observe.NodeStatus) {
+	h := r.steering.health.Snapshot()
+	s := &observe.DNSStatus{Questions: r.server.Questions(), POPs: map[string]bool{}, Regions: map[string]bool{}}
+	w := r.node.world.View().World
+	for _, p := range w.POPs {
+		s.POPs[string(p.ID)] = h.POP(p.ID)
+	}
+	for _, g := range w.Regions {
+		s.Regions[string(g.ID)] = h.Region(g.ID)
+	}
+	st.DNS = s
+}
