@@ -29,14 +29,28 @@ const (
 	Appended                 // the world is the newest now
 	Switched                 // a fork: the chain now follows the offered sibling. Raise an alarm.
 	Outranked                // a fork: the chain stays. Raise an alarm.
+	Confirmed                // a world that was only forced turns out to be accepted by a majority
 )
 
 func (o Outcome) String() string {
-	return [...]string{"unchanged", "appended", "switched", "outranked"}[o]
+	return [...]string{"unchanged", "appended", "switched", "outranked", "confirmed"}[o]
 }
 
 // NewChain makes a chain that trusts the key pinned at install.
 func NewChain(pinned PublicKey) *Chain { return &Chain{pinned: pinned} }
+
+// Clone returns a chain that can be stepped without changing c.
+func (c *Chain) Clone() *Chain { return &Chain{pinned: c.pinned, links: slices.Clone(c.links)} }
+
+// Find returns the world of that hash.
+func (c *Chain) Find(h Hash) (*Link, bool) {
+	for i := range c.links {
+		if c.links[i].Hash == h {
+			return &c.links[i], true
+		}
+	}
+	return nil, false
+}
 
 // Links returns the worlds, oldest first. The caller must not change them.
 func (c *Chain) Links() []Link { return c.links }
@@ -49,8 +63,8 @@ func (c *Chain) Newest() *Link {
 	return &c.links[len(c.links)-1]
 }
 
-// Apply offers one envelope. Whatever the order in which the same envelopes
-// arrive, parents before children, two nodes end on the same world:
+// Apply offers one envelope. Two nodes that keep offering themselves the same
+// envelopes, in any order, end on the same world:
 //
 //   - a verified successor of the newest world that takes effect is appended;
 //   - a sibling of a world in the chain is a fork: what a majority accepted
@@ -136,7 +150,7 @@ func (c *Chain) confirm(i int, e *Envelope) Outcome {
 		return Unchanged
 	}
 	c.links[i].Envelope, c.links[i].voted = e, true
-	return Unchanged
+	return Confirmed
 }
 
 func (c *Chain) unrelated(s *Signed) error {
