@@ -1,0 +1,55 @@
+# make demo      build bin/homing and run a whole world on this machine
+# make test      install what the tests need, run everything, print seconds per suite
+#
+# The other targets are for working on Homing itself; see each.
+
+GO := $(shell sh deploy/scripts/find-go)
+ifeq ($(filter /%,$(firstword $(GO))),)
+$(error $(GO))
+endif
+export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
+
+.PHONY: demo build test generate lint bench fuzz soak clean
+
+# Arguments of the demo: make demo ARGS="--fresh"
+demo: build
+	@echo
+	@echo 'In other terminals:  export PATH=$(CURDIR)/bin:$$PATH'
+	@echo
+	@exec bin/homing demo $(ARGS)
+
+build:
+	@mkdir -p bin
+	"$(GO)" build -trimpath -o bin/homing ./cmd/homing
+
+# Chosen suites only: make test SUITES="vet unit"
+test:
+	@deploy/test/run $(SUITES)
+
+# Generated files come from nothing but the tree, so the result is the same
+# everywhere; make test fails when it would change.
+generate:
+	"$(GO)" run ./region/homingv1/generate
+	"$(GO)" generate ./...
+
+lint:
+	@deploy/test/run gofmt vet staticcheck
+
+# One benchmark after the other, each for a second: BENCH=regexp PKG=./region/...
+BENCH ?= .
+PKG ?= ./...
+bench:
+	"$(GO)" test -run '^$$' -bench '$(BENCH)' -benchtime 1s -p 1 $(PKG)
+
+# Every fuzz test for FUZZTIME each, one after the other.
+FUZZTIME ?= 10s
+fuzz:
+	@deploy/test/fuzz $(FUZZTIME)
+
+# The system tests again and again for SOAKTIME, until one fails.
+SOAKTIME ?= 1h
+soak:
+	@deploy/test/soak $(SOAKTIME)
+
+clean:
+	rm -rf bin

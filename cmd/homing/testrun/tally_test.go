@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var write = flag.Bool("write", false, "record testdata/events.json anew")
+
+// sample is a module whose tests pass, fail, are skipped, do not build and die.
+var sample = map[string]string{
+	"go.mod": "module " + module + "\n\ngo 1.26\n",
+	"good/good_test.go": `package good
+import "testing"
+func TestOne(t *testing.T) {}
+func TestTwo(t *testing.T) { t.Run("sub", func(t *testing.T) {}) }
+func TestSkip(t *testing.T) { t.Skip("no chromium in PATH") }
+func FuzzSeed(f *testing.F) { f.Add(1); f.Fuzz(func(t *testing.T, n int) {}) }
+`,
+	"bad/bad_test.go": `package bad
+import "testing"
+func TestFine(t *testing.T) {}
+func TestBad(t *testing.T) { t.Run("sub", func(t *testing.T) { t.Error("two and two are five") }) }
+`,
+	"broken/broken_test.go": "package broken\nvar x int = \"text\"\n",
+	"dead/dead_test.go": `package dead
+import ("os"; "testing"; "fmt")
+func TestMain(m *testing.M) { m.Run(); fmt.Println("leaked"); os.Exit(1) }
+func TestFine(t *testing.T) {}
+`,
+}
+
+// recorded is the output of the real go test for the sample.
+func recorded(t *testing.T) []byte {
+	t.Helper()
+	file := filepath.Join("testdata", "events.json")
+	if *write {
+		dir := t.TempDir()
+		for name, text := range sample {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("go", "test", "-json", "./...")
+		cmd.Dir = dir
+		b, err := cmd.Output()
+		if err == nil || len(b) == 0 {
+			t.Fatalf("go test of the sample: %v, %d bytes", err, len(b))
+		}
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestCount(t *testing.T) {
+	var out bytes.Buffer
+	got, err := count(bytes.NewReader(recorded(t)), &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Passed != 5 || got.Skipped != 1 || got.Failed != 3 {
+		t.Errorf("%d passed, %d skipped, %d failed; want 5, 1, 3", got.Passed, got.Skipped, got.Failed)
+	}
+	if want := "bad TestBad|broken|dead"; sorted(got.Failures) != want {
+		t.Errorf("failures %q, want %q", sorted(got.Failures), want)
+	}
+	if len(got.Skips) != 1 || got.Skips[0] != "good TestSkip: no chromium in PATH" {
+		t.Errorf("skips %q", got.Skips)
+	}
+	for _, want := range []string{"two and two are five", "leaked", "cannot use \"text\"", "good\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the output lacks %q:\n%s", want, &out)
+		}
+	}
+}
+
+func TestRunSaysWhatFailed(t *testing.T) {
+	good := Suite{"good", "passes", func(context.Context, io.Writer) Tally { return Tally{Passed: 3} }}
+	bad := Suite{"bad", "fails", func(context.Context, io.Writer) Tally {
+		return Tally{Passed: 1, Failed: 1, Failures: []string{"pkg TestX"}}
+	}}
+	for _, c := range []struct {
+		name   string
+		suites []Suite
+		code   int
+		last   string
+	}{
+		{"all pass", []Suite{good}, 0, "3 passed, 0 failed"},
+		{"one fails", []Suite{good, bad}, 1, "4 passed, 1 failed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), &out, c.suites); code != c.code {
+				t.Errorf("exit status %d, want %d", code, c.code)
+			}
+			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+			if lines[len(lines)-1] != c.last {
+				t.Errorf("last line %q, want %q", lines[len(lines)-1], c.last)
+			}
+		})
+	}
+
+	t.Run("interrupted", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if code := run(ctx, io.Discard, []Suite{good, good}); code == 0 {
+			t.Error("an interrupted run must not look like a success")
+		}
+	})
+}
+
+func TestChooseUnknown(t *testing.T) {
+	if _, err := choose([]string{"unti"}); err == nil || !strings.Contains(err.Error(), "unit") {
+		t.Errorf("error %v should name the suites there are", err)
+	}
+}
+
+func sorted(s []string) string { return strings.Join(slices.Sorted(slices.Values(s)), "|") }
