@@ -1,0 +1,174 @@
+package core
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// method numbers a command. The numbers are in journals and queues: append only.
+type method uint16
+
+const (
+	// methodAppend: v1.Append. Put a message into the target's inbox. Its ID is
+	// the message ID. When the target is a group after all, which its sender's
+	// region may not have known, it is a methodGroupPost.
+	methodAppend method = 1
+	// methodGroupPost: v1.GroupPost. Send a message of a member on to all
+	// members. Its ID is the message ID.
+	methodGroupPost method = 2
+	// methodGroupDeliver: v1.GroupDeliver, without a target. Put a group's
+	// message into the inboxes of the members listed, who live in one region.
+	methodGroupDeliver method = 3
+	// methodGroupCreate: v1.GroupCreate. Make the target a group.
+	methodGroupCreate method = 4
+	// methodGroupChange: v1.GroupChange. Add or remove a member of the target.
+	methodGroupChange method = 5
+)
+
+var methodNames = map[method]string{methodAppend: "append", methodGroupPost: "group-post",
+	methodGroupDeliver: "group-deliver", methodGroupCreate: "group-create", methodGroupChange: "group-change"}
+
+// String is the metrics' label: one word for all unknown numbers.
+func (m method) String() string {
+	if s, ok := methodNames[m]; ok {
+		return s
+	}
+	return "unknown"
+}
+
+// origin says which record a command was read from, and who caused it.
+type origin struct {
+	region    region.ID
+	partition region.Partition
+	sequence  uint64
+	owner     region.UIN
+	unixMilli int64
+}
+
+// operation is the part of a command that changes one owner's records.
+// Exactly one of message, create and change is set.
+type operation struct {
+	from    origin
+	command *journal.Command
+
+	message *v1.Message
+	id      [16]byte // of message
+	stored  []byte   // message as an inbox keeps it
+	create  *v1.GroupCreate
+	change  *v1.GroupChange
+}
+
+func (o *operation) method() method { return method(o.command.Method) }
+
+// maxClientID is the longest client message ID in a command, in bytes: longer
+// than a user's, for those that regions make.
+const maxClientID = 2 * MaxKey
+
+// parse takes a command apart into what it does to whom. An error is for good:
+// the command will not be better the next time.
+//
+// Whoever caused a command is the owner of the batch it came in, so one owner's
+// region cannot speak for another's: that is what every check of owner holds.
+func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region.UIN, error) {
+	one := func(o *operation) (map[region.UIN]*operation, []region.UIN, error) {
+		if c.Target == 0 {
+			return nil, nil, fmt.Errorf("it has no target")
+		}
+		return map[region.UIN]*operation{c.Target: o}, []region.UIN{c.Target}, nil
+	}
+	o := &operation{from: from, command: c}
+	switch method(c.Method) {
+	case methodAppend, methodGroupPost:
+		var p v1.Append // GroupPost has the same shape
+		if err := proto.Unmarshal(c.Payload, &p); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if err := o.carries(p.Message); err != nil {
+			return nil, nil, err
+		}
+		if region.UIN(p.Message.Sender) != from.owner {
+			return nil, nil, fmt.Errorf("owner %d sends in the name of %d", from.owner, p.Message.Sender)
+		}
+		if region.UIN(p.Message.To) != c.Target {
+			return nil, nil, fmt.Errorf("a message to %d for the inbox of %d", p.Message.To, c.Target)
+		}
+		return one(o)
+	case methodGroupDeliver:
+		var p v1.GroupDeliver
+		if err := proto.Unmarshal(c.Payload, &p); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if err := o.carries(p.Message); err != nil {
+			return nil, nil, err
+		}
+		if region.UIN(p.Group) != from.owner || p.Message.To != p.Group {
+			return nil, nil, fmt.Errorf("owner %d delivers a message to %d in the name of group %d", from.owner, p.Message.To, p.Group)
+		}
+		if len(p.Members) == 0 || len(p.Members) > MaxMembers+1 {
+			return nil, nil, fmt.Errorf("it lists %d members", len(p.Members))
+		}
+		ops := make(map[region.UIN]*operation, len(p.Members))
+		var order []region.UIN
+		for _, m := range p.Members {
+			u := region.UIN(m)
+			if u == 0 || ops[u] != nil {
+				return nil, nil, fmt.Errorf("member %d is listed twice or is nobody", m)
+			}
+			ops[u], order = o, append(order, u)
+		}
+		return ops, order, nil
+	case methodGroupCreate:
+		o.create = new(v1.GroupCreate)
+		if err := proto.Unmarshal(c.Payload, o.create); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if region.UIN(o.create.Creator) != from.owner {
+			return nil, nil, fmt.Errorf("owner %d makes a group in the name of %d", from.owner, o.create.Creator)
+		}
+		if len(o.create.Members) > MaxMembers {
+			return nil, nil, fmt.Errorf("it lists %d members", len(o.create.Members))
+		}
+		return one(o)
+	case methodGroupChange:
+		o.change = new(v1.GroupChange)
+		if err := proto.Unmarshal(c.Payload, o.change); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if region.UIN(o.change.Actor) != from.owner || o.change.Member == 0 {
+			return nil, nil, fmt.Errorf("owner %d changes member %d in the name of %d", from.owner, o.change.Member, o.change.Actor)
+		}
+		return one(o)
+	default:
+		return nil, nil, fmt.Errorf("method %d is unknown", c.Method)
+	}
+}
+
+// carries checks a message that came in a command.
+func (o *operation) carries(m *v1.Message) error {
+	switch {
+	case m == nil || m.Body.GetKind() == nil:
+		return fmt.Errorf("it carries no message")
+	case m.Sender == 0 || m.To == 0:
+		return fmt.Errorf("its message has no sender or no target")
+	case m.ClientMessageId == "" || len(m.ClientMessageId) > maxClientID:
+		return fmt.Errorf("its client message ID has %d bytes", len(m.ClientMessageId))
+	case len(m.Body.GetText()) > MaxText || len(m.Body.GetSystem().GetMembers()) > MaxMembers+1 || len(m.Body.GetSystem().GetEvent()) > MaxKey:
+		return fmt.Errorf("its message is too large")
+	}
+	id := MessageID(region.UIN(m.Sender), m.ClientMessageId)
+	if string(m.Id) != string(id[:]) {
+		return fmt.Errorf("its message has another's ID")
+	}
+	m.Sequence = 0
+	stored, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	o.message, o.id, o.stored = m, id, stored
+	return nil
+}

@@ -1,0 +1,107 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/ticket"
+)
+
+// Core is the IM core of one region. Its methods are safe for concurrent use;
+// each blocks until its effect is durable, or its context ends. When the
+// context ends first the effect may still happen; the same request again, with
+// the same idempotency key, finds out.
+type Core struct {
+	o       Options
+	log     *slog.Logger
+	m       *metrics
+	tickets *ticket.Verifier
+	nonces  *nonces
+	numbers numbers
+	locks   ownerLocks
+	heads   *lru.Cache[region.UIN, head]
+
+	stop    context.CancelFunc
+	running sync.WaitGroup // one goroutine per partition: see commandLoop
+}
+
+// New starts a core on an open store. Close it before the store.
+func New(o Options) (*Core, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("core: metrics: %w", err)
+	}
+	heads, err := lru.New[region.UIN, head](o.Heads)
+	if err != nil {
+		return nil, fmt.Errorf("core: inbox heads: %w", err)
+	}
+	nonces, err := newNonces()
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
+		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads}
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	for p := range o.Store.Partitions() {
+		l := newCommandLoop(c, region.Partition(p))
+		c.running.Add(1)
+		go func() {
+			defer c.running.Done()
+			l.run(ctx)
+		}()
+	}
+	return c, nil
+}
+
+// Close stops executing this region's own commands and waits for it. Requests
+// under way are the caller's to end first.
+func (c *Core) Close() {
+	c.stop()
+	c.running.Wait()
+}
+
+// view returns the newest world, or Unavailable when there is none yet.
+func (c *Core) view() (*region.View, error) {
+	if v := c.o.View(); v != nil {
+		return v, nil
+	}
+	return nil, region.Errorf(region.Unavailable, "region %s has no world yet", c.o.Self).WithHint("retry; an operator pushes the world")
+}
+
+// acts returns the owner's placement when this region acts for it. It is enough
+// for reading.
+func (c *Core) acts(owner region.UIN) (region.Placement, error) {
+	v, err := c.view()
+	if err != nil {
+		return region.Placement{}, err
+	}
+	return v.Admit(c.o.Self, owner)
+}
+
+// admit is asked before every write of the owner's records.
+func (c *Core) admit(owner region.UIN) (region.Placement, error) {
+	p, err := c.acts(owner)
+	if err != nil {
+		return p, err
+	}
+	if err := c.o.Admitting(); err != nil {
+		return p, region.Errorf(region.Unavailable, "region %s admits no writes now", c.o.Self).WithHint("retry").WithCause(err)
+	}
+	return p, nil
+}
+
+func needUser(by Caller) error {
+	if by.UIN == 0 {
+		return region.Errorf(region.Unauthenticated, "this needs a ticket and a proof of the device key").WithHint("register or log in first")
+	}
+	return nil
+}

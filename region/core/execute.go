@@ -1,0 +1,199 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// Bounds of one transaction of commands, well inside the store's own.
+const (
+	maxTxnRows  = 256
+	maxTxnBytes = 256 << 10
+)
+
+// Execute runs the command records of batches, which must come in the order of
+// their stream. It returns nil when all their effects are durable. Commands of
+// one target run in order, and several of them in one commit; those of
+// different targets run at the same time.
+//
+// It is idempotent: after an error, a crash or a lost answer the same batches
+// may be given again, whole, and what took effect is skipped.
+//
+// A command that cannot be applied for good is kept as a dead letter, counted
+// and skipped. Errors are for retrying: Unavailable while this region does not
+// act for a target, and whatever the store answers.
+func (c *Core) Execute(ctx context.Context, batches []*journal.Batch) error {
+	queues := map[region.UIN][]*operation{}
+	var order []region.UIN
+	var dead []error
+	for _, b := range batches {
+		for i := range b.Records {
+			r := &b.Records[i]
+			if r.Kind != journal.KindCommand || r.Command == nil {
+				continue
+			}
+			from := origin{b.Origin, b.Partition, r.Seq, b.Owner, b.UnixMilli}
+			ops, targets, err := parse(from, r.Command)
+			if err != nil {
+				dead = append(dead, c.bury(ctx, from, r.Command, err.Error()))
+				continue
+			}
+			for _, u := range targets {
+				if queues[u] == nil {
+					order = append(order, u)
+				}
+				queues[u] = append(queues[u], ops[u])
+			}
+		}
+	}
+	if err := errors.Join(dead...); err != nil {
+		return err
+	}
+	if len(order) == 1 {
+		return c.run(ctx, order[0], queues[order[0]])
+	}
+	errs := make([]error, len(order))
+	var running sync.WaitGroup
+	free := make(chan struct{}, c.o.Parallel)
+	for i, u := range order {
+		free <- struct{}{}
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			errs[i] = c.run(ctx, u, queues[u])
+			<-free
+		}()
+	}
+	running.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run executes one target's operations in order.
+func (c *Core) run(ctx context.Context, target region.UIN, ops []*operation) error {
+	for len(ops) > 0 {
+		outcomes, err := c.runSome(ctx, target, ops)
+		switch region.KindOf(err) {
+		case 0:
+		case region.NotFound:
+			// In nobody's segment: no region will ever act for it.
+			for _, o := range ops {
+				if err := c.bury(ctx, o.from, o.command, "its target belongs to no region"); err != nil {
+					return err
+				}
+			}
+			return nil
+		case region.WrongRegion:
+			return region.Errorf(region.Unavailable, "region %s does not act for a command's target any more", c.o.Self).
+				WithHint("the command is tried again, and follows the world").WithCause(err)
+		default:
+			return err
+		}
+		now := c.o.Clock()
+		for i, what := range outcomes {
+			c.m.commands.WithLabelValues(ops[i].method().String(), what).Inc()
+			c.m.delay.Observe(max(0, now.Sub(time.UnixMilli(ops[i].from.unixMilli)).Seconds()))
+		}
+		ops = ops[len(outcomes):]
+	}
+	return nil
+}
+
+// The outcomes of an operation.
+const (
+	applied  = "applied"
+	repeated = "repeated" // took effect before
+	refused  = "refused"  // the target's rules forbid it; its cause was told
+	dead     = "dead"     // kept as a dead letter
+)
+
+// runSome executes as many operations as fit into one commit, at least one, and
+// says what became of each.
+func (c *Core) runSome(ctx context.Context, target region.UIN, ops []*operation) (outcomes []string, err error) {
+	var kinds []string
+	err = c.mutate(ctx, target, func(t *txn) error {
+		outcomes, kinds = nil, nil
+		for _, o := range ops {
+			if len(outcomes) > 0 && (len(t.batch.Writes)+len(t.batch.Commands) > maxTxnRows || t.bytes > maxTxnBytes) {
+				return nil
+			}
+			before := len(t.notices)
+			what, err := t.execute(o)
+			if err != nil {
+				return err
+			}
+			outcomes = append(outcomes, what)
+			if len(t.notices) > before {
+				kinds = append(kinds, kindOf(o))
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		for _, k := range kinds {
+			c.m.messages.WithLabelValues(k).Inc()
+		}
+	}
+	return outcomes, err
+}
+
+func kindOf(o *operation) string {
+	switch {
+	case o.message.GetBody().GetSystem() != nil:
+		return "system"
+	case o.method() == methodGroupDeliver:
+		return "group"
+	default:
+		return "user"
+	}
+}
+
+// execute adds one operation's effect to the transaction.
+func (t *txn) execute(o *operation) (outcome string, err error) {
+	switch {
+	case o.create != nil:
+		return t.groupCreate(o)
+	case o.change != nil:
+		return t.groupChange(o)
+	}
+	account, err := t.theAccount()
+	if err != nil {
+		return "", err
+	}
+	if account == nil {
+		// Its sender's region could not know. Kept too, not only answered: if
+		// the account was lost in a failover, the message need not be.
+		if err := t.undelivered(o); err != nil {
+			return "", err
+		}
+		return dead, t.letter(o.from, o.command, "its target has no account")
+	}
+	if account.Group {
+		return t.groupPost(o)
+	}
+	if _, found, err := t.known(o.id); err != nil || found {
+		return repeated, err
+	}
+	_, err = t.append(o.id, o.message, o.stored)
+	return applied, err
+}
+
+// sorted returns a map's keys in order, so that equal causes give equal bytes.
+func sorted[K region.ID | region.UIN, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,100 @@
+package core
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/store"
+)
+
+// head is the newest sequence of an inbox, kept in memory. It is derived from
+// the rows: a cached one is good only at the epoch at which this process wrote
+// it, since another region may have written in between; and a wrong one cannot
+// do harm, since an inbox row is written only where there is none.
+type head struct {
+	epoch  region.Epoch
+	newest uint64
+}
+
+// newest returns the newest sequence of the owner's inbox, 0 when it is empty.
+func (t *txn) newest() (uint64, error) {
+	if t.hasHead {
+		return t.head.newest, nil
+	}
+	if h, ok := t.c.heads.Get(t.owner); ok && h.epoch == t.place.Epoch {
+		t.head, t.hasHead = h, true
+		return h.newest, nil
+	}
+	h := head{epoch: t.place.Epoch}
+	var bad bool
+	err := t.c.o.Store.Scan(t.ctx, t.owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
+		var ok bool
+		h.newest, ok = numberOf(r.Row)
+		bad = !ok
+		return false
+	})
+	if err != nil {
+		return 0, err
+	}
+	if bad {
+		return 0, region.Errorf(region.Internal, "an inbox row has a damaged key").WithHint("repair the partition")
+	}
+	t.head, t.hasHead = h, true
+	return h.newest, nil
+}
+
+// known says whether the owner took a message of that ID already, and where.
+func (t *txn) known(id [16]byte) (sequence uint64, ok bool, err error) {
+	r, err := t.get(tableMessage, id[:])
+	if err != nil || !r.Exists() {
+		return 0, false, err
+	}
+	n, valid := numberOf(r.Value)
+	if !valid {
+		return 0, false, region.Errorf(region.Internal, "a message index row is damaged").WithHint("repair the partition")
+	}
+	return n, true, nil
+}
+
+// append puts a message that is not known into the owner's inbox. The stored
+// bytes are those that travelled: without a sequence, which is the row's key.
+func (t *txn) append(id [16]byte, m *v1.Message, stored []byte) (sequence uint64, err error) {
+	newest, err := t.newest()
+	if err != nil {
+		return 0, err
+	}
+	sequence = newest + 1
+	t.put(tableInbox, keySequence(sequence), stored)
+	t.put(tableMessage, id[:], keySequence(sequence))
+	t.head.newest = sequence
+	notice := proto.Clone(m).(*v1.Message)
+	notice.Sequence = sequence
+	t.notices = append(t.notices, notice)
+	return sequence, nil
+}
+
+// message reads the inbox entry of a sequence.
+func (t *txn) message(sequence uint64) (*v1.Message, error) {
+	r, err := t.get(tableInbox, keySequence(sequence))
+	if err != nil {
+		return nil, err
+	}
+	if !r.Exists() {
+		return nil, region.Errorf(region.Internal, "an inbox lacks an entry its index has").WithHint("repair the partition")
+	}
+	return readMessage(&r)
+}
+
+func readMessage(r *store.Row) (*v1.Message, error) {
+	m := new(v1.Message)
+	if err := unmarshalRow(r, m); err != nil {
+		return nil, err
+	}
+	n, ok := numberOf(r.Row)
+	if !ok {
+		return nil, region.Errorf(region.Internal, "an inbox row has a damaged key").WithHint("repair the partition")
+	}
+	m.Sequence = n
+	return m, nil
+}

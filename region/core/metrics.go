@@ -1,0 +1,59 @@
+package core
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/region"
+)
+
+type metrics struct {
+	requests  *prometheus.CounterVec // method, outcome
+	messages  *prometheus.CounterVec // kind: own, user, group, system
+	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead
+	delay     prometheus.Histogram
+	conflicts prometheus.Counter
+	missing   prometheus.Counter
+	loop      *prometheus.CounterVec // outcome
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_requests_total",
+			Help: "Requests, by method and by ok or the kind of error."}, []string{"method", "outcome"}),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_messages_total",
+			Help: "Messages put into an inbox: the sender's own copy, from a user, from a group, written by a region."}, []string{"kind"}),
+		commands: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_commands_total",
+			Help: "Commands executed, by what became of them."}, []string{"method", "outcome"}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "homing_core_command_delay_seconds",
+			Help:    "From a command's commit at its origin, by the origin's clock, to its effect being durable here.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_conflicts_total",
+			Help: "Commits tried again because a precondition did not hold."}),
+		missing: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_tickets_without_device_total",
+			Help: "Tickets accepted from another issuer although the device's row is not here: it was lost or is late."}),
+		loop: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_command_rounds_total",
+			Help: "Rounds of executing this region's own commands, by ok or the kind of error."}, []string{"outcome"}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.conflicts, m.missing, m.loop} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return region.KindOf(err).String()
+}
+
+// count is deferred by every method that a client may call.
+func (m *metrics) count(method string, err *error) {
+	m.requests.WithLabelValues(method, outcome(*err)).Inc()
+}

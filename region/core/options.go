@@ -1,0 +1,81 @@
+package core
+
+import (
+	"crypto/ed25519"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/store"
+)
+
+// Options make a Core. Store, View, Self and Key are required.
+type Options struct {
+	Store store.Store
+	Self  region.ID
+	Key   ed25519.PrivateKey // of region Self; signs tickets
+
+	// View returns the newest world; nil when the node has none yet, and then
+	// nothing is admitted.
+	View func() *region.View
+	// Changed returns a channel that is closed at the next change of the world.
+	// Without it the world is looked at every second.
+	Changed func() <-chan struct{}
+	// Admitting says why this region may not admit writes now. nil admits.
+	Admitting func() error
+
+	Directory Directory             // without one, handles and new UINs are Unavailable
+	Notifier  Notifier              // nil: nobody is notified
+	Logger    *slog.Logger          // nil discards
+	Registry  prometheus.Registerer // nil: not exported
+	Clock     func() time.Time      // nil is time.Now; tells expiry and time stamps, never order
+
+	TicketLife time.Duration // of tickets; 0 is 24 hours
+	Range      int           // UINs asked of the Directory at a time; 0 is 1,000
+	Heads      int           // inboxes whose newest sequence is kept in memory; 0 is 100,000
+	Parallel   int           // owners whose commands are executed at the same time; 0 is 256
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Store == nil || o.View == nil:
+		return region.Errorf(region.BadInput, "core: a store and a view of the world are required")
+	case o.Self.Valid() != nil:
+		return region.Errorf(region.BadInput, "core: region").WithCause(o.Self.Valid())
+	case o.Store.Region() != o.Self:
+		return region.Errorf(region.BadInput, "core: the store is region %s's, not %s's", o.Store.Region(), o.Self).WithHint("check the data directory")
+	case len(o.Key) != ed25519.PrivateKeySize:
+		return region.Errorf(region.BadInput, "core: the region's private key has %d bytes, want %d", len(o.Key), ed25519.PrivateKeySize)
+	case o.TicketLife < 0 || o.Range < 0 || o.Heads < 0 || o.Parallel < 0:
+		return region.Errorf(region.BadInput, "core: a negative option")
+	}
+	if o.Admitting == nil {
+		o.Admitting = func() error { return nil }
+	}
+	if o.Directory == nil {
+		o.Directory = noDirectory{}
+	}
+	if o.Notifier == nil {
+		o.Notifier = noNotifier{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	o.TicketLife = orDefault(o.TicketLife, 24*time.Hour)
+	o.Range = orDefault(o.Range, 1000)
+	o.Heads = orDefault(o.Heads, 100_000)
+	o.Parallel = orDefault(o.Parallel, 256)
+	return nil
+}
+
+func orDefault[T int | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}

@@ -1,0 +1,140 @@
+package core
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+)
+
+// recipient is where a message goes.
+type recipient struct {
+	uin   region.UIN
+	home  region.ID
+	group bool // known to be one; false also while its account has not arrived here
+}
+
+// reachable finds out where the owner lives and whether it can exist.
+//
+// An account of another region that has not arrived here yet is accepted, since
+// its home alone can tell: when it turns out there that nobody has this UIN,
+// the message is kept as a dead letter and its sender is told by a system
+// message, "undelivered".
+func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
+	v, err := c.view()
+	if err != nil {
+		return recipient{}, err
+	}
+	p, ok := v.Placement(u)
+	if !ok {
+		return recipient{}, region.Errorf(region.NotFound, "UIN %d belongs to no region", u).WithHint("check the number")
+	}
+	a, _, err := c.accountOf(ctx, u)
+	if err != nil {
+		return recipient{}, err
+	}
+	if a == nil && (p.Home == c.o.Self || p.Acting == c.o.Self) {
+		return recipient{}, region.Errorf(region.NotFound, "nobody has UIN %d", u).WithHint("check the number")
+	}
+	return recipient{uin: u, home: p.Home, group: a.GetGroup()}, nil
+}
+
+// Send stores a message in the sender's inbox, together with the command that
+// brings it to its target, and answers once both are durable. A repeat under
+// the same client message ID returns the first outcome.
+//
+// Errors: NotFound for a target that cannot exist, Conflict when the client
+// message ID was used for another message, BadInput, TooLarge.
+func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.SendResponse, err error) {
+	defer c.m.count("Send", &err)
+	if err := needUser(by); err != nil {
+		return nil, err
+	}
+	if err := checkKey("client_message_id", r.ClientMessageId); err != nil {
+		return nil, err
+	}
+	if err := checkBody(r.Body); err != nil {
+		return nil, err
+	}
+	u, err := c.target(ctx, r.To, r.ToHandle)
+	if err != nil {
+		return nil, err
+	}
+	to, err := c.reachable(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.maySend(ctx, by.UIN, to); err != nil {
+		return nil, err
+	}
+	id := MessageID(by.UIN, r.ClientMessageId)
+	var resp *v1.SendResponse
+	err = c.mutate(ctx, by.UIN, func(t *txn) (err error) {
+		resp, err = t.send(id, to, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !resp.Repeated {
+		c.m.messages.WithLabelValues("own").Inc()
+	}
+	return resp, nil
+}
+
+// maySend refuses at once what the group's own region would refuse later. Only
+// a group this region acts for is judged here: another one's members may have
+// changed without the rows having arrived.
+func (c *Core) maySend(ctx context.Context, sender region.UIN, to recipient) error {
+	if !to.group {
+		return nil
+	}
+	if _, err := c.acts(to.uin); err != nil {
+		return nil
+	}
+	m, err := c.o.Store.Get(ctx, to.uin, tableMember, keyUIN(sender))
+	if err == nil && !m.Exists() {
+		return region.Errorf(region.Forbidden, "you are not a member of group %d", to.uin).WithHint("ask a member to add you")
+	}
+	return err
+}
+
+func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendResponse, error) {
+	sequence, found, err := t.known(id)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		m, err := t.message(sequence)
+		if err != nil {
+			return nil, err
+		}
+		if m.To != uint64(to.uin) || !proto.Equal(m.Body, r.Body) {
+			return nil, region.Errorf(region.Conflict, "this client message ID was used for another message").WithHint("use a new one for each message")
+		}
+		return &v1.SendResponse{Id: id[:], Sequence: sequence, SentUnixMilli: m.SentUnixMilli, Repeated: true}, nil
+	}
+	m := &v1.Message{Id: id[:], Sender: uint64(t.owner), To: uint64(to.uin), ClientMessageId: r.ClientMessageId,
+		SentUnixMilli: t.now, Body: r.Body}
+	stored, err := marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	if sequence, err = t.append(id, m, stored); err != nil {
+		return nil, err
+	}
+	if to.uin != t.owner {
+		how := methodAppend
+		if to.group {
+			how = methodGroupPost
+		}
+		payload, err := marshal(&v1.Append{Message: m}) // GroupPost has the same shape
+		if err != nil {
+			return nil, err
+		}
+		t.command(id, to.home, to.uin, how, payload)
+	}
+	return &v1.SendResponse{Id: id[:], Sequence: sequence, SentUnixMilli: m.SentUnixMilli}, nil
+}

@@ -1,0 +1,190 @@
+package core
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sort"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/store"
+)
+
+// scanRows is how many inbox rows are read at a time.
+const scanRows = 200
+
+// Sync returns what changed since a snapshot, in pages, and the next snapshot.
+// It writes nothing, and nothing is lost when its answer is: the client asks
+// again with the snapshot it has.
+//
+// A snapshot of an older epoch resumes behind the last message of that epoch
+// known here, so a message that a failover brought under a sequence the client
+// has seen otherwise used is not missed; account and contacts come whole. A
+// snapshot that is unknown, or of another owner, starts over (full).
+//
+// Errors: Unavailable when the snapshot is of a newer epoch than this region's.
+func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.SyncResponse, err error) {
+	defer c.m.count("Sync", &err)
+	if err := needUser(by); err != nil {
+		return nil, err
+	}
+	p, err := c.acts(by.UIN)
+	if err != nil {
+		return nil, err
+	}
+	resp := new(v1.SyncResponse)
+	since, ok := decodeSnapshot(r.Snapshot, by.UIN)
+	switch {
+	case !ok:
+		resp.Full = true
+	case p.Epoch.Less(since.epoch):
+		return nil, region.Errorf(region.Unavailable, "region %s is behind the epoch of the snapshot", c.o.Self).WithHint("retry; it is catching up with the world")
+	case since.epoch != p.Epoch:
+		since.account, since.contacts = 0, 0
+		if since.messages, err = c.resume(ctx, by.UIN, since); err != nil {
+			return nil, err
+		}
+	}
+	since.owner, since.epoch = by.UIN, p.Epoch
+	page := page{left: MaxPage}
+	if r.MaxBytes > 0 && r.MaxBytes < MaxPage {
+		page.left = int(r.MaxBytes)
+	}
+	if err := c.syncAccount(ctx, p, &since, resp, &page); err != nil {
+		return nil, err
+	}
+	if err := c.syncContacts(ctx, &since, resp, &page); err != nil {
+		return nil, err
+	}
+	if err := c.syncMessages(ctx, &since, resp, &page); err != nil {
+		return nil, err
+	}
+	resp.More = page.full
+	if resp.Snapshot, err = since.encode(); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// page is the room left in an answer, in bytes.
+type page struct {
+	left  int
+	items int
+	full  bool
+}
+
+// take makes room for an item; the first always has some, so that every page
+// gets the client on.
+func (p *page) take(m proto.Message) bool {
+	n := proto.Size(m) + 4 // and its tag and length
+	if p.full || p.items > 0 && n > p.left {
+		p.full = true
+		return false
+	}
+	p.left -= n
+	p.items++
+	return true
+}
+
+func (c *Core) syncAccount(ctx context.Context, p region.Placement, s *snapshot, resp *v1.SyncResponse, page *page) error {
+	a, row, err := c.accountOf(ctx, s.owner)
+	if err != nil || a == nil || row.Version == s.account {
+		return err
+	}
+	account := publicAccount(s.owner, p.Home, a)
+	if page.take(account) {
+		resp.Account, s.account = account, row.Version
+	}
+	return nil
+}
+
+func (c *Core) syncContacts(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
+	head, err := c.o.Store.Get(ctx, s.owner, tableContactHead, keySingle)
+	if err != nil || head.Version <= s.contacts {
+		return err
+	}
+	type changed struct {
+		contact *v1.Contact
+		at      uint64
+	}
+	var list []changed
+	var damaged error
+	err = c.o.Store.Scan(ctx, s.owner, tableContact, store.Range{Limit: MaxContacts}, func(r *store.Row) bool {
+		var row v1.ContactRow
+		if damaged = unmarshalRow(r, &row); damaged != nil {
+			return false
+		}
+		if u, ok := numberOf(r.Row); ok && row.Change > s.contacts {
+			list = append(list, changed{&v1.Contact{Uin: u, Remark: row.Remark, Removed: row.Removed}, row.Change})
+		}
+		return true
+	})
+	if err = cmp.Or(err, damaged); err != nil {
+		return err
+	}
+	// In the order of changes, so that a page may end anywhere.
+	slices.SortFunc(list, func(a, b changed) int { return cmp.Compare(a.at, b.at) })
+	for _, k := range list {
+		if !page.take(k.contact) {
+			return nil
+		}
+		resp.Contacts = append(resp.Contacts, k.contact)
+		s.contacts = k.at
+	}
+	return nil
+}
+
+func (c *Core) syncMessages(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
+	for !page.full {
+		var bad error
+		rows := 0
+		err := c.o.Store.Scan(ctx, s.owner, tableInbox, store.Range{From: keySequence(s.messages + 1), Limit: scanRows}, func(r *store.Row) bool {
+			rows++
+			var m *v1.Message
+			if m, bad = readMessage(r); bad != nil || !page.take(m) {
+				return false
+			}
+			resp.Messages = append(resp.Messages, m)
+			s.messages = m.Sequence
+			return true
+		})
+		if err = cmp.Or(err, bad); err != nil {
+			return err
+		}
+		if rows < scanRows {
+			return nil
+		}
+	}
+	return nil
+}
+
+// resume finds where a snapshot of an older epoch goes on: at its own sequence,
+// or at the last one here of its epoch or an older, whichever is smaller. The
+// epochs of an inbox's rows never fall, so that one is found by bisection.
+func (c *Core) resume(ctx context.Context, owner region.UIN, s snapshot) (uint64, error) {
+	var failed error
+	newer := func(sequence uint64) bool {
+		r, err := c.o.Store.Get(ctx, owner, tableInbox, keySequence(sequence))
+		failed = cmp.Or(failed, err)
+		return r.Version == 0 || s.epoch.Less(r.Epoch)
+	}
+	if s.messages == 0 || !newer(s.messages) {
+		return s.messages, failed
+	}
+	// A snapshot may claim any sequence: bisect below the real newest one only.
+	limit := s.messages
+	err := c.o.Store.Scan(ctx, owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
+		if n, ok := numberOf(r.Row); ok {
+			limit = min(limit, n)
+		}
+		return false
+	})
+	if err != nil {
+		return 0, err
+	}
+	first := sort.Search(int(limit), func(i int) bool { return newer(uint64(i) + 1) })
+	return uint64(first), failed
+}

@@ -1,0 +1,173 @@
+package core
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
+)
+
+// tries is how often a mutation is attempted when another process changed the
+// same rows in between.
+const tries = 5
+
+// txn is a change of one owner's records while it is put together. It reads its
+// own writes. Every write carries the version that was read, so what was read
+// still holds when it commits.
+type txn struct {
+	c     *Core
+	ctx   context.Context
+	owner region.UIN
+	place region.Placement
+	now   int64 // Unix milliseconds
+
+	batch   store.Batch
+	written map[string]int // index in batch.Writes by table and row
+	read    map[string]uint64
+	bytes   int
+
+	head    head
+	hasHead bool
+	account accountState
+	group   *members // of a group, when they were looked at
+
+	notices []*v1.Message
+}
+
+// mutate makes one atomic change of the owner's records: change fills the
+// transaction, which is then committed. change is called again, with a new
+// transaction, when a precondition does not hold any more. A transaction that
+// wrote nothing is not committed.
+func (c *Core) mutate(ctx context.Context, owner region.UIN, change func(*txn) error) error {
+	unlock, err := c.locks.lock(ctx, owner)
+	if err != nil {
+		return region.Errorf(region.Unavailable, "waiting for the owner's turn").WithHint("retry").WithCause(err)
+	}
+	defer unlock()
+	for try := 1; ; try++ {
+		p, err := c.admit(owner)
+		if err != nil {
+			return err
+		}
+		err = c.attempt(ctx, owner, p, change)
+		if c.isStale(err) && try < tries {
+			c.m.conflicts.Inc()
+			continue
+		}
+		return err
+	}
+}
+
+// stale is a conflict that the store found, as opposed to one that change did.
+type stale struct{ error }
+
+func (s stale) Unwrap() error { return s.error }
+
+func (c *Core) isStale(err error) bool { _, ok := err.(stale); return ok }
+
+func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement, change func(*txn) error) error {
+	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(),
+		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}, written: map[string]int{}, read: map[string]uint64{}}
+	if err := change(t); err != nil {
+		return err
+	}
+	if len(t.batch.Writes)+len(t.batch.Commands) == 0 {
+		return nil
+	}
+	if _, err := c.o.Store.Commit(ctx, &t.batch); err != nil {
+		c.heads.Remove(owner) // whether it happened is unknown
+		if region.KindOf(err) == region.Conflict {
+			return stale{err}
+		}
+		return err
+	}
+	if t.hasHead {
+		c.heads.Add(owner, t.head)
+	}
+	// Under the owner's lock, so that notices come in the order of sequences.
+	for _, m := range t.notices {
+		c.o.Notifier.Notify(owner, m.Sequence, m)
+	}
+	return nil
+}
+
+func rowName(t journal.Table, row []byte) string { return string(append([]byte{byte(t)}, row...)) }
+
+// get reads a row, as this transaction leaves it.
+func (t *txn) get(table journal.Table, row []byte) (store.Row, error) {
+	name := rowName(table, row)
+	if i, ok := t.written[name]; ok {
+		w := t.batch.Writes[i]
+		return store.Row{Table: table, Row: row, Version: t.read[name] + 1, Epoch: t.place.Epoch, Deleted: w.Delete, Value: w.Value}, nil
+	}
+	r, err := t.c.o.Store.Get(t.ctx, t.owner, table, row)
+	if err == nil {
+		t.read[name] = r.Version
+	}
+	return r, err
+}
+
+// load reads a row into m and says whether it is there.
+func (t *txn) load(table journal.Table, row []byte, m proto.Message) (bool, error) {
+	r, err := t.get(table, row)
+	if err != nil || !r.Exists() {
+		return false, err
+	}
+	return true, unmarshalRow(&r, m)
+}
+
+func unmarshalRow(r *store.Row, m proto.Message) error {
+	if err := proto.Unmarshal(r.Value, m); err != nil {
+		return region.Errorf(region.Internal, "a row of table %d is damaged", r.Table).WithHint("repair the partition").WithCause(err)
+	}
+	return nil
+}
+
+// put writes a row, on the condition that it still is as it was read here; one
+// that was not read has to be absent.
+func (t *txn) put(table journal.Table, row, value []byte) { t.write(table, row, value, false) }
+
+func (t *txn) delete(table journal.Table, row []byte) { t.write(table, row, nil, true) }
+
+func (t *txn) write(table journal.Table, row, value []byte, del bool) {
+	name := rowName(table, row)
+	t.bytes += len(row) + len(value)
+	if i, ok := t.written[name]; ok {
+		t.batch.Writes[i].Value, t.batch.Writes[i].Delete = value, del
+		return
+	}
+	expect := store.Absent()
+	if v, ok := t.read[name]; ok {
+		expect = store.AtVersion(v)
+	}
+	t.written[name] = len(t.batch.Writes)
+	t.batch.Writes = append(t.batch.Writes, store.Write{Table: table, Row: row, Value: value, Delete: del, Expect: expect})
+}
+
+func (t *txn) save(table journal.Table, row []byte, m proto.Message) error {
+	b, err := marshal(m)
+	if err == nil {
+		t.put(table, row, b)
+	}
+	return err
+}
+
+// command asks another owner's acting region to do something, once this
+// transaction is durable.
+func (t *txn) command(id journal.CommandID, to region.ID, target region.UIN, m method, payload []byte) {
+	t.bytes += len(payload)
+	t.batch.Commands = append(t.batch.Commands, journal.Command{ID: id, To: to, Target: target, Method: uint16(m), Payload: payload})
+}
+
+// marshal is deterministic, so that equal requests have equal sums.
+func marshal(m proto.Message) ([]byte, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, region.Errorf(region.BadInput, "cannot encode: a text is not UTF-8").WithCause(err)
+	}
+	return b, nil
+}
