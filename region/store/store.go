@@ -196,15 +196,17 @@ type Applied struct {
 	Mismatches []Mismatch
 }
 
-// Mismatch is a replica that differs from its origin.
+// Mismatch is a replica that differs from its origin: in one row (Table is
+// set), or somewhere in the rows of a home and class (a watermark).
 type Mismatch struct {
-	Seq   uint64 // of the watermark, or of the row record whose Before differs
+	Seq   uint64 // of the watermark or row record
 	Owner region.UIN
 	Home  region.ID
+	Class journal.Class // of a watermark's rows
 	Table journal.Table
 	Row   []byte
-	Want  journal.Sum
-	Have  journal.Sum
+	Want  journal.Sum // by the record
+	Have  journal.Sum // here
 }
 
 // Gap is returned by Apply when the next batch does not follow the position.

@@ -1,0 +1,56 @@
+// Package pebble is the embedded engine of region/store: one Pebble LSM per
+// region, one write-ahead log for all partitions, one fsync for all commits
+// that wait together.
+//
+// It guarantees that a commit is acknowledged only after the fdatasync of the
+// write-ahead log that holds it returned, that a commit is there whole or not
+// at all after a crash, and that no read shows a row, a journal record, a digest
+// or a position that is not durable yet.
+//
+// # Group commit
+//
+// Callers do the work: under their partition's lock they check preconditions,
+// number and chain the journal records, and put the keys into the partition's
+// open chunk. One committer goroutine takes the open chunks of all partitions,
+// writes them as one Pebble batch, waits for the fsync, and wakes the callers.
+// While it waits, callers fill the next chunks, seeing the rows of the one that
+// syncs. So an fsync carries whatever arrived during the one before it, and the
+// rate grows with the callers.
+//
+// Pebble shows writes to readers before they are synced. Reads therefore go to
+// a snapshot taken between two groups, and published when its group is durable.
+//
+// # Failures
+//
+// When a sync fails, what was to be synced and everything after it fails too,
+// and the store stays read-only until it is opened again: after a failed fsync
+// nobody knows what the disk has. Reads go on. Before that, when less than
+// Options.MinFree bytes are left on the disk, writes are refused with
+// region.Unavailable and nothing is written; they go on by themselves once
+// there is room. Fences and trims pass. Where Pebble cannot go on (it failed to
+// write its manifest), Options.Fatal is called, which ends the process.
+//
+// # Layout
+//
+// Layout version 1. Numbers in keys are big-endian and of fixed width, so that
+// keys sort as their parts do; uint, int and text are those of package journal.
+//
+//	key                                              value
+//	m                                                JSON: layout, region, partitions
+//	f home                                           term
+//	p u16 partition, text origin, stream             position
+//	s u16 partition                                  state
+//	r u16 partition, u64 owner, u8 table, row        row
+//	j u16 partition, u64 sequence of first record    batch, as package journal spells it
+//
+//	term      uint counter, 8 bytes raised
+//	position  uint incarnation, uint sequence, sum chain, int unix milliseconds
+//	state     uint incarnation, uint oldest sequence kept, uint next sequence,
+//	          int unix milliseconds of the newest record,
+//	          uint n, n times: text stream, uint last, sum chain;
+//	          uint n, n times: text home, byte changed since its watermark,
+//	          sum shared, uint shared rows, sum own, uint own rows
+//	row       byte 0 or 1 (tombstone), uint version, uint moves, term, text home, value
+//
+// A chunk writes the partition's state once, together with what it describes.
+package pebble

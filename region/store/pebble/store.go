@@ -1,0 +1,284 @@
+package pebble
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
+)
+
+// Store is the engine. It implements store.Store.
+type Store struct {
+	options Options
+	lock    *pebble.Lock
+	db      *pebble.DB
+	parts   []*partition
+	metrics *metrics
+	disk    disk
+
+	failed atomic.Pointer[region.Error] // why the store is read-only; nil while it is not
+	stuck  atomic.Bool                  // Pebble panicked with its locks held: it cannot be closed
+
+	fenceMu sync.Mutex // one Fence at a time
+
+	queue queue
+	done  chan struct{} // closed when the committer has ended
+
+	snapMu  sync.RWMutex
+	snap    *snapshot // durable; nil when closed
+	readers sync.WaitGroup
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+var _ store.Store = (*Store)(nil)
+
+// meta is what a directory says about itself.
+type meta struct {
+	Layout     int       `json:"layout"`
+	Region     region.ID `json:"region"`
+	Partitions int       `json:"partitions"`
+}
+
+// Open opens the store of a directory, and makes it when there is none. It
+// replays what Pebble's log has, and blocks meanwhile.
+//
+// Errors: region.Unavailable when another process has the directory;
+// region.BadInput when the directory is another region's, or has another number
+// of partitions; region.Unsupported for another layout; region.Internal when
+// the directory cannot be read.
+func Open(options Options) (*Store, error) {
+	o, err := options.withDefaults()
+	if err != nil {
+		return nil, region.Errorf(region.BadInput, "%v", err)
+	}
+	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, region.Errorf(region.Internal, "store directory %s cannot be made", o.Dir).WithCause(err)
+	}
+	lock, err := pebble.LockDirectory(o.Dir, o.FS)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, region.Errorf(region.Internal, "store directory %s cannot be written", o.Dir).WithCause(err)
+	}
+	if err != nil {
+		return nil, region.Errorf(region.Unavailable, "store directory %s is in use", o.Dir).
+			WithHint("stop the other process, or choose another directory").WithCause(err)
+	}
+	s := &Store{options: o, lock: lock, done: make(chan struct{}), metrics: newMetrics(o.Registry)}
+	s.disk = disk{fs: o.FS, dir: o.Dir, min: o.MinFree}
+	s.queue.wake = make(chan struct{}, 1)
+	if err := s.open(); err != nil {
+		if s.db != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	go s.commitLoop()
+	return s, nil
+}
+
+func (s *Store) open() error {
+	o := s.options
+	cache := pebble.NewCache(o.Memory)
+	defer cache.Unref()
+	po := &pebble.Options{
+		FS:                 o.FS,
+		Lock:               s.lock,
+		Logger:             logger{log: o.Logger, fatal: o.Fatal},
+		Cache:              cache,
+		FormatMajorVersion: pebble.FormatTableFormatV6,
+		// Writes never wait for memory: two memtables fill while one is flushed.
+		MemTableSize:                uint64(o.Memory / 2),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+	}
+	po.EventListener = &pebble.EventListener{
+		BackgroundError: func(err error) { o.Logger.Error("store cannot write in the background", "dir", o.Dir, "error", err) },
+	}
+	for i := range po.Levels {
+		// Most rows are new: a filter on every level answers that without a read.
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(o.Dir, po)
+	if err != nil {
+		return region.Errorf(region.Internal, "store directory %s cannot be opened", o.Dir).WithCause(err)
+	}
+	s.db = db
+	if err := s.checkMeta(); err != nil {
+		return err
+	}
+	if err := s.load(); err != nil {
+		return region.Errorf(region.Internal, "store directory %s is damaged", o.Dir).
+			WithHint("bootstrap this region's store from its backup").WithCause(err)
+	}
+	s.snap = newSnapshot(db)
+	return nil
+}
+
+// checkMeta compares what the directory says with what is wanted, or writes it
+// when the directory is new.
+func (s *Store) checkMeta() error {
+	o := s.options
+	want := meta{Layout: layout, Region: o.Region, Partitions: o.Partitions}
+	value, closer, err := s.db.Get(keyMeta)
+	if errors.Is(err, pebble.ErrNotFound) {
+		b, err := json.Marshal(want)
+		if err == nil {
+			err = s.db.Set(keyMeta, b, pebble.Sync)
+		}
+		if err != nil {
+			return region.Errorf(region.Internal, "store directory %s cannot be written", o.Dir).WithCause(err)
+		}
+		return nil
+	}
+	if err != nil {
+		return region.Errorf(region.Internal, "store directory %s cannot be read", o.Dir).WithCause(err)
+	}
+	var have meta
+	err = json.Unmarshal(value, &have)
+	_ = closer.Close()
+	switch {
+	case err != nil:
+		return region.Errorf(region.Internal, "store directory %s is damaged", o.Dir).WithCause(err)
+	case have.Layout != layout:
+		return region.Errorf(region.Unsupported, "store directory %s has layout %d, this program reads %d", o.Dir, have.Layout, layout).
+			WithHint("use the program that wrote it")
+	case have.Region != o.Region:
+		return region.Errorf(region.BadInput, "store directory %s belongs to region %s, not %s", o.Dir, have.Region, o.Region).
+			WithHint("check dir and region in the node's configuration")
+	case have.Partitions != o.Partitions:
+		return region.Errorf(region.BadInput, "store directory %s has %d partitions, not %d", o.Dir, have.Partitions, o.Partitions).
+			WithHint("the number of partitions never changes; check the world")
+	}
+	return nil
+}
+
+// load reads the states, positions and fences into memory.
+func (s *Store) load() error {
+	fence := region.Fence{}
+	err := s.each([]byte{'f'}, func(k, v []byte) error {
+		r := reader{data: v}
+		fence[region.ID(k[1:])] = r.term()
+		return r.err
+	})
+	if err != nil {
+		return err
+	}
+	s.parts = make([]*partition, s.options.Partitions)
+	for i := range s.parts {
+		p := &partition{s: s, id: region.Partition(i), state: newState(), positions: map[stream]journal.Position{}, fence: region.Fence{}, changed: make(chan struct{})}
+		for home, t := range fence {
+			p.fence[home] = t
+		}
+		value, closer, err := s.db.Get(keyState(p.id))
+		if err == nil {
+			p.state, err = decodeState(value)
+			err = errors.Join(err, closer.Close())
+		} else if errors.Is(err, pebble.ErrNotFound) {
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("partition %d: %w", i, err)
+		}
+		p.durable.Store(p.state.view())
+		s.parts[i] = p
+	}
+	return s.each([]byte{'p'}, func(k, v []byte) error {
+		at, err := decodePosition(k, v)
+		if err != nil || int(at.Partition) >= len(s.parts) {
+			return errors.Join(errCorrupt, err)
+		}
+		s.parts[at.Partition].positions[stream{at.Origin, at.Stream}] = at
+		return nil
+	})
+}
+
+// each calls yield for every key that begins with prefix.
+func (s *Store) each(prefix []byte, yield func(k, v []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid(); it.Next() {
+		if err := yield(it.Key(), it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return it.Close()
+}
+
+// Region returns the region the directory belongs to.
+func (s *Store) Region() region.ID { return s.options.Region }
+
+// Partitions returns the number of partitions.
+func (s *Store) Partitions() int { return s.options.Partitions }
+
+func (s *Store) partition(p region.Partition) (*partition, error) {
+	if int(p) >= len(s.parts) {
+		return nil, region.Errorf(region.BadInput, "partition %d, but there are %d", p, len(s.parts))
+	}
+	return s.parts[p], nil
+}
+
+func errClosed() error { return region.Errorf(region.Unavailable, "the store is closed") }
+
+// fail makes the store read-only for good, and returns why it is.
+func (s *Store) fail(cause error) *region.Error {
+	e := region.Errorf(region.Internal, "the store in %s failed to write and is read-only", s.options.Dir).
+		WithHint("check the disk, then restart this node").WithCause(cause)
+	if isFull(cause) {
+		e.Kind = region.Unavailable
+		e.Hint = "free space on the disk, then restart this node"
+	}
+	if s.failed.CompareAndSwap(nil, e) {
+		s.options.Logger.Error("store is read-only", "dir", s.options.Dir, "error", cause)
+		s.metrics.failures.Inc()
+	}
+	return s.failed.Load()
+}
+
+// Close refuses new work, waits for commits under way, and closes the engine.
+// Calling it again returns the same error.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Store) close() error {
+	s.queue.close()
+	for _, p := range s.parts { // whoever was at work in a partition has left it
+		p.mu.Lock()
+		p.mu.Unlock() //nolint:staticcheck // the empty section is the point
+	}
+	s.queue.signal()
+	<-s.done
+
+	s.snapMu.Lock()
+	snap := s.snap
+	s.snap = nil
+	s.snapMu.Unlock()
+	snap.release()
+	s.readers.Wait()
+	if s.stuck.Load() {
+		return region.Errorf(region.Internal, "the store in %s cannot be closed after its log failed", s.options.Dir).WithHint("restart this node")
+	}
+	err := s.db.Close()
+	if s.failed.Load() != nil {
+		err = nil // it was reported when the store failed
+	}
+	if err := errors.Join(err, s.lock.Close()); err != nil {
+		return region.Errorf(region.Internal, "the store in %s did not close cleanly", s.options.Dir).WithCause(err)
+	}
+	return nil
+}
