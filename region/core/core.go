@@ -22,12 +22,12 @@ type Core struct {
 	m       *metrics
 	tickets *ticket.Verifier
 	nonces  *nonces
-	numbers numbers
+	numbers *numbers
 	locks   ownerLocks
 	heads   *lru.Cache[region.UIN, head]
 
 	stop    context.CancelFunc
-	running sync.WaitGroup // one goroutine per partition: see commandLoop
+	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers
 }
 
 // New starts a core on an open store. Close it before the store.
@@ -51,6 +51,12 @@ func New(o Options) (*Core, error) {
 		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
+	c.numbers = newNumbers(c)
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		c.numbers.run(ctx)
+	}()
 	for p := range o.Store.Partitions() {
 		l := newCommandLoop(c, region.Partition(p))
 		c.running.Add(1)
@@ -63,10 +69,11 @@ func New(o Options) (*Core, error) {
 }
 
 // Close stops executing this region's own commands and waits for it. Requests
-// under way are the caller's to end first.
-func (c *Core) Close() {
+// under way are the caller's to end first. The error is always nil.
+func (c *Core) Close() error {
 	c.stop()
 	c.running.Wait()
+	return nil
 }
 
 // view returns the newest world, or Unavailable when there is none yet.

@@ -52,7 +52,7 @@ func (c *Core) bury(ctx context.Context, f origin, cmd *journal.Command, reason 
 	if err != nil {
 		return region.Errorf(region.Internal, "cannot encode a dead letter").WithCause(err)
 	}
-	if _, err := c.o.Store.Commit(ctx, localBatch(store.Write{Table: tableLostLetter, Row: letterKey(f), Value: b})); err != nil {
+	if err := c.commitLocal(ctx, store.Write{Table: tableLostLetter, Row: letterKey(f), Value: b}); err != nil {
 		return err
 	}
 	c.m.commands.WithLabelValues(method(cmd.Method).String(), dead).Inc()

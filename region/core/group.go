@@ -46,7 +46,7 @@ func (c *Core) CreateGroup(ctx context.Context, by Caller, r *v1.CreateGroupRequ
 	resp := new(v1.CreateGroupResponse)
 	err = c.once(ctx, by.UIN, "CreateGroup", r.IdempotencyKey, r, resp, func(t *txn) error {
 		if group == 0 { // not again when the commit is tried again
-			if group, err = c.numbers.take(ctx, c); err != nil {
+			if group, err = c.numbers.take(ctx); err != nil {
 				return err
 			}
 		}

@@ -37,7 +37,7 @@ func (c *Core) Register(ctx context.Context, by Caller, r *v1.RegisterRequest) (
 	if acting, _, _ := v.Acting(c.o.Self); acting != c.o.Self {
 		return nil, region.Errorf(region.WrongRegion, "region %s acts for %s and takes its new users", acting, c.o.Self).WithHint("register there")
 	}
-	u, err := c.numbers.registered(ctx, c, digest("homing.register", r.DeviceKey, []byte(r.IdempotencyKey)))
+	u, err := c.numbers.registered(ctx, digest("homing.register", r.DeviceKey, []byte(r.IdempotencyKey)))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
@@ -36,19 +37,23 @@ const (
 	// the command's target.
 	tableDeadLetter journal.Table = 106
 
-	// tableRange: of owner 0, one row (keySingle), a RangeRow.
+	// tableRange: of nobody, one row (keySingle), a RangeRow.
 	tableRange journal.Table = 200
-	// tableRegistration: of owner 0, by the 16-byte hash of device key and
+	// tableRegistration: of nobody, by the 16-byte hash of device key and
 	// idempotency key, the UIN reserved (8 bytes). Local, so a Register that is
 	// retried in another region after a failover makes another user; the first
 	// one was never seen by anybody.
 	tableRegistration journal.Table = 201
 	// tableLostLetter: tableDeadLetter for commands without a target, or with
-	// one that this region does not act for. Of owner 0.
+	// one that this region does not act for. Of nobody.
 	tableLostLetter journal.Table = 202
 )
 
 var keySingle = []byte{0}
+
+// nobody owns the rows that are the region's own. It is no UIN that ids allots,
+// and its rows are all local, so it is in no journal.
+const nobody region.UIN = math.MaxUint64
 
 func keyUIN(u region.UIN) []byte    { return keyNumber(uint64(u)) }
 func keySequence(seq uint64) []byte { return keyNumber(seq) }

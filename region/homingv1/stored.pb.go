@@ -790,14 +790,15 @@ func (x *GroupChange) GetUnixMilli() int64 {
 	return 0
 }
 
-// RangeRow is the range of UINs a region hands out of; local. Next is the first
-// UIN that was not yet reserved; allotted counts ranges and makes the key of
-// the next request to ids.
+// RangeRow is what a region has left of the UINs that ids allotted; local.
 type RangeRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Last          uint64                 `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
-	Next          uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
-	Allotted      uint64                 `protobuf:"varint,3,opt,name=allotted,proto3" json:"allotted,omitempty"`
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"` // first one not yet reserved
+	Last          uint64                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	SpareFirst    uint64                 `protobuf:"varint,3,opt,name=spare_first,json=spareFirst,proto3" json:"spare_first,omitempty"` // the range after this one; 0 when there is none
+	SpareLast     uint64                 `protobuf:"varint,4,opt,name=spare_last,json=spareLast,proto3" json:"spare_last,omitempty"`
+	AskingKey     string                 `protobuf:"bytes,5,opt,name=asking_key,json=askingKey,proto3" json:"asking_key,omitempty"` // of the request to ids that is under way; empty when none is
+	AskingCount   uint64                 `protobuf:"varint,6,opt,name=asking_count,json=askingCount,proto3" json:"asking_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -832,13 +833,6 @@ func (*RangeRow) Descriptor() ([]byte, []int) {
 	return file_stored_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *RangeRow) GetLast() uint64 {
-	if x != nil {
-		return x.Last
-	}
-	return 0
-}
-
 func (x *RangeRow) GetNext() uint64 {
 	if x != nil {
 		return x.Next
@@ -846,9 +840,37 @@ func (x *RangeRow) GetNext() uint64 {
 	return 0
 }
 
-func (x *RangeRow) GetAllotted() uint64 {
+func (x *RangeRow) GetLast() uint64 {
 	if x != nil {
-		return x.Allotted
+		return x.Last
+	}
+	return 0
+}
+
+func (x *RangeRow) GetSpareFirst() uint64 {
+	if x != nil {
+		return x.SpareFirst
+	}
+	return 0
+}
+
+func (x *RangeRow) GetSpareLast() uint64 {
+	if x != nil {
+		return x.SpareLast
+	}
+	return 0
+}
+
+func (x *RangeRow) GetAskingKey() string {
+	if x != nil {
+		return x.AskingKey
+	}
+	return ""
+}
+
+func (x *RangeRow) GetAskingCount() uint64 {
+	if x != nil {
+		return x.AskingCount
 	}
 	return 0
 }
@@ -1032,11 +1054,17 @@ const file_stored_proto_rawDesc = "" +
 	"\x06member\x18\x02 \x01(\x04R\x06member\x12\x16\n" +
 	"\x06remove\x18\x03 \x01(\bR\x06remove\x12\x1d\n" +
 	"\n" +
-	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"N\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"\xb4\x01\n" +
 	"\bRangeRow\x12\x12\n" +
-	"\x04last\x18\x01 \x01(\x04R\x04last\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\x04R\x04next\x12\x1a\n" +
-	"\ballotted\x18\x03 \x01(\x04R\ballotted\"\x88\x02\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\x12\x1f\n" +
+	"\vspare_first\x18\x03 \x01(\x04R\n" +
+	"spareFirst\x12\x1d\n" +
+	"\n" +
+	"spare_last\x18\x04 \x01(\x04R\tspareLast\x12\x1d\n" +
+	"\n" +
+	"asking_key\x18\x05 \x01(\tR\taskingKey\x12!\n" +
+	"\fasking_count\x18\x06 \x01(\x04R\vaskingCount\"\x88\x02\n" +
 	"\rDeadLetterRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1a\n" +
