@@ -86,6 +86,7 @@ func readBody(r io.Reader) ([]byte, error) {
 	}
 	return b, nil
 }
+
 // readRequest reads one JSON value strictly: no unknown field, nothing behind
 // it. A caller's misspelt field is then an error and not a default.
 //
