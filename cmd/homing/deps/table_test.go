@@ -1,0 +1,129 @@
+package deps
+
+// An edge lets a package import another one of this module, for a reason.
+type edge struct{ from, to, why string }
+
+// edges is DESIGN's table of the tree, as it has grown. Everything below
+// cmd/homing may import anything, and nobody else may import that, so it has no
+// lines here; neither do tests.
+//
+// Before adding a line: roles (region, replicator, dns, accel, ids) do not
+// import each other. A role declares the small interface it needs, and
+// cmd/homing joins them.
+var edges = []edge{
+	{"region/homingv1/generate", "", "a program of its own"},
+	{"dns/geo/generate", "", "a program of its own"},
+
+	{"region/journal", "region", "records name origin, owner and epoch in the kernel's types"},
+	{"region/store", "region", "the contract speaks of owners, epochs and fences"},
+	{"region/store", "region/journal", "a commit is durable together with its journal records"},
+	{"region/store/pebble", "region", "an engine keeps what the contract speaks of"},
+	{"region/store/pebble", "region/journal", "it writes and reads the journal's bytes"},
+	{"region/store/pebble", "region/store", "it implements the contract"},
+	{"region/store/storetest", "region", "the suite makes owners and epochs"},
+	{"region/store/storetest", "region/journal", "the suite follows the journal's chain"},
+	{"region/store/storetest", "region/store", "the suite is of the contract"},
+
+	{"region/wire", "region", "errors on the wire are the kernel's kinds"},
+	{"region/wire", "region/homingv1", "bodies of HELLO, redirects and errors"},
+	{"region/peer", "region", "nodes' keys are in the world"},
+	{"region/ticket", "region", "a ticket names an owner and is signed with a region's key"},
+	{"region/ticket", "region/wire", "the proof of the device key is part of the wire"},
+	{"region/keeper", "region", "it keeps, checks and serves worlds"},
+	{"region/keeper", "region/peer", "nodes fetch worlds from each other, and votes must come from voters"},
+	{"region/gossip", "region", "members are the nodes of a world; a world is announced by version and hash"},
+	{"region/worldfile", "region", "it compiles YAML into a world"},
+
+	{"region/core", "region", "admission, owners, errors"},
+	{"region/core", "region/homingv1", "requests, answers and stored rows are its messages"},
+	{"region/core", "region/journal", "it executes command records and names tables by class"},
+	{"region/core", "region/store", "every change is a batch of it"},
+	{"region/core", "region/ticket", "it issues and checks tickets"},
+	{"region/core", "region/wire", "proofs are verified over the bytes the wire defines"},
+	{"region/access", "region", "placement and errors, for redirects"},
+	{"region/access", "region/core", "it serves the core to clients"},
+	{"region/access", "region/homingv1", "bodies of every request"},
+	{"region/access", "region/wire", "frames and HELLO"},
+	{"region/client", "region", "owners, errors, epochs"},
+	{"region/client", "region/homingv1", "bodies of every request"},
+	{"region/client", "region/wire", "frames, HELLO and proofs"},
+
+	{"replicator", "region", "streams are between regions"},
+	{"replicator", "region/journal", "it carries batches and follows their chain"},
+	{"replicator", "region/store", "gaps, positions and heads are the store contract's types"},
+	{"replicator/kafka", "region", "errors"},
+	{"replicator/kafka", "replicator", "it implements the queue"},
+
+	{"dns/steer", "region", "a pure function of the world"},
+	{"dns/geo", "dns/steer", "it finds the facts that steering asks for"},
+	{"dns/geo", "region", "places and carriers"},
+	{"dns/health", "dns/steer", "it implements the health that steering asks for"},
+	{"dns/health", "region", "it checks what the world lists"},
+	{"dns/authority", "dns/steer", "its answers are steering's"},
+	{"dns/authority", "region", "names carry UINs; the zone is the world's"},
+
+	{"accel", "accel/relay", "moves the bytes of a connection"},
+	{"accel", "dns/steer", "a POP steers with the very function DNS uses"},
+	{"accel", "region", "who acts for the client's home"},
+	{"accel", "region/homingv1", "reads HELLO, writes redirects"},
+	{"accel", "region/wire", "frames"},
+
+	{"ids", "region", "owners, segments, errors"},
+	{"ids", "region/peer", "only regions may claim and allot"},
+	{"ids/pebble", "ids", "it implements the store of ids"},
+	{"ids/pebble", "region", "owners and errors"},
+	{"ids/idstest", "ids", "the suite is of its contract"},
+	{"ids/idstest", "region", "the suite makes owners"},
+}
+
+// An engine is somebody else's module and who may import it.
+type engine struct {
+	path      string   // import path or the beginning of it
+	importers []string // packages of this module; nil is everybody but the kernel
+	why       string
+}
+
+// engines lists every module that code outside tests imports. Replacing one
+// has to stay local, so most have one importer.
+var engines = []engine{
+	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
+	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
+	{"github.com/miekg/dns", []string{"dns/authority"}, "DNS messages"},
+	{"github.com/cockroachdb/pebble/v2", []string{"region/store/pebble", "ids/pebble"}, "the embedded engine"},
+	{"github.com/hashicorp/serf", []string{"region/gossip"}, "membership"},
+	{"github.com/hashicorp/memberlist", []string{"region/gossip"}, "serf's transport and its configuration"},
+	{"github.com/oschwald", []string{"dns/geo"}, "the MaxMind format, read"},
+	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate"}, "the MaxMind format, written"},
+	{"aidanwoods.dev/go-paseto", []string{"region/ticket"}, "tickets"},
+	{"github.com/spf13/cobra", []string{"cmd/homing/cli"}, "the command line"},
+	{"github.com/spf13/pflag", []string{"cmd/homing/cli"}, "the command line's flags"},
+	{"github.com/coder/websocket", []string{"region/access"}, "the web listener"},
+	{"github.com/pires/go-proxyproto", []string{"accel", "region/access"}, "the client's address, from POP to region: one writes it, the other reads it"},
+	{"github.com/bufbuild/protocompile", []string{"region/homingv1/generate"}, "reads .proto files"},
+	{"github.com/goccy/go-yaml", []string{"region/worldfile", "cmd/homing/node"}, "what operators write: the world, and a node's file"},
+	{"connectrpc.com/connect", []string{"region/homingv1", "region/wire", "region/access", "region/client"}, "the short connection, both ends, and its errors"},
+	{"go.opentelemetry.io/otel", []string{"cmd/homing/node"}, "traces leave by one door"},
+	{"golang.org/x/term", []string{"cmd/homing/cli"}, "the terminal chat"},
+	{"golang.org/x/sys", []string{"accel/relay", "region/access", "cmd/homing/node"}, "socket options"},
+
+	{"google.golang.org/protobuf", nil, "messages"},
+	{"github.com/prometheus/client_golang", nil, "metrics, with the registry as an argument"},
+	{"github.com/hashicorp/golang-lru/v2", nil, "bounded caches"},
+	{"golang.org/x/sync", nil, "errgroup, singleflight"},
+	{"golang.org/x/time", nil, "rate limits"},
+	{"github.com/klauspost/compress", nil, "compression"},
+}
+
+// kernelMay lists packages of the standard library of which the kernel may use
+// only what is pure, and what that is.
+var kernelMay = map[string][]string{
+	"net":  {"SplitHostPort", "JoinHostPort"},
+	"sync": {"Once", "OnceFunc", "OnceValue", "OnceValues"},
+}
+
+// kernelMustNot lists what would make the kernel's answers depend on more than
+// its arguments.
+var kernelMustNot = []string{
+	"context", "crypto/rand", "io/fs", "io/ioutil", "log", "log/slog", "math/rand", "math/rand/v2", "net/http", "os",
+	"os/exec", "runtime", "sync/atomic", "syscall", "testing", "time", "unsafe",
+}
