@@ -1,0 +1,264 @@
+package authority
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/dns/steer"
+	"github.com/homing-im/homing/region"
+)
+
+// Reply is the answer of /d.
+type Reply struct {
+	Host      string           `json:"host"`
+	IPs       []netip.Addr     `json:"ips"`       // different addresses, in order of preference
+	Endpoints []netip.AddrPort `json:"endpoints"` // in order of preference
+	POPs      []region.POPID   `json:"pops"`      // those of the endpoints that are POPs
+	Home      region.ID        `json:"home"`
+	Acting    region.ID        `json:"acting"`
+	TTL       uint32           `json:"ttl"`   // seconds
+	Scope     string           `json:"scope"` // network the answer holds for; empty when no address was known
+	Rule      string           `json:"rule"`
+	World     uint64           `json:"world"` // version
+}
+
+// Explanation is the answer of /explain.
+type Explanation struct {
+	World  uint64       `json:"world"`
+	Client Asked        `json:"client"`
+	Answer steer.Answer `json:"answer"`
+	Scope  string       `json:"scope"`
+	Text   string       `json:"text"`
+}
+
+// Asked is the client of an [Explanation].
+type Asked struct {
+	Service  region.Service `json:"service"`
+	UIN      region.UIN     `json:"uin,omitempty"`
+	Version  uint32         `json:"ver,omitempty"`
+	Platform string         `json:"platform,omitempty"`
+	Prefix   netip.Prefix   `json:"prefix"`
+	Network  netip.Prefix   `json:"network"` // that the facts are about
+	Known    bool           `json:"known"`
+	Place    region.Place   `json:"place"`
+	ASN      uint32         `json:"asn,omitempty"`
+}
+
+// Handler serves HTTPDNS, for mounting it elsewhere.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /d", s.direct)
+	mux.HandleFunc("GET /resolve", s.resolve)
+	mux.HandleFunc("GET /explain", s.explain)
+	return mux
+}
+
+// direct serves /d.
+func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
+	v := s.o.View()
+	if v == nil {
+		s.fail(w, noWorld())
+		return
+	}
+	ask, err := s.asked(v, r)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	a := steer.Decide(v, s.o.Health(), ask.client)
+	s.metrics.answers.WithLabelValues(a.Rule).Inc()
+	reply := Reply{
+		Host: ask.host, IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
+		Home: a.Home, Acting: a.Acting, TTL: a.TTL, Scope: network(ask.client.Prefix, a.Scope), Rule: a.Rule, World: v.World.Version,
+	}
+	for _, e := range a.Endpoints {
+		reply.Endpoints = append(reply.Endpoints, e.Address)
+		if e.POP != "" {
+			reply.POPs = append(reply.POPs, e.POP)
+		}
+	}
+	w.Header().Set("Cache-Control", "private, max-age="+strconv.Itoa(int(a.TTL)))
+	s.write(w, http.StatusOK, reply)
+}
+
+// explain serves /explain.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	v := s.o.View()
+	if v == nil {
+		s.fail(w, noWorld())
+		return
+	}
+	ask, err := s.asked(v, r)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	c := ask.client
+	a := steer.Steer(v, s.o.Health(), c)
+	switch r.FormValue("format") {
+	case "text":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte(a.Text()))
+	case "", "json":
+		s.write(w, http.StatusOK, Explanation{
+			World: v.World.Version,
+			Client: Asked{
+				Service: c.Service, UIN: c.UIN, Version: c.Version, Platform: c.Platform, Prefix: c.Prefix,
+				Network: c.Facts.Prefix, Known: c.Facts.Known, Place: c.Facts.Place, ASN: c.Facts.ASN,
+			},
+			Answer: a, Scope: network(c.Prefix, a.Scope), Text: a.Text(),
+		})
+	default:
+		s.fail(w, badParameter("format", r.FormValue("format"), "json or text"))
+	}
+}
+
+type ask struct {
+	host   string
+	client steer.Client
+}
+
+// asked reads the parameters of /d and /explain.
+func (s *Server) asked(v *region.View, r *http.Request) (ask, error) {
+	p, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return ask{}, region.Errorf(region.BadInput, "the query string is malformed").WithHint("escape the parameters' values")
+	}
+	host := p.Get("host")
+	if host == "" {
+		service := p.Get("service")
+		if service == "" {
+			if r.URL.Path != "/explain" {
+				return ask{}, badParameter("host", "", "such as long."+v.World.Zone)
+			}
+			service = string(region.Long)
+		}
+		host = service + "." + v.World.Zone
+	}
+	t := find(v.World, strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), "."))
+	if t.kind != steered {
+		return ask{}, badParameter("host", host, "long, short or web in zone "+v.World.Zone)
+	}
+	if err := mergeNumber(p, "uin", 64, (*uint64)(&t.uin)); err != nil {
+		return ask{}, err
+	}
+	version := uint64(t.version)
+	if err := mergeNumber(p, "ver", 32, &version); err != nil {
+		return ask{}, err
+	}
+	t.version = uint32(version)
+	prefix, err := clientNetwork(p.Get("ip"), r.RemoteAddr)
+	if err != nil {
+		return ask{}, err
+	}
+	return ask{host: host, client: s.client(t, prefix, p.Get("platform"))}, nil
+}
+
+// mergeNumber reads a parameter into n, where the host name may have put a
+// number already.
+func mergeNumber(p url.Values, name string, bits int, n *uint64) error {
+	text := p.Get(name)
+	if text == "" {
+		return nil
+	}
+	value, ok := number(text, bits)
+	if !ok {
+		return badParameter(name, text, "a decimal number from 1, without leading zeros")
+	}
+	if *n != 0 && *n != value {
+		return badParameter(name, text, "what the host name says, "+strconv.FormatUint(*n, 10))
+	}
+	*n = value
+	return nil
+}
+
+// clientNetwork reads an address or network; the peer's address is the default.
+func clientNetwork(text, peer string) (netip.Prefix, error) {
+	if text == "" {
+		host, _, _ := net.SplitHostPort(peer)
+		text = host
+	}
+	if prefix, err := netip.ParsePrefix(text); err == nil {
+		return prefix.Masked(), nil
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, badParameter("ip", text, "an address such as 223.5.5.5, or a network such as 223.5.5.0/24")
+	}
+	return whole(addr), nil
+}
+
+// network is the part of a client's address that an answer holds for.
+func network(client netip.Prefix, scope uint8) string {
+	if !client.IsValid() {
+		return ""
+	}
+	p, err := client.Addr().Unmap().Prefix(int(scope))
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}
+
+func badParameter(name, value, want string) error {
+	return region.Errorf(region.BadInput, "parameter %s=%q", name, shorten(value)).WithHint("want %s", want)
+}
+
+func noWorld() error {
+	return region.Errorf(region.Unavailable, "this DNS node has no world yet").WithHint("ask another node, or again soon")
+}
+
+// shorten keeps an error from echoing megabytes.
+func shorten(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}
+
+// problem is the JSON of an error.
+type problem struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint"`
+}
+
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	status := http.StatusServiceUnavailable
+	if region.KindOf(err) == region.BadInput {
+		status = http.StatusBadRequest
+		s.metrics.badRequests.Inc()
+	}
+	p := problem{Error: err.Error()}
+	if e, ok := err.(*region.Error); ok {
+		p = problem{Error: e.Message, Hint: e.Hint}
+	}
+	s.write(w, status, p)
+}
+
+// write answers and counts it; /resolve counts in respond.
+func (s *Server) write(w http.ResponseWriter, status int, body any) {
+	rcode := dns.RcodeSuccess
+	switch status {
+	case http.StatusBadRequest:
+		rcode = dns.RcodeFormatError
+	case http.StatusServiceUnavailable:
+		rcode = dns.RcodeServerFailure
+	}
+	s.metrics.responses.WithLabelValues(string(overHTTP), rcodeName(rcode)).Inc()
+	s.writeJSON(w, status, body)
+}
+
+func (s *Server) writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		s.log.Debug("HTTPDNS client left", "err", err)
+	}
+}

@@ -1,0 +1,57 @@
+package authority
+
+import (
+	"strconv"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	responses    *prometheus.CounterVec
+	answers      *prometheus.CounterVec
+	malformed    *prometheus.CounterVec
+	badRequests  prometheus.Counter
+	socketErrors prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_responses_total",
+			Help: "Answers by transport and response code.",
+		}, []string{"transport", "rcode"}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_steered_total",
+			Help: "Steered answers by the rule that gave them; all transports.",
+		}, []string{"rule"}),
+		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_malformed_total",
+			Help: "Packets that were dropped or rejected before they were looked up, by what was wrong.",
+		}, []string{"transport", "what"}),
+		badRequests: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "homing_dns_http_bad_requests_total",
+			Help: "HTTPDNS requests with a bad parameter.",
+		}),
+		socketErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "homing_dns_socket_errors_total",
+			Help: "Reads, writes and accepts that failed.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors)
+	}
+	return m
+}
+
+// rcodeName names a response code; 16 is BADSIG in the library's table, which
+// this server never says.
+func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers {
+		return "BADVERS"
+	}
+	if name, ok := dns.RcodeToString[rcode]; ok {
+		return name
+	}
+	return strconv.Itoa(rcode)
+}

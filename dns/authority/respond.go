@@ -1,0 +1,275 @@
+package authority
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/dns/steer"
+	"github.com/homing-im/homing/region"
+)
+
+// transport names the way a question came, for metrics.
+type transport string
+
+const (
+	overUDP  transport = "udp"
+	overTCP  transport = "tcp"
+	overHTTP transport = "http"
+)
+
+// respond answers one packet of a peer, nil for none. It does not block, and is
+// safe for concurrent use.
+func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
+	q, verdict, rcode, why := parse(packet)
+	if why != "" {
+		s.metrics.malformed.WithLabelValues(string(via), why).Inc()
+	}
+	if verdict == drop {
+		return nil
+	}
+	m := q.reply()
+	scope := uint8(0)
+	if verdict == reject {
+		m.Rcode = rcode // what does not fit the header the library puts into the OPT
+	} else {
+		scope = s.answer(m, &q, peer)
+	}
+	s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
+	return q.pack(m, scope, via)
+}
+
+// reply is the head of the answer.
+func (q *query) reply() *dns.Msg {
+	m := new(dns.Msg)
+	m.Id, m.Response, m.Opcode = q.id, true, q.opcode
+	m.RecursionDesired, m.CheckingDisabled = q.rd, q.cd
+	m.Compress = true
+	if q.asked {
+		m.Question = []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: q.qclass}}
+	}
+	return m
+}
+
+// pack adds the OPT and makes the answer fit the transport.
+func (q *query) pack(m *dns.Msg, scope uint8, via transport) []byte {
+	limit := maxMessage
+	if via == overUDP {
+		limit = minUDP
+		if q.opt {
+			limit = min(max(int(q.size), minUDP), maxUDP)
+		}
+	}
+	extra := m.Extra
+	var opt []dns.RR
+	if q.opt {
+		o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: maxUDP}}
+		o.SetDo(q.do)
+		if q.subnet != nil && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
+			o.Option = append(o.Option, q.subnet.option(scope))
+		}
+		opt = []dns.RR{o}
+	}
+	m.Extra = append(extra[:len(extra):len(extra)], opt...)
+	out, err := m.Pack()
+	if err == nil && len(out) <= limit {
+		return out
+	}
+	// Additional records may go silently; the others may not (RFC 2181 section 9).
+	m.Extra = opt
+	if out, err = m.Pack(); err == nil && len(out) <= limit {
+		return out
+	}
+	m.Answer, m.Ns, m.Truncated = nil, nil, true
+	if out, err = m.Pack(); err == nil && len(out) <= limit {
+		return out
+	}
+	return nil // cannot be: a question and an OPT fit 512 bytes
+}
+
+// answer fills in the answer to a well-formed query and returns its scope.
+func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
+	v := s.o.View()
+	switch {
+	case v == nil:
+		m.Rcode = dns.RcodeServerFailure
+		return 0
+	case q.qclass != dns.ClassINET:
+		m.Rcode = dns.RcodeRefused
+		return 0
+	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
+		m.Rcode = dns.RcodeRefused
+		return 0
+	case q.qtype == dns.TypeOPT || (q.qtype >= 128 && q.qtype < dns.TypeANY): // meta types (RFC 6895 section 3.1)
+		m.Rcode = dns.RcodeNotImplemented
+		return 0
+	}
+	t := find(v.World, q.labels)
+	if t.kind == outside {
+		m.Rcode = dns.RcodeRefused
+		return 0
+	}
+	m.Authoritative = true
+	z := zone{world: v.World, name: zoneSuffix(q.name, v.World.Zone)}
+	switch t.kind {
+	case missing:
+		m.Rcode = dns.RcodeNameError
+	case apex:
+		z.apex(m, q)
+	case host:
+		m.Answer = addresses(q.name, z.ttl(), q.qtype, t.addrs)
+	case steered:
+		scope = s.steered(m, q, &z, t, v, peer)
+	}
+	if q.qtype == dns.TypeANY && m.Rcode == dns.RcodeSuccess && len(m.Answer) == 0 {
+		// A minimal answer (RFC 8482 section 4.2): nobody steers by ANY.
+		m.Answer = []dns.RR{&dns.HINFO{Hdr: header(q.name, dns.TypeHINFO, z.ttl()), Cpu: "RFC8482"}}
+	}
+	if len(m.Answer) == 0 {
+		m.Ns = []dns.RR{z.soa()} // NXDOMAIN and NODATA are cached by it (RFC 2308)
+		return 0
+	}
+	return scope
+}
+
+// steered answers a steered name.
+func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View, peer netip.Addr) uint8 {
+	if q.qtype != dns.TypeA && q.qtype != dns.TypeAAAA && q.qtype != dns.TypeSRV {
+		return 0
+	}
+	prefix := q.source()
+	if !prefix.IsValid() {
+		prefix = whole(peer)
+	}
+	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, ""))
+	s.metrics.answers.WithLabelValues(a.Rule).Inc()
+	if q.qtype == dns.TypeSRV {
+		z.services(m, q.name, a)
+	} else {
+		m.Answer = addresses(q.name, a.TTL, q.qtype, addrsOf(a.Endpoints))
+	}
+	if prefix.Addr().Is4In6() {
+		return a.Scope + 96 // steer counts the bits of the IPv4 address, the option those of IPv6
+	}
+	return a.Scope
+}
+
+// client is the one place where a question becomes steer's client, whatever
+// transport it came over.
+func (s *Server) client(t target, prefix netip.Prefix, platform string) steer.Client {
+	c := steer.Client{Service: t.service, UIN: t.uin, Version: t.version, Platform: platform, Prefix: prefix}
+	if prefix.IsValid() {
+		c.Facts = s.o.Geo.Lookup(prefix.Masked().Addr())
+	}
+	return c
+}
+
+// whole is an address as a network of one.
+func whole(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	return netip.PrefixFrom(a, a.BitLen())
+}
+
+// addrsOf are the different addresses of the endpoints, in order.
+func addrsOf(endpoints []steer.Endpoint) []netip.Addr {
+	out := make([]netip.Addr, 0, len(endpoints))
+next:
+	for _, e := range endpoints {
+		a := e.Address.Addr().Unmap()
+		for _, b := range out {
+			if a == b {
+				continue next
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func header(name string, rtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: rtype, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// addresses makes A or AAAA records, whichever is asked for.
+func addresses(name string, ttl uint32, qtype uint16, addrs []netip.Addr) []dns.RR {
+	var out []dns.RR
+	for _, a := range addrs {
+		switch {
+		case qtype == dns.TypeA && a.Is4():
+			out = append(out, &dns.A{Hdr: header(name, dns.TypeA, ttl), A: net.IP(a.AsSlice())})
+		case qtype == dns.TypeAAAA && a.Is6():
+			out = append(out, &dns.AAAA{Hdr: header(name, dns.TypeAAAA, ttl), AAAA: net.IP(a.AsSlice())})
+		}
+	}
+	return out
+}
+
+// zone makes the records of the zone itself. Its name has the case of the
+// question, so that compression keeps that (and 0x20 checks pass).
+type zone struct {
+	world *region.World
+	name  string // with a trailing dot
+}
+
+// zoneSuffix is the zone's name as the question spells it.
+func zoneSuffix(qname, zone string) string {
+	if n := len(qname) - len(zone) - 1; n >= 0 {
+		return qname[n:]
+	}
+	return dns.Fqdn(zone)
+}
+
+func (z *zone) ttl() uint32 {
+	if t := z.world.Steering.TTL; t != 0 {
+		return t
+	}
+	return steer.DefaultTTL
+}
+
+// zoneTTL is the TTL of SOA and NS in seconds: the zone's own records change
+// with the world's DNS nodes, which is rare and never urgent.
+const zoneTTL = 300
+
+func (z *zone) soa() *dns.SOA {
+	return &dns.SOA{
+		Hdr: header(z.name, dns.TypeSOA, min(zoneTTL, z.ttl())), // the smaller of the two is how long a negative answer is kept
+		Ns:  z.ns(0), Mbox: "hostmaster." + z.name,
+		Serial:  uint32(z.world.Version),
+		Refresh: 60, Retry: 10, Expire: 86400, Minttl: z.ttl(),
+	}
+}
+
+func (z *zone) ns(i int) string { return "ns" + strconv.Itoa(i+1) + "." + z.name }
+
+func (z *zone) apex(m *dns.Msg, q *query) {
+	switch q.qtype {
+	case dns.TypeSOA:
+		m.Answer = []dns.RR{z.soa()}
+	case dns.TypeNS:
+		for i, node := range z.world.DNS {
+			m.Answer = append(m.Answer, &dns.NS{Hdr: header(q.name, dns.TypeNS, zoneTTL), Ns: z.ns(i)})
+			m.Extra = append(m.Extra, bothFamilies(z.ns(i), zoneTTL, nodeAddrs(node))...)
+		}
+	}
+}
+
+// services makes SRV records. Priority keeps the order; a weight would make
+// clients choose at random what steering has ordered.
+func (z *zone) services(m *dns.Msg, name string, a steer.Answer) {
+	for i, e := range a.Endpoints {
+		host := string(e.POP) + ".pop." + z.name
+		if e.POP == "" {
+			host = string(e.Region) + ".region." + z.name
+		}
+		m.Answer = append(m.Answer, &dns.SRV{
+			Hdr: header(name, dns.TypeSRV, a.TTL), Priority: uint16(i + 1), Port: e.Address.Port(), Target: host,
+		})
+		m.Extra = append(m.Extra, bothFamilies(host, a.TTL, []netip.Addr{e.Address.Addr().Unmap()})...)
+	}
+}
+
+func bothFamilies(name string, ttl uint32, addrs []netip.Addr) []dns.RR {
+	return append(addresses(name, ttl, dns.TypeA, addrs), addresses(name, ttl, dns.TypeAAAA, addrs)...)
+}

@@ -1,0 +1,225 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/dns/steer"
+	"github.com/homing-im/homing/region"
+)
+
+// Geo knows facts about addresses. Lookups do not block.
+type Geo interface {
+	Lookup(netip.Addr) steer.Facts
+}
+
+// Options configure a [Server].
+type Options struct {
+	View   func() *region.View // the newest world; nil while there is none
+	Health func() steer.Health // a snapshot that does not change
+	Geo    Geo
+	Listen []string // host:port for UDP and TCP; port 0 takes a free one for both
+	HTTP   []string // host:port for HTTPDNS
+	// Workers is the number of goroutines per UDP socket; 0 is one per processor.
+	Workers  int
+	Logger   *slog.Logger // nil is silent
+	Registry prometheus.Registerer
+}
+
+// Limits of TCP and HTTP clients.
+const (
+	maxConns    = 1024             // TCP connections at once; the next ones wait in the kernel
+	idleTimeout = 10 * time.Second // between two questions on a connection (RFC 7766 section 6.2.3)
+	readTimeout = 2 * time.Second  // for one message or HTTP header, against slow writers
+	maxHeader   = 16 << 10         // bytes of an HTTP request's header
+)
+
+// Server answers until it is closed.
+type Server struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+
+	udp   []*net.UDPConn
+	tcp   []*net.TCPListener
+	web   []net.Listener
+	https []*http.Server
+
+	slots   chan struct{} // one per open TCP connection
+	stop    chan struct{}
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	conns  map[net.Conn]struct{} // open TCP connections
+}
+
+// New binds all listeners; when it returns, their addresses are known. Nothing
+// is answered before [Server.Start]. Errors are of kind region.BadInput for
+// wrong options, region.Unavailable for an address that cannot be had.
+func New(o Options) (*Server, error) {
+	if o.View == nil || o.Health == nil || o.Geo == nil {
+		return nil, region.Errorf(region.BadInput, "a DNS server needs a view, health and geo facts")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	s := &Server{
+		o: o, log: o.Logger, metrics: newMetrics(o.Registry),
+		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+	}
+	for _, address := range o.Listen {
+		if err := s.bind(address); err != nil {
+			s.closeListeners()
+			return nil, cannotListen(address, err)
+		}
+	}
+	for _, address := range o.HTTP {
+		l, err := listenTCP(address)
+		if err != nil {
+			s.closeListeners()
+			return nil, cannotListen(address, err)
+		}
+		s.web = append(s.web, l)
+	}
+	return s, nil
+}
+
+func cannotListen(address string, err error) error {
+	return region.Errorf(region.Unavailable, "DNS cannot listen on %s", address).WithCause(err).
+		WithHint("choose a free port, or stop what uses it")
+}
+
+// listenTCP listens without MPTCP, which Go turns on by default and under which
+// some socket options fail.
+func listenTCP(address string) (*net.TCPListener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// bind takes one address for UDP and TCP.
+func (s *Server) bind(address string) error {
+	const tries = 16 // a free TCP port may be taken for UDP
+	var err error
+	for range tries {
+		var tcp *net.TCPListener
+		if tcp, err = listenTCP(address); err != nil {
+			return err
+		}
+		var udp *net.UDPConn
+		if udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort())); err == nil {
+			s.tcp, s.udp = append(s.tcp, tcp), append(s.udp, udp)
+			return nil
+		}
+		_ = tcp.Close()
+		if _, port, e := net.SplitHostPort(address); e != nil || port != "0" {
+			return err
+		}
+	}
+	return err
+}
+
+// Addrs are the addresses of the UDP and TCP listeners, in the order of
+// Options.Listen.
+func (s *Server) Addrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range s.tcp {
+		out = append(out, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return out
+}
+
+// HTTPAddrs are the addresses of the HTTPDNS listeners.
+func (s *Server) HTTPAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range s.web {
+		out = append(out, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return out
+}
+
+// Start begins to answer and returns at once. Call it once.
+func (s *Server) Start() {
+	for _, conn := range s.udp {
+		if err := conn.SetReadBuffer(udpBuffer); err != nil {
+			s.log.Warn("UDP receive buffer stays small", "err", err)
+		}
+		for range s.o.Workers {
+			s.running.Go(func() { s.serveUDP(conn) })
+		}
+	}
+	for _, l := range s.tcp {
+		s.running.Go(func() { s.serveTCP(l) })
+	}
+	handler := s.Handler()
+	for _, l := range s.web {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout,
+			WriteTimeout: idleTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}
+		s.https = append(s.https, server)
+		s.running.Go(func() {
+			if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				s.log.Error("HTTPDNS ended", "addr", l.Addr(), "err", err)
+			}
+		})
+	}
+}
+
+// Close stops all listeners and connections and waits for their goroutines.
+// Calling it again is no error.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.stop)
+	for conn := range s.conns {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	err := s.closeListeners()
+	for _, server := range s.https {
+		err = errors.Join(err, server.Close())
+	}
+	s.running.Wait()
+	return err
+}
+
+func (s *Server) closeListeners() error {
+	var errs []error
+	for _, c := range s.udp {
+		errs = append(errs, c.Close())
+	}
+	for _, l := range s.tcp {
+		errs = append(errs, l.Close())
+	}
+	for _, l := range s.web {
+		errs = append(errs, l.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("closing DNS listeners: %w", err)
+	}
+	return nil
+}

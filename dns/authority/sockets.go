@@ -1,0 +1,119 @@
+package authority
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	udpBuffer = 4 << 20 // bytes the kernel may keep while all workers are busy
+	udpRead   = 4096    // bytes of the longest query read; a longer one is cut and thus malformed
+)
+
+// serveUDP is one worker on a socket; several read from the same one.
+func (s *Server) serveUDP(conn *net.UDPConn) {
+	buf := make([]byte, udpRead)
+	for {
+		n, peer, err := conn.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.metrics.socketErrors.Inc() // such as an ICMP error of an earlier answer
+			continue
+		}
+		if out := s.respond(buf[:n], peer.Addr(), overUDP); out != nil {
+			if _, err := conn.WriteToUDPAddrPort(out, peer); err != nil {
+				s.metrics.socketErrors.Inc()
+			}
+		}
+	}
+}
+
+// serveTCP accepts while there are slots.
+func (s *Server) serveTCP(l *net.TCPListener) {
+	for {
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.stop:
+			return
+		}
+		conn, err := l.AcceptTCP()
+		if err != nil {
+			<-s.slots
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.metrics.socketErrors.Inc()
+			select { // out of file descriptors: give others time to end
+			case <-time.After(10 * time.Millisecond):
+			case <-s.stop:
+				return
+			}
+			continue
+		}
+		if !s.track(conn) {
+			<-s.slots
+			continue
+		}
+		s.running.Go(func() {
+			defer func() { <-s.slots }()
+			defer s.untrack(conn)
+			s.serveConn(conn)
+		})
+	}
+}
+
+// track registers a connection for Close, which it loses to when it is late.
+func (s *Server) track(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = conn.Close()
+		return false
+	}
+	s.conns[conn] = struct{}{}
+	return true
+}
+
+func (s *Server) untrack(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+	_ = conn.Close()
+}
+
+// serveConn answers the questions of a connection in order, each prefixed with
+// its length (RFC 1035 section 4.2.2), until the client is done, idle, or sends
+// something that is no question.
+func (s *Server) serveConn(conn *net.TCPConn) {
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	var head [2]byte
+	for {
+		if conn.SetDeadline(time.Now().Add(idleTimeout)) != nil {
+			return
+		}
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		if conn.SetDeadline(time.Now().Add(readTimeout)) != nil {
+			return
+		}
+		packet := make([]byte, binary.BigEndian.Uint16(head[:]))
+		if _, err := io.ReadFull(conn, packet); err != nil {
+			return
+		}
+		out := s.respond(packet, peer, overTCP)
+		if out == nil {
+			return
+		}
+		// One write: two would be two packets, and wait for each other.
+		framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(out)), uint16(len(out)))
+		if _, err := conn.Write(append(framed, out...)); err != nil {
+			return
+		}
+	}
+}
