@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/wire"
+)
+
+// callTimeout is when a connection that does not answer counts as dead. It is
+// longer than a region works on a request, so that a slow region is not taken
+// for a dead network.
+const callTimeout = 20 * time.Second
+
+// Call makes one call of the region and decodes its answer into resp. It waits
+// for a connection, and sends the request again when the connection is lost or
+// the answer is retryable, until it is answered or ctx ends; so a mutation needs
+// its idempotency key set. Errors: the region's (see region.KindOf), and
+// region.Unavailable with ctx's error as its cause.
+func (c *Client) Call(ctx context.Context, m wire.Method, req, resp proto.Message) error {
+	for tries := 1; ; tries++ {
+		cn, err := c.ready(ctx)
+		if err != nil {
+			return err
+		}
+		try, cancel := context.WithTimeout(ctx, callTimeout)
+		err = cn.call(try, m, req, resp)
+		late := try.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return err
+		case late:
+			cn.fail(err)
+		case region.KindOf(err) == region.WrongRegion && wire.RedirectOf(err) != nil:
+			// The region found out before its watcher did.
+			cn.leave(ending{err: err, redirect: wire.RedirectOf(err)})
+		case !region.KindOf(err).Retryable():
+			return err
+		}
+		if err := c.waitRetry(ctx, cn, tries, retryAfter(err)); err != nil {
+			return err
+		}
+	}
+}
+
+// waitRetry pauses before another try; when the connection is gone the next one
+// is pause enough.
+func (c *Client) waitRetry(ctx context.Context, cn *conn, tries int, atLeast time.Duration) error {
+	t := time.NewTimer(max(c.backoff(min(tries, 5)), atLeast))
+	defer t.Stop()
+	over := cn.gone
+	if tries > 3 {
+		over = nil // something is wrong beyond this connection
+	}
+	select {
+	case <-t.C:
+	case <-over:
+	case <-ctx.Done():
+		return region.Errorf(region.Unavailable, "no answer in time").WithCause(ctx.Err())
+	case <-c.ctx.Done():
+		return errClosed
+	}
+	return nil
+}
+
+// NewKey returns a fresh idempotency key or client message ID.
+func NewKey() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+func orNew(key string) string {
+	if key == "" {
+		return NewKey()
+	}
+	return key
+}
+
+// Send sends a message; an empty ClientMessageId is set in req, so that the
+// caller can keep it.
+func (c *Client) Send(ctx context.Context, req *v1.SendRequest) (*v1.SendResponse, error) {
+	req.ClientMessageId = orNew(req.ClientMessageId)
+	resp := new(v1.SendResponse)
+	return resp, c.Call(ctx, wire.Send, req, resp)
+}
+
+// SendText sends text to a user or group.
+func (c *Client) SendText(ctx context.Context, to region.UIN, text string) (*v1.SendResponse, error) {
+	return c.Send(ctx, &v1.SendRequest{To: uint64(to), Body: &v1.Body{Kind: &v1.Body_Text{Text: text}}})
+}
+
+// Changes is what one [Client.Sync] found.
+type Changes struct {
+	Snapshot []byte // store it after the changes, and send it the next time
+	Account  *v1.Account
+	Contacts []*v1.Contact
+	Messages []*v1.Message // in order, each ID once; an ID of an earlier Sync may come again after a failover
+	Full     bool          // the snapshot was unknown: this is everything
+}
+
+// Sync returns everything that changed since a snapshot, page by page until
+// nothing is left; nil is the empty snapshot.
+func (c *Client) Sync(ctx context.Context, snapshot []byte) (*Changes, error) {
+	all := &Changes{Snapshot: snapshot}
+	seen := map[string]bool{}
+	err := c.SyncPages(ctx, snapshot, func(p *v1.SyncResponse) error {
+		all.Snapshot = p.Snapshot
+		if p.Account != nil {
+			all.Account = p.Account
+		}
+		all.Full = all.Full || p.Full
+		all.Contacts = append(all.Contacts, p.Contacts...)
+		for _, m := range p.Messages {
+			if !seen[string(m.Id)] {
+				seen[string(m.Id)] = true
+				all.Messages = append(all.Messages, m)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// SyncPages is Sync for an inbox that does not fit into memory: each page is
+// given to apply, which stores it together with its snapshot.
+func (c *Client) SyncPages(ctx context.Context, snapshot []byte, apply func(*v1.SyncResponse) error) error {
+	for {
+		page := new(v1.SyncResponse)
+		if err := c.Call(ctx, wire.Sync, &v1.SyncRequest{Snapshot: snapshot}, page); err != nil {
+			return err
+		}
+		if err := apply(page); err != nil {
+			return err
+		}
+		if !page.More {
+			return nil
+		}
+		if string(page.Snapshot) == string(snapshot) {
+			return errors.New("client: the region says there is more, but its snapshot does not move")
+		}
+		snapshot = page.Snapshot
+	}
+}
+
+// ClaimHandle gives the user a worldwide unique account ID.
+func (c *Client) ClaimHandle(ctx context.Context, handle string) (*v1.ClaimHandleResponse, error) {
+	resp := new(v1.ClaimHandleResponse)
+	return resp, c.Call(ctx, wire.ClaimHandle, &v1.ClaimHandleRequest{Handle: handle, IdempotencyKey: NewKey()}, resp)
+}
+
+// Lookup finds a user or group by handle. ([Client.Resolve] finds endpoints.)
+func (c *Client) Lookup(ctx context.Context, handle string) (*v1.Account, error) {
+	resp := new(v1.ResolveResponse)
+	err := c.Call(ctx, wire.Resolve, &v1.ResolveRequest{Handle: handle}, resp)
+	return resp.Account, err
+}
+
+// LookupUIN finds a user or group by number.
+func (c *Client) LookupUIN(ctx context.Context, uin region.UIN) (*v1.Account, error) {
+	resp := new(v1.ResolveResponse)
+	err := c.Call(ctx, wire.Resolve, &v1.ResolveRequest{Uin: uint64(uin)}, resp)
+	return resp.Account, err
+}
+
+// UpdateProfile changes the user's nickname.
+func (c *Client) UpdateProfile(ctx context.Context, nickname string) (*v1.Account, error) {
+	resp := new(v1.UpdateProfileResponse)
+	err := c.Call(ctx, wire.UpdateProfile, &v1.UpdateProfileRequest{Nickname: nickname, IdempotencyKey: NewKey()}, resp)
+	return resp.Account, err
+}
+
+// SetContact adds, renames or removes a contact.
+func (c *Client) SetContact(ctx context.Context, contact *v1.Contact) error {
+	return c.Call(ctx, wire.SetContact, &v1.SetContactRequest{Contact: contact, IdempotencyKey: NewKey()}, new(v1.SetContactResponse))
+}
+
+// CreateGroup makes a group of the user and the members.
+func (c *Client) CreateGroup(ctx context.Context, name string, members ...region.UIN) (region.UIN, error) {
+	req := &v1.CreateGroupRequest{Name: name, IdempotencyKey: NewKey()}
+	for _, m := range members {
+		req.Members = append(req.Members, uint64(m))
+	}
+	resp := new(v1.CreateGroupResponse)
+	err := c.Call(ctx, wire.CreateGroup, req, resp)
+	return region.UIN(resp.Uin), err
+}
+
+// SetMember adds a member to a group, or removes one.
+func (c *Client) SetMember(ctx context.Context, group, member region.UIN, remove bool) error {
+	return c.Call(ctx, wire.SetMember, &v1.SetMemberRequest{Group: uint64(group), Member: uint64(member), Remove: remove, IdempotencyKey: NewKey()}, new(v1.SetMemberResponse))
+}

@@ -1,0 +1,282 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/wire"
+)
+
+// establish connects to one of the endpoints and proves the device key. A
+// ticket that is no longer good is renewed once. A redirect is an error that
+// carries it.
+func (c *Client) establish(ends []netip.AddrPort) (*conn, error) {
+	if len(ends) == 0 {
+		return nil, region.Errorf(region.Unavailable, "no endpoint is known").WithHint("is the network up?")
+	}
+	cn, err := c.attempt(ends)
+	if region.KindOf(err) != region.Unauthenticated {
+		return cn, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.o.ConnectTimeout)
+	defer cancel()
+	if rerr := c.renewShort(ctx); rerr != nil {
+		if region.KindOf(rerr) == region.Unauthenticated {
+			return nil, rerr
+		}
+		// The short connection being down is no proof that the device is
+		// refused: try again later.
+		return nil, region.Errorf(region.Unavailable, "the ticket is no longer good and cannot be renewed now").WithCause(errors.Join(err, rerr))
+	}
+	return c.attempt(ends)
+}
+
+// attempt races the endpoints to a secured connection, and does the handshake
+// on the first; the next is taken when that one cannot serve now. Two
+// handshakes are never under way at once: the server takes the second for a
+// reconnect, and drops the first.
+func (c *Client) attempt(ends []netip.AddrPort) (*conn, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.o.ConnectTimeout)
+	defer cancel()
+	r := c.race(ctx, ends)
+	defer r.stop()
+	var last error
+	for {
+		d, err := r.next(ctx)
+		if err != nil {
+			if last == nil || errors.Is(last, context.Canceled) {
+				last = err
+			}
+			return nil, last
+		}
+		cn, err := c.handshake(ctx, d.conn, d.endpoint)
+		if err == nil {
+			return cn, nil
+		}
+		_ = d.conn.Close()
+		if k := region.KindOf(err); wire.RedirectOf(err) != nil || k == region.Unauthenticated || hopeless(err) {
+			return nil, err
+		}
+		last = err
+	}
+}
+
+// handshake sends Hello and the proof.
+func (c *Client) handshake(ctx context.Context, nc net.Conn, endpoint netip.AddrPort) (*conn, error) {
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c.mu.Lock()
+	id, world := c.identity, c.world
+	c.mu.Unlock()
+	keyID := wire.KeyID(id.Key.Public().(ed25519.PublicKey))
+	cn := &conn{nc: nc, r: wire.NewReader(nc), endpoint: endpoint, pending: map[uint64]chan reply{}, gone: make(chan struct{})}
+	f, err := cn.ask(wire.Hello, 1, &v1.Hello{
+		WireVersion: wire.Version, Uin: uint64(id.UIN), ClientVersion: c.o.ClientVersion, Platform: c.o.Platform,
+		WorldVersion: world, DeviceKeyId: keyID[:], Ticket: id.Ticket, ConnectionId: c.connectionID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if f.Method == wire.Redirect {
+		rd := new(v1.Redirect)
+		if err := wire.Unmarshal(f, rd); err != nil {
+			return nil, err
+		}
+		return nil, &wire.Error{Err: region.Errorf(region.WrongRegion, "region %s acts for UIN %d", rd.Acting, id.UIN), WorldVersion: rd.WorldVersion, Redirect: rd}
+	}
+	hr := new(v1.HelloReply)
+	if err := wire.Unmarshal(f, hr); err != nil {
+		return nil, err
+	}
+	epoch, err := wire.EpochFromProto(hr.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	cn.region, cn.epoch, cn.pop, cn.world = region.ID(hr.Region), epoch, hr.Pop, hr.WorldVersion
+	c.heardOf(hr.WorldVersion)
+	sig := ed25519.Sign(id.Key, wire.ConnectionProof(hr.Region, epoch, c.connectionID, hr.Nonce, id.UIN))
+	f, err = cn.ask(wire.Reauth, 2, &v1.Reauth{Nonce: hr.Nonce, Signature: sig})
+	if err != nil {
+		return nil, err
+	}
+	rr := new(v1.ReauthReply)
+	if err := wire.Unmarshal(f, rr); err != nil {
+		return nil, err
+	}
+	cn.heartbeat = time.Duration(max(rr.HeartbeatSeconds, 1)) * time.Second
+	cn.sequence = 2
+	c.ticketExpires(rr.TicketExpiresUnix)
+	if !stop() {
+		return nil, ctx.Err()
+	}
+	return cn, nc.SetDeadline(time.Time{})
+}
+
+func (c *Client) ticketExpires(unix int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if unix > 0 {
+		c.identity.Expires = time.Unix(unix, 0)
+	}
+}
+
+// ask is one question of the handshake and its answer.
+func (cn *conn) ask(m wire.Method, sequence uint64, body proto.Message) (wire.Frame, error) {
+	b, err := wire.AppendMessage(nil, m, 0, sequence, body)
+	if err != nil {
+		return wire.Frame{}, err
+	}
+	if _, err := cn.nc.Write(b); err != nil {
+		return wire.Frame{}, lost(err)
+	}
+	f, err := cn.r.Next()
+	if err != nil {
+		return f, lost(err)
+	}
+	if f.Is(wire.FlagError) {
+		return f, errorOf(f)
+	}
+	redirected := m == wire.Hello && f.Method == wire.Redirect
+	if !f.Is(wire.FlagResponse) || f.Sequence != sequence || (f.Method != m && !redirected) {
+		return f, region.Errorf(region.Unavailable, "the server answered %s with %s", m, f.Method).WithHint("is this a Homing endpoint?")
+	}
+	return f, nil
+}
+
+// errorOf reads the error that a frame carries.
+func errorOf(f wire.Frame) error {
+	p := new(v1.Error)
+	if err := wire.Unmarshal(f, p); err != nil {
+		return err
+	}
+	return wire.FromProto(p)
+}
+
+// lost is the error of a call whose connection ended: the outcome is unknown,
+// and the idempotency key makes another try harmless.
+func lost(err error) error {
+	return region.Errorf(region.Unavailable, "the connection ended").WithCause(err)
+}
+
+type dialed struct {
+	conn     net.Conn
+	endpoint netip.AddrPort
+	err      error
+}
+
+// race dials endpoints beside each other, each Stagger after the one before, or
+// at once when that one failed (RFC 8305).
+type race struct {
+	results chan dialed
+	left    int
+	cancel  context.CancelFunc
+}
+
+func (c *Client) race(ctx context.Context, ends []netip.AddrPort) *race {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &race{results: make(chan dialed), left: len(ends), cancel: cancel}
+	failed := make(chan struct{}, len(ends))
+	go func() {
+		defer close(r.results)
+		inner := make(chan dialed, len(ends))
+		running := 0
+		t := time.NewTimer(0)
+		defer t.Stop()
+		for i := 0; i < len(ends) || running > 0; {
+			var out chan dialed
+			var head dialed
+			timer := t.C
+			if i >= len(ends) {
+				timer = nil
+			}
+			select {
+			case <-timer:
+				e := ends[i]
+				i++
+				running++
+				t.Reset(c.o.Stagger)
+				go func() { inner <- c.dialOne(ctx, e) }()
+				continue
+			case <-failed:
+				t.Reset(0)
+				continue
+			case head = <-inner:
+				running--
+				if head.err != nil {
+					t.Reset(0)
+				}
+				out = r.results
+			}
+			select {
+			case out <- head:
+			case <-ctx.Done():
+				if head.conn != nil {
+					_ = head.conn.Close()
+				}
+				// Whoever is still dialing ends with ctx; wait for them, so that no
+				// goroutine or connection outlives the attempt.
+				for ; running > 0; running-- {
+					if d := <-inner; d.conn != nil {
+						_ = d.conn.Close()
+					}
+				}
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// next returns the next secured connection, or an error when none is left.
+func (r *race) next(ctx context.Context) (dialed, error) {
+	var last error
+	for d := range r.results {
+		if d.err == nil {
+			return d, nil
+		}
+		last = d.err
+	}
+	if ctx.Err() != nil && last == nil {
+		last = ctx.Err()
+	}
+	if last == nil {
+		last = errors.New("no endpoint is left")
+	}
+	return dialed{}, region.Errorf(region.Unavailable, "no endpoint can be reached").WithCause(last)
+}
+
+// stop ends the dialing and closes what nobody took.
+func (r *race) stop() {
+	r.cancel()
+	for d := range r.results {
+		if d.conn != nil {
+			_ = d.conn.Close()
+		}
+	}
+}
+
+func (c *Client) dialOne(ctx context.Context, e netip.AddrPort) dialed {
+	nc, err := c.o.Dial(ctx, "tcp", e.String())
+	if err != nil {
+		return dialed{endpoint: e, err: err}
+	}
+	if c.o.Plain {
+		return dialed{conn: nc, endpoint: e}
+	}
+	t := tls.Client(nc, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: string(region.Long) + "." + c.o.Zone, RootCAs: c.o.RootCAs})
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return dialed{endpoint: e, err: fmt.Errorf("%s: %w", e, err)}
+	}
+	return dialed{conn: t, endpoint: e}
+}

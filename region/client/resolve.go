@@ -1,0 +1,175 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/homing-im/homing/region"
+)
+
+// lookupTimeout bounds one way of asking; then the next one is tried.
+const lookupTimeout = 2 * time.Second
+
+// candidates returns where to connect, best first, and how they were found.
+// The first try after a loss asks nobody.
+func (c *Client) candidates(failures int) ([]netip.AddrPort, string) {
+	c.mu.Lock()
+	known := slices.Clone(c.known)
+	c.mu.Unlock()
+	if failures == 0 && len(known) > 0 {
+		return known, "known"
+	}
+	ends, source, err := c.Resolve(c.ctx, region.Long)
+	if err == nil {
+		c.emit(Event{Kind: Resolved, Source: source, Endpoints: len(ends)})
+		// The ones that were known stay behind the found ones: an answer may be
+		// wrong in a network that lies about names.
+		all := slices.Clone(ends)
+		for _, k := range known {
+			if !slices.Contains(all, k) {
+				all = append(all, k)
+			}
+		}
+		c.mu.Lock()
+		c.known = all[:min(len(all), maxKnown)]
+		c.mu.Unlock()
+		return all, source
+	}
+	if c.ctx.Err() == nil {
+		c.o.Logger.Warn("no endpoint by HTTPDNS or DNS; trying what is known and built in", "error", err)
+	}
+	if len(known) > 0 {
+		for _, f := range c.o.Fallback {
+			if !slices.Contains(known, f) {
+				known = append(known, f)
+			}
+		}
+		return known, "known"
+	}
+	return c.o.Fallback, "fallback"
+}
+
+// Resolve asks HTTPDNS, then DNS, where a service is for this user. It returns
+// the endpoints, best first, and which of the two answered.
+func (c *Client) Resolve(ctx context.Context, s region.Service) ([]netip.AddrPort, string, error) {
+	var firstErr error = region.Errorf(region.Unavailable, "neither HTTPDNS nor DNS is configured")
+	if c.o.HTTPDNS != "" {
+		a, err := c.httpDNS(ctx, s)
+		if err == nil {
+			return a.addrPorts, "httpdns", nil
+		}
+		firstErr = err
+	}
+	if c.o.DNS != "" {
+		ends, err := c.dns(ctx, s)
+		if err == nil {
+			return ends, "dns", nil
+		}
+		if c.o.HTTPDNS == "" {
+			firstErr = err
+		}
+	}
+	return nil, "", firstErr
+}
+
+// answer is what HTTPDNS says.
+type answer struct {
+	Host      string   `json:"host"`
+	Endpoints []string `json:"endpoints"`
+	TTL       uint32   `json:"ttl"`
+	World     uint64   `json:"world"`
+
+	addrPorts []netip.AddrPort
+}
+
+func (c *Client) httpDNS(ctx context.Context, s region.Service) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	q := url.Values{
+		"host": {string(s) + "." + c.o.Zone}, "uin": {c.o.Identity.UIN.String()},
+		"ver": {strconv.FormatUint(uint64(c.o.ClientVersion), 10)}, "platform": {c.o.Platform},
+	}
+	if c.o.PretendIP.IsValid() {
+		q.Set("ip", c.o.PretendIP.String())
+	}
+	u := strings.TrimRight(c.o.HTTPDNS, "/") + "/d?" + q.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	h := c.httpClient(nil)
+	defer h.CloseIdleConnections()
+	resp, err := h.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("HTTPDNS answered %s: %.200s", resp.Status, b)
+	}
+	a := new(answer)
+	if err := json.Unmarshal(b, a); err != nil {
+		return nil, fmt.Errorf("HTTPDNS answered no JSON: %w", err)
+	}
+	c.heardOf(a.World)
+	if a.addrPorts = parseEndpoints(a.Endpoints); len(a.addrPorts) == 0 {
+		return nil, fmt.Errorf("HTTPDNS knows no endpoint of %s", a.Host)
+	}
+	return a, nil
+}
+
+func (c *Client) dns(ctx context.Context, s region.Service) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return c.o.Dial(ctx, network, c.o.DNS)
+	}}
+	name := fmt.Sprintf("u-%d.v-%d.%s.%s.", c.o.Identity.UIN, c.o.ClientVersion, s, c.o.Zone)
+	var ends []netip.AddrPort
+	if _, srv, err := r.LookupSRV(ctx, "", "", name); err == nil {
+		for _, t := range srv {
+			ips, err := r.LookupNetIP(ctx, "ip", t.Target)
+			if err != nil {
+				continue
+			}
+			for _, ip := range ips {
+				ends = append(ends, netip.AddrPortFrom(ip.Unmap(), t.Port))
+			}
+		}
+	}
+	if len(ends) > 0 {
+		return ends, nil
+	}
+	ips, err := r.LookupNetIP(ctx, "ip", name)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips {
+		ends = append(ends, netip.AddrPortFrom(ip.Unmap(), c.o.Port))
+	}
+	return ends, nil
+}
+
+func parseEndpoints(texts []string) []netip.AddrPort {
+	var ends []netip.AddrPort
+	for _, t := range texts {
+		if a, err := netip.ParseAddrPort(t); err == nil && !slices.Contains(ends, a) {
+			ends = append(ends, a)
+		}
+	}
+	return ends
+}
