@@ -45,5 +45,6 @@
 // big-endian u32 length and that many bytes as in [journal.Encode]. The body is
 // about a MiB, at least one batch when there is any, and empty when the stream
 // ends before SEQ. GET /heads and GET /positions answer with JSON: [Heads] and
-// [Positions]. Errors are [region.Error] as JSON.
+// [Positions]. Errors are a status and one line of text; 410 says that the
+// journal was trimmed before SEQ.
 package replicator

@@ -76,8 +76,8 @@ type Queue interface {
 	Produce(ctx context.Context, runs []Run) ([]int64, error)
 
 	// Groups splits logs into sets that one Fetch can ask for: those with the
-	// same leader. Logs that do not exist come together with any others; Fetch
-	// says so.
+	// same leader. Logs that nobody leads, such as of a topic that does not
+	// exist yet, are left out.
 	Groups(ctx context.Context, logs []TopicPartition) ([][]TopicPartition, error)
 
 	// Fetch returns as soon as any of the logs has messages, and otherwise, with

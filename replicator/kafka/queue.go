@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +45,8 @@ const (
 
 // Options are what a Queue needs.
 type Options struct {
-	// Brokers are host:port of the cluster's bootstrap brokers.
+	// Brokers are host:port of the cluster's bootstrap brokers; an entry may be
+	// several, separated by commas.
 	Brokers []string
 	// ClientID is what the brokers' logs show; "homing" when empty.
 	ClientID string
@@ -73,10 +75,14 @@ var _ replicator.Queue = (*Queue)(nil)
 
 // New returns a queue. It does not connect yet.
 func New(o Options) (*Queue, error) {
-	if len(o.Brokers) == 0 {
+	var brokers []string
+	for _, b := range o.Brokers {
+		brokers = append(brokers, strings.Split(b, ",")...)
+	}
+	if len(brokers) == 0 {
 		return nil, errors.New("kafka: no broker address")
 	}
-	for _, b := range o.Brokers {
+	for _, b := range brokers {
 		if _, _, err := net.SplitHostPort(b); err != nil {
 			return nil, fmt.Errorf("kafka: broker address: %w", err)
 		}
@@ -92,7 +98,7 @@ func New(o Options) (*Queue, error) {
 	}
 	q := &Queue{
 		options:   o,
-		addr:      kafka.TCP(o.Brokers...),
+		addr:      kafka.TCP(brokers...),
 		producing: make(chan struct{}, maxProducing),
 		conns:     make(map[net.Conn]struct{}),
 	}
@@ -158,7 +164,8 @@ func (q *Queue) Bounds(ctx context.Context, log replicator.TopicPartition) (repl
 	return replicator.Bounds{}, q.failed(fmt.Errorf("kafka: bounds of %s/%d: the broker left them out", log.Topic, log.Partition))
 }
 
-// Groups splits the logs by the broker that leads them.
+// Groups splits the logs by the broker that leads them, and leaves out those
+// nobody leads.
 func (q *Queue) Groups(ctx context.Context, logs []replicator.TopicPartition) ([][]replicator.TopicPartition, error) {
 	leaders, err := q.leaders(ctx, logs)
 	if err != nil {
@@ -166,10 +173,8 @@ func (q *Queue) Groups(ctx context.Context, logs []replicator.TopicPartition) ([
 	}
 	index := make(map[int]int)
 	var groups [][]replicator.TopicPartition
-	var homeless []replicator.TopicPartition
 	for i, l := range logs {
 		if leaders[i] < 0 {
-			homeless = append(homeless, l)
 			continue
 		}
 		at, ok := index[leaders[i]]
@@ -179,11 +184,6 @@ func (q *Queue) Groups(ctx context.Context, logs []replicator.TopicPartition) ([
 			groups = append(groups, nil)
 		}
 		groups[at] = append(groups[at], l)
-	}
-	if len(homeless) > 0 && len(groups) > 0 {
-		groups[0] = append(groups[0], homeless...)
-	} else if len(homeless) > 0 {
-		groups = append(groups, homeless)
 	}
 	return groups, nil
 }

@@ -1,0 +1,174 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
+)
+
+const (
+	// applyBatches bounds one transaction.
+	applyBatches = 256
+
+	// echoBatches is how many batches without content are kept back. Two regions
+	// that replay each other write a position for every one of the other's; the
+	// pair falls silent because it takes this many to make one. They are applied
+	// with whatever follows, and a crash reads them again.
+	echoBatches = 64
+)
+
+// errDiverged: the origin's history is not the one applied here.
+var errDiverged = errors.New("histories differ")
+
+// errElsewhere: the store's position is not where this replay left it.
+var errElsewhere = errors.New("position moved")
+
+func divergedf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errDiverged, fmt.Sprintf(format, args...))
+}
+
+// applier puts batches, which come in order, into the store or the executor,
+// and moves the position.
+type applier struct {
+	spot
+	replica  Replica
+	executor Executor
+	metrics  *metrics
+	logger   *slog.Logger
+	did      func(batches, mismatches int)
+	retry    backOff
+
+	pending  []*journal.Batch
+	position journal.Position
+	due      time.Time // when the position of a command stream has to be stored; zero when it is
+}
+
+func (a *applier) begin(p journal.Position) {
+	a.pending, a.due = nil, time.Time{}
+	a.position = journal.Position{Origin: a.origin, Stream: a.stream, Partition: a.partition,
+		Incarnation: p.Incarnation, Seq: p.Seq, Chain: p.Chain, UnixMilli: p.UnixMilli}
+}
+
+func (a *applier) add(run []*journal.Batch) { a.pending = append(a.pending, run...) }
+
+// apply applies all that is pending. On error, what was not applied stays.
+func (a *applier) apply(ctx context.Context) error {
+	if _, commands := a.stream.To(); commands {
+		return a.execute(ctx)
+	}
+	if len(a.pending) < echoBatches && !hasContent(a.pending) {
+		return nil
+	}
+	for len(a.pending) > 0 {
+		run := a.pending[:min(len(a.pending), applyBatches)]
+		done, err := a.replica.Apply(ctx, a.stream, run)
+		if err != nil {
+			return translate(err)
+		}
+		a.pending = a.pending[len(run):]
+		a.retry.reset()
+		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Batches))
+		a.metrics.rows.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Rows))
+		a.did(len(run), len(done.Mismatches))
+		a.report(done.Mismatches)
+		if last := run[len(run)-1].Last(); done.Position.Seq < last {
+			return fmt.Errorf("%w: applied up to %d, the store says %d", errElsewhere, last, done.Position.Seq)
+		}
+	}
+	a.pending = nil
+	return nil
+}
+
+func (a *applier) execute(ctx context.Context) error {
+	for len(a.pending) > 0 {
+		run := a.pending[:min(len(a.pending), applyBatches)]
+		if err := a.executor.Execute(ctx, run); err != nil {
+			return err
+		}
+		a.pending = a.pending[len(run):]
+		a.retry.reset()
+		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(run)))
+		a.did(len(run), 0)
+		last := run[len(run)-1]
+		a.position.Incarnation, a.position.UnixMilli = last.Incarnation, last.UnixMilli
+		a.position.Seq, a.position.Chain = last.Last(), last.Links[0].Chain
+		if a.due.IsZero() {
+			a.due = time.Now().Add(flushAfter)
+		}
+		if !time.Now().Before(a.due) {
+			a.flush(ctx)
+		}
+	}
+	a.pending = nil
+	if !a.due.IsZero() && !time.Now().Before(a.due) {
+		a.flush(ctx)
+	}
+	return nil
+}
+
+// flush stores the position of a command stream. A failure is tried again
+// later: until then a crash repeats more, without effect.
+func (a *applier) flush(ctx context.Context) {
+	if a.due.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := a.replica.SetPosition(ctx, a.position); err != nil {
+		a.due = time.Now().Add(time.Second)
+		a.logger.Warn("position not stored; commands would be repeated after a crash", "position", a.position.Seq, "error", err)
+		return
+	}
+	a.due = time.Time{}
+}
+
+func (a *applier) report(mismatches []store.Mismatch) {
+	if len(mismatches) == 0 {
+		return
+	}
+	a.metrics.mismatches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(mismatches)))
+	for _, m := range mismatches[:min(len(mismatches), 10)] {
+		what := "row before"
+		if m.Row == nil && m.Owner == 0 {
+			what = "watermark"
+		}
+		a.logger.Error("this replica differs from its origin", "what", what, "sequence", m.Seq, "home", m.Home,
+			"owner", m.Owner, "table", m.Table, "row", clip(m.Row), "want", fmt.Sprintf("%x", m.Want), "have", fmt.Sprintf("%x", m.Have))
+	}
+}
+
+// hasContent says whether any batch holds more than the origin's own positions.
+func hasContent(batches []*journal.Batch) bool {
+	for _, b := range batches {
+		for i := range b.Records {
+			if b.Records[i].Kind != journal.KindPosition {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// translate makes the store's and the journal's ways to say "this does not
+// follow" into the replicator's.
+func translate(err error) error {
+	var gap *store.Gap
+	if errors.As(err, &gap) {
+		if gap.Chain {
+			return fmt.Errorf("%w: %w", errDiverged, err)
+		}
+		return fmt.Errorf("%w: %w", errElsewhere, err)
+	}
+	return err
+}
+
+// clip shows the beginning of bytes that may be anything.
+func clip(b []byte) string { return strconv.QuoteToASCII(string(b[:min(len(b), 40)])) }
+
+func u64(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,443 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+const (
+	// inboxBytes bounds what was fetched and not yet looked at, per stream and
+	// partition. Above it the log is left out of the fetch.
+	inboxBytes = 2 << 20
+
+	// fetchBytes is asked of one log in one fetch.
+	fetchBytes = 1 << 20
+
+	// flushAfter is how far the stored position of a command stream may be
+	// behind: a crash repeats the commands of that time.
+	flushAfter = 100 * time.Millisecond
+
+	// unfound is the offset of a cursor that has to find its place in the log.
+	unfound = -1
+)
+
+// cursor replays one stream of one partition of one origin. Its goroutine owns
+// order and applier; the fetch loop and the poll of heads hand it things under
+// mu.
+type cursor struct {
+	spot
+	replica Replica
+	queue   Queue
+	peers   Peers
+	gate    *gate
+	metrics *metrics
+	logger  *slog.Logger
+	wake    chan struct{}
+
+	order   *order
+	applier applier
+	asking  backOff   // of the origin's journal
+	finding backOff   // of the place in the log
+	findAt  time.Time // not before
+
+	mu         sync.Mutex
+	inbox      []Message
+	inboxBytes int
+	offset     int64     // to be fetched next; unfound
+	blocked    time.Time // the log is in error: do not fetch before
+	progress   progress
+}
+
+// run replays until ctx ends.
+func (c *cursor) run(ctx context.Context) {
+	defer c.applier.flush(context.WithoutCancel(ctx))
+	if !c.load(ctx) {
+		return
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for c.gate.pass(ctx) {
+		c.step(ctx)
+		at, ok := c.deadline()
+		if ok {
+			timer.Reset(time.Until(at))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-c.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// load begins at the position stored with the data; false when ctx ended.
+func (c *cursor) load(ctx context.Context) bool {
+	var retry backOff
+	for {
+		p, err := c.replica.Position(ctx, c.origin, c.stream, c.partition)
+		if err == nil {
+			c.order = newOrder(journal.StreamHead{Stream: c.stream, Last: p.Seq, Chain: p.Chain}, waitingBytes)
+			c.applier.begin(p)
+			c.mu.Lock()
+			c.progress.begin(p.Seq)
+			c.mu.Unlock()
+			c.seek()
+			return true
+		}
+		c.stall("position not read", err)
+		if !wait(ctx, retry.next()) {
+			return false
+		}
+	}
+}
+
+// step does all there is to do now.
+func (c *cursor) step(ctx context.Context) {
+	if c.halted() {
+		c.drop()
+		return
+	}
+	c.mu.Lock()
+	known, offset := c.progress.known, c.offset
+	c.mu.Unlock()
+	c.order.learn(known, time.Now())
+	if offset == unfound && !time.Now().Before(c.findAt) {
+		c.find(ctx)
+	}
+	for ctx.Err() == nil && !c.halted() {
+		c.read()
+		if !c.deliver(ctx) {
+			return
+		}
+		at, missing := c.order.due()
+		if !missing || time.Now().Before(at) {
+			return
+		}
+		c.fill(ctx)
+	}
+}
+
+// deadline is when step has to run although nothing woke it.
+func (c *cursor) deadline() (time.Time, bool) {
+	if c.halted() {
+		return time.Time{}, false
+	}
+	var at time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if t, ok := c.order.due(); ok {
+		sooner(t)
+	}
+	sooner(c.applier.due)
+	if c.unfound() {
+		sooner(c.findAt)
+	}
+	return at, !at.IsZero()
+}
+
+// read gives what was fetched to order.
+func (c *cursor) read() {
+	c.mu.Lock()
+	inbox := c.inbox
+	c.inbox, c.inboxBytes = nil, 0
+	c.mu.Unlock()
+	for _, m := range inbox {
+		b, err := decode(c.spot, m)
+		if err != nil {
+			c.metrics.quarantined.WithLabelValues(c.labels()...).Inc()
+			c.count(func(p *progress) { p.quarantined++ })
+			c.logger.Warn("queue message is not a batch; the origin's journal will be asked", "offset", m.Offset, "key", clip(m.Key), "error", err)
+			continue
+		}
+		switch c.order.offer(b, len(m.Value), time.Now()) {
+		case duplicate:
+			c.metrics.duplicates.WithLabelValues(c.labels()...).Inc()
+			c.count(func(p *progress) { p.duplicates++ })
+		case broken:
+			c.metrics.quarantined.WithLabelValues(c.labels()...).Inc()
+			c.count(func(p *progress) { p.quarantined++ })
+			c.logger.Warn("queue message does not follow; the origin's journal is asked", "offset", m.Offset, "first", b.First(), "last", b.Last(), "position", c.order.head.Last)
+		case overflow:
+			c.metrics.rereads.WithLabelValues(c.labels()...).Inc()
+			c.logger.Warn("too much came early; reading again", "position", c.order.head.Last)
+			c.seek()
+			return
+		}
+	}
+}
+
+// deliver applies what is in order. False when it could not and the reason was
+// noted; what was taken stays with the applier.
+func (c *cursor) deliver(ctx context.Context) bool {
+	c.applier.add(c.order.take())
+	for {
+		err := c.applier.apply(ctx)
+		switch {
+		case err == nil:
+			_, missing := c.order.due()
+			c.mu.Lock()
+			c.progress.reach(c.order.head.Last, missing)
+			c.mu.Unlock()
+			return true
+		case errors.Is(err, errDiverged):
+			c.halt(err)
+			return false
+		case errors.Is(err, errElsewhere):
+			c.logger.Warn("the stored position is not where this replay was; starting over from it", "error", err)
+			c.load(ctx)
+			return false
+		case ctx.Err() != nil:
+			return false
+		}
+		c.stall("not applied", err)
+		if !wait(ctx, c.applier.retry.next()) || !c.gate.pass(ctx) {
+			return false
+		}
+	}
+}
+
+// fill asks the origin's journal for what follows.
+func (c *cursor) fill(ctx context.Context) {
+	from := c.order.head.Last + 1
+	ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	batches, err := c.peers.Journal(ask, c.origin, c.partition, c.stream, from)
+	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		c.order.postpone(time.Now().Add(c.asking.next()))
+		if region.KindOf(err) == region.NotFound {
+			c.note(StateBootstrap, "the origin has trimmed its journal past "+u64(from)+"; waiting for the queue, or for a bootstrap")
+		} else {
+			c.stall("gap at "+u64(from)+" not filled", err)
+		}
+		return
+	}
+	if len(batches) == 0 {
+		c.order.nothing()
+		c.asking.reset()
+		c.mu.Lock()
+		c.progress.known = min(c.progress.known, c.order.head.Last)
+		c.progress.reach(c.order.head.Last, false)
+		c.mu.Unlock()
+		return
+	}
+	got := 0
+	for _, b := range batches {
+		switch c.order.offer(b, journal.MaxEncoded, time.Now()) {
+		case taken:
+			got++
+		case broken, waits, overflow:
+			c.deliver(ctx)
+			c.halt(divergedf("the journal of %s has %d to %d after %d, which does not follow what was applied here up to %d",
+				c.origin, b.First(), b.Last(), b.Links[0].Prev, c.order.head.Last))
+			return
+		case duplicate:
+		}
+	}
+	if got == 0 {
+		c.order.postpone(time.Now().Add(c.asking.next()))
+		return
+	}
+	c.asking.reset()
+	c.metrics.fills.WithLabelValues(c.labels()...).Inc()
+	c.count(func(p *progress) { p.gapFills++ })
+	c.logger.Info("gap filled from the origin's journal", "from", from, "batches", got)
+}
+
+// find searches the log for the first message that ends after the position. The
+// log may have been reset since an offset was known, so none is ever kept.
+func (c *cursor) find(ctx context.Context) {
+	at, err := findOffset(ctx, c.queue, c.log(), c.order.head.Last)
+	if err != nil {
+		c.findAt = time.Now().Add(c.finding.next())
+		if ctx.Err() == nil && !errors.Is(err, ErrNoTopic) {
+			c.logger.Debug("place in the queue not found", "error", err)
+		}
+		return
+	}
+	c.finding.reset()
+	c.mu.Lock()
+	c.offset = at
+	c.mu.Unlock()
+}
+
+// seek drops what was fetched and has the place in the log searched again.
+func (c *cursor) seek() {
+	c.mu.Lock()
+	c.offset = unfound
+	c.inbox, c.inboxBytes = nil, 0
+	c.mu.Unlock()
+	c.signal()
+}
+
+func (c *cursor) drop() {
+	c.mu.Lock()
+	c.inbox, c.inboxBytes = nil, 0
+	c.mu.Unlock()
+}
+
+func (c *cursor) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *cursor) unfound() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset == unfound
+}
+
+func (c *cursor) halted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.progress.state == StateDiverged
+}
+
+func (c *cursor) count(f func(*progress)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.progress)
+}
+
+// halt stops this stream of this partition for good.
+func (c *cursor) halt(err error) {
+	c.note(StateDiverged, err.Error())
+	c.metrics.halted.WithLabelValues(c.labels()...).Inc()
+	c.logger.Error("replay halted: the histories differ", "error", err)
+}
+
+// stall notes why there is no progress; the same reason is logged once.
+func (c *cursor) stall(what string, err error) {
+	if c.note(StateStalled, what+": "+err.Error()) {
+		c.logger.Warn("replay stalled", "what", what, "error", err)
+	}
+}
+
+// note sets state and reason, and says whether the state is a new one.
+func (c *cursor) note(s State, reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	is := c.progress.state != s
+	c.progress.state, c.progress.reason = s, reason
+	return is
+}
+
+func (c *cursor) labels() []string { return []string{string(c.origin), string(c.stream)} }
+
+// want returns the offset to fetch next. When it wants nothing, soon says
+// whether that will change shortly.
+func (c *cursor) want(now time.Time) (offset int64, ok, soon bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.progress.state == StateDiverged:
+		return 0, false, false
+	case c.offset == unfound, c.inboxBytes >= inboxBytes, now.Before(c.blocked):
+		return 0, false, true
+	}
+	return c.offset, true, false
+}
+
+// hand takes the answer to a fetch that was made at an offset.
+func (c *cursor) hand(at int64, f Fetched) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.offset != at {
+		return // sought meanwhile
+	}
+	switch {
+	case f.Err == nil:
+		for _, m := range f.Messages {
+			c.inboxBytes += len(m.Value)
+			c.offset = m.Offset + 1
+		}
+		c.inbox = append(c.inbox, f.Messages...)
+	case errors.Is(f.Err, ErrOffsetOutOfRange): // trimmed, or came back shorter
+		c.offset = unfound
+	default:
+		c.blocked = time.Now().Add(time.Second)
+		c.logger.Debug("log not fetched", "error", f.Err)
+		return
+	}
+	c.signal()
+}
+
+// learn takes where the origin's journal stood when it was asked at sent;
+// before is what [cursor.mark] said just then.
+func (c *cursor) learn(sent time.Time, before uint64, h *Head) {
+	c.mu.Lock()
+	last := h.Last(c.stream)
+	ahead := last < before && c.progress.state != StateDiverged
+	behind := c.progress.learn(sent, before, last)
+	c.mu.Unlock()
+	if ahead {
+		c.halt(divergedf("this replica is at %d, but the journal of %s ends at %d: the origin was restored from an older copy", before, c.origin, last))
+	}
+	if behind {
+		c.signal()
+	}
+}
+
+// mark returns how far the replay has come.
+func (c *cursor) mark() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.progress.applied
+}
+
+// findOffset returns the offset of the first message whose key ends after seq,
+// by binary search. Keys need not ascend (a shipper that restarted repeats
+// some), but they never skip forward, so what begins there is complete.
+func findOffset(ctx context.Context, q Queue, log TopicPartition, seq uint64) (int64, error) {
+	bounds, err := q.Bounds(ctx, log)
+	if err != nil {
+		return 0, err
+	}
+	lo, hi := bounds.Start, bounds.End
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		got, err := q.Fetch(ctx, []FetchAt{{TopicPartition: log, Offset: mid, MaxBytes: 1}}, 0)
+		if err != nil {
+			return 0, err
+		}
+		if len(got) != 1 || got[0].Err != nil || len(got[0].Messages) == 0 {
+			if len(got) == 1 && got[0].Err != nil {
+				return 0, got[0].Err
+			}
+			return 0, errors.New("the broker gave no message where its log has one")
+		}
+		// The answer is the rest of a record batch: look at all of it.
+		at, found := int64(0), false
+		for _, m := range got[0].Messages {
+			if last, ok := lastOf(m.Key); ok && last > seq {
+				at, found = m.Offset, true
+				break
+			}
+		}
+		switch {
+		case !found:
+			lo = got[0].Messages[len(got[0].Messages)-1].Offset + 1
+		case at == mid:
+			hi = mid
+		default:
+			return at, nil // the one before it ends at or before seq
+		}
+	}
+	return lo, nil
+}

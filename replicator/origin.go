@@ -1,0 +1,235 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+const (
+	// fetchWait is how long a fetch without news may take. Only an idle queue
+	// lets it pass, so it costs nothing to be long.
+	fetchWait = 2 * time.Second
+
+	// fetchSoon is the wait while some log is left out of the fetch and wants in
+	// shortly.
+	fetchSoon = 20 * time.Millisecond
+
+	// regroupAfter is how long a fetch loop goes on while some log has no leader.
+	regroupAfter = 2 * time.Second
+)
+
+// origin replays all streams that this region needs of another one.
+type origin struct {
+	id      region.ID
+	queue   Queue
+	peers   Peers
+	gate    *gate
+	logger  *slog.Logger
+	start   time.Time
+	cursors []*cursor
+
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+}
+
+// run starts the goroutines; stop ends them.
+func (o *origin) run(ctx context.Context) {
+	ctx, o.cancel = context.WithCancel(ctx)
+	o.start = time.Now()
+	for _, c := range o.cursors {
+		o.group.Go(func() { c.run(ctx) })
+	}
+	o.group.Go(func() { o.fetch(ctx) })
+	o.group.Go(func() { o.heads(ctx) })
+}
+
+// stop waits for the goroutines and closes the queue.
+func (o *origin) stop() {
+	o.cancel()
+	_ = o.queue.Close()
+	o.group.Wait()
+}
+
+// fetch keeps one long poll per broker that leads any of the logs.
+func (o *origin) fetch(ctx context.Context) {
+	logs := make([]TopicPartition, len(o.cursors))
+	byLog := make(map[TopicPartition]*cursor, len(o.cursors))
+	for i, c := range o.cursors {
+		logs[i] = c.log()
+		byLog[logs[i]] = c
+	}
+	var retry backOff
+	down := false
+	for o.gate.pass(ctx) {
+		groups, err := o.queue.Groups(ctx, logs)
+		if err == nil {
+			if down {
+				o.logger.Info("queue is back")
+				down = false
+			}
+			var progress bool
+			if progress, err = o.poll(ctx, groups, byLog); progress {
+				retry.reset()
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !errors.Is(err, ErrRegroup) && !errors.Is(err, ErrNoTopic) && !down {
+			down = true
+			o.logger.Warn("queue does not answer; the origin's journal is asked instead", "error", err)
+		}
+		if err != nil && !wait(ctx, retry.next()) {
+			return
+		}
+	}
+}
+
+// poll runs one loop per group until one fails or the groups have to be made
+// again, and says whether any fetch succeeded.
+func (o *origin) poll(ctx context.Context, groups [][]TopicPartition, byLog map[TopicPartition]*cursor) (bool, error) {
+	n := 0
+	for _, g := range groups {
+		n += len(g)
+	}
+	var until time.Time
+	if n < len(byLog) {
+		until = time.Now().Add(regroupAfter)
+	}
+	if n == 0 {
+		return false, ErrNoTopic
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(groups))
+	var progress atomic.Bool
+	for _, g := range groups {
+		cursors := make([]*cursor, len(g))
+		for i, l := range g {
+			cursors[i] = byLog[l]
+		}
+		go func() { errs <- o.loop(ctx, cursors, until, &progress) }()
+	}
+	err := <-errs
+	cancel()
+	for range len(groups) - 1 {
+		<-errs
+	}
+	return progress.Load(), err
+}
+
+func (o *origin) loop(ctx context.Context, cursors []*cursor, until time.Time, progress *atomic.Bool) error {
+	byLog := make(map[TopicPartition]*cursor, len(cursors))
+	asked := make(map[TopicPartition]int64, len(cursors))
+	for _, c := range cursors {
+		byLog[c.log()] = c
+	}
+	for until.IsZero() || time.Now().Before(until) {
+		if !o.gate.pass(ctx) {
+			return ctx.Err()
+		}
+		patience := fetchWait
+		now := time.Now()
+		at := make([]FetchAt, 0, len(cursors))
+		clear(asked)
+		for _, c := range cursors {
+			offset, ok, soon := c.want(now)
+			if ok {
+				at = append(at, FetchAt{TopicPartition: c.log(), Offset: offset, MaxBytes: fetchBytes})
+				asked[c.log()] = offset
+			} else if soon {
+				patience = fetchSoon
+			}
+		}
+		if len(at) == 0 {
+			if !wait(ctx, patience) {
+				return ctx.Err()
+			}
+			continue
+		}
+		got, err := o.queue.Fetch(ctx, at, patience)
+		if err != nil {
+			return err
+		}
+		for _, f := range got {
+			if offset, ok := asked[f.TopicPartition]; ok {
+				if f.Err == nil {
+					progress.Store(true)
+				}
+				byLog[f.TopicPartition].hand(offset, f)
+			}
+		}
+	}
+	return nil
+}
+
+// heads asks where the origin's journal stands.
+func (o *origin) heads(ctx context.Context) {
+	down := false
+	marks := make([]uint64, len(o.cursors))
+	for {
+		for i, c := range o.cursors {
+			marks[i] = c.mark()
+		}
+		sent := time.Now()
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		h, err := o.peers.Heads(ask, o.id)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !down:
+			down = true
+			o.logger.Warn("origin does not answer", "error", err)
+		case err == nil:
+			if down {
+				down = false
+				o.logger.Info("origin answers again")
+			}
+			for i, c := range o.cursors {
+				if int(c.partition) < len(h.Partitions) {
+					c.learn(sent, marks[i], &h.Partitions[c.partition])
+				}
+			}
+		}
+		if !wait(ctx, headsEvery) {
+			return
+		}
+	}
+}
+
+// lag returns one Lag per stream.
+func (o *origin) lag(now time.Time) []Lag {
+	byStream := make(map[journal.Stream]*Lag)
+	var order []journal.Stream
+	paused := o.gate.Paused()
+	for _, c := range o.cursors {
+		l := byStream[c.stream]
+		if l == nil {
+			l = &Lag{Origin: o.id, Stream: c.stream}
+			byStream[c.stream] = l
+			order = append(order, c.stream)
+		}
+		c.mu.Lock()
+		p := &c.progress
+		l.add(p.show(c.partition, now, o.start, paused))
+		l.Batches += p.batches
+		l.Duplicates += p.duplicates
+		l.GapFills += p.gapFills
+		l.Quarantined += p.quarantined
+		l.Mismatches += p.mismatches
+		c.mu.Unlock()
+	}
+	out := make([]Lag, 0, len(order))
+	for _, s := range order {
+		out = append(out, *byStream[s])
+	}
+	return out
+}

@@ -1,0 +1,196 @@
+package replicator
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// Heads says where the partitions of a region's journal stand.
+type Heads struct {
+	Region     region.ID `json:"region"`
+	Partitions []Head    `json:"partitions"` // in order
+}
+
+// Head is where one partition stands.
+type Head struct {
+	Incarnation uint64       `json:"incarnation"`
+	First       uint64       `json:"first"` // oldest record still kept; Next when none
+	Next        uint64       `json:"next"`
+	UnixMilli   int64        `json:"unixMilli"` // of the newest record; 0 when none
+	Streams     []StreamLast `json:"streams"`
+}
+
+// StreamLast is the last sequence of a stream.
+type StreamLast struct {
+	Stream journal.Stream `json:"stream"`
+	Last   uint64         `json:"last"`
+}
+
+// Last returns the last sequence of a stream; 0 when it has no record.
+func (h *Head) Last(s journal.Stream) uint64 {
+	for _, l := range h.Streams {
+		if l.Stream == s {
+			return l.Last
+		}
+	}
+	return 0
+}
+
+// Positions says how far a region has applied foreign streams.
+type Positions struct {
+	Region    region.ID       `json:"region"`
+	Positions []PositionEntry `json:"positions"`
+}
+
+// PositionEntry is one of them.
+type PositionEntry struct {
+	Origin    region.ID        `json:"origin"`
+	Stream    journal.Stream   `json:"stream"`
+	Partition region.Partition `json:"partition"`
+	Seq       uint64           `json:"seq"`
+}
+
+// Peers asks other regions about their journals. Calls block until answered or
+// ctx ends.
+type Peers interface {
+	// Journal returns batches of a stream from the first that has a record at or
+	// after from; none when the stream ends before. Errors: region.NotFound when
+	// the origin has trimmed that part.
+	Journal(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64) ([]*journal.Batch, error)
+	Heads(ctx context.Context, origin region.ID) (*Heads, error)
+	Positions(ctx context.Context, of region.ID) (*Positions, error)
+}
+
+const (
+	// journalBytes is about how much one answer of GET /journal holds.
+	journalBytes = 1 << 20
+	// maxAnswer bounds what is read of an answer.
+	maxAnswer = journalBytes + 2*journal.MaxEncoded
+)
+
+// httpPeers asks over the admin listeners that the world names.
+type httpPeers struct {
+	client *http.Client
+	view   func() *region.View
+}
+
+func (h *httpPeers) Journal(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64) ([]*journal.Batch, error) {
+	q := url.Values{"partition": {strconv.Itoa(int(p))}, "stream": {string(s)}, "from": {strconv.FormatUint(from, 10)}}
+	body, err := h.get(ctx, origin, "/journal?"+q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	return decodeBatches(spot{origin, s, p}, body)
+}
+
+func (h *httpPeers) Heads(ctx context.Context, origin region.ID) (*Heads, error) {
+	heads := new(Heads)
+	if err := h.getJSON(ctx, origin, "/heads", heads); err != nil {
+		return nil, err
+	}
+	if heads.Region != origin {
+		return nil, fmt.Errorf("region %s answered as %q", origin, heads.Region)
+	}
+	return heads, nil
+}
+
+func (h *httpPeers) Positions(ctx context.Context, of region.ID) (*Positions, error) {
+	positions := new(Positions)
+	if err := h.getJSON(ctx, of, "/positions", positions); err != nil {
+		return nil, err
+	}
+	if positions.Region != of {
+		return nil, fmt.Errorf("region %s answered as %q", of, positions.Region)
+	}
+	return positions, nil
+}
+
+func (h *httpPeers) getJSON(ctx context.Context, of region.ID, path string, into any) error {
+	body, err := h.get(ctx, of, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("region %s: %s: %w", of, path, err)
+	}
+	return nil
+}
+
+func (h *httpPeers) get(ctx context.Context, of region.ID, path string) ([]byte, error) {
+	view := h.view()
+	if view == nil {
+		return nil, errors.New("no world yet")
+	}
+	r, ok := view.World.Region(of)
+	if !ok {
+		return nil, fmt.Errorf("world %d has no region %s", view.World.Version, of)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Admin+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := h.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("region %s: the answer to %s is over %d bytes", of, path, maxAnswer)
+	}
+	if res.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	kind := region.Unavailable
+	if res.StatusCode == http.StatusGone {
+		kind = region.NotFound
+	}
+	text, _, _ := bytes.Cut(body[:min(len(body), 200)], []byte("\n"))
+	return nil, region.Errorf(kind, "region %s answered %s: %s", of, res.Status, text)
+}
+
+// appendBatch appends a batch as GET /journal spells it.
+func appendBatch(dst []byte, b *journal.Batch) []byte {
+	start := len(dst)
+	dst = journal.AppendBatch(append(dst, 0, 0, 0, 0), b)
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start-4))
+	return dst
+}
+
+// decodeBatches reads the body of GET /journal.
+func decodeBatches(s spot, body []byte) ([]*journal.Batch, error) {
+	var out []*journal.Batch
+	for len(body) > 0 {
+		if len(body) < 4 {
+			return nil, region.Errorf(region.BadInput, "%d bytes after the last batch", len(body))
+		}
+		n := binary.BigEndian.Uint32(body)
+		body = body[4:]
+		if uint64(n) > uint64(len(body)) {
+			return nil, region.Errorf(region.BadInput, "a batch of %d bytes where %d are left", n, len(body))
+		}
+		b, err := journal.Decode(body[:n])
+		if err != nil {
+			return nil, err
+		}
+		if err := s.owns(b); err != nil {
+			return nil, err
+		}
+		out, body = append(out, b), body[n:]
+	}
+	return out, nil
+}

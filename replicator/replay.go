@@ -1,0 +1,182 @@
+package replicator
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// streamsOf returns the streams of an origin that self has to replay under a
+// world: full when self is the origin's first backup and shared otherwise, and
+// the commands for every home that self acts for.
+func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.Stream {
+	streams := []journal.Stream{journal.Shared}
+	if len(origin.Backups) > 0 && origin.Backups[0] == self {
+		streams[0] = journal.Full
+	}
+	for _, r := range v.World.Regions {
+		if r.Acting.Region == self {
+			streams = append(streams, journal.StreamTo(r.ID))
+		}
+	}
+	return streams
+}
+
+// need is what has to be replayed of one origin.
+type need struct {
+	queue   string
+	streams []journal.Stream
+}
+
+func (n need) equal(m need) bool { return n.queue == m.queue && slices.Equal(n.streams, m.streams) }
+
+// needs returns what self has to replay under a world.
+func needs(v *region.View, self region.ID) map[region.ID]need {
+	out := make(map[region.ID]need)
+	if v == nil {
+		return out
+	}
+	if _, ok := v.World.Region(self); !ok {
+		return out
+	}
+	for i := range v.World.Regions {
+		r := &v.World.Regions[i]
+		if r.ID != self {
+			out[r.ID] = need{r.Queue, streamsOf(v, self, r)}
+		}
+	}
+	return out
+}
+
+// Replay applies the other regions' journals here, as the newest world says.
+type Replay struct {
+	gate
+	options *Options
+	peers   Peers
+	metrics *metrics
+	logger  *slog.Logger
+	cancel  context.CancelFunc
+	group   sync.WaitGroup
+
+	mu      sync.Mutex
+	origins map[region.ID]*origin
+	needs   map[region.ID]need
+}
+
+func newReplay(o *Options, peers Peers, m *metrics) *Replay {
+	r := &Replay{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "replay"),
+		origins: make(map[region.ID]*origin), needs: make(map[region.ID]need)}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	r.group.Go(func() { r.run(ctx) })
+	return r
+}
+
+// run follows the world.
+func (r *Replay) run(ctx context.Context) {
+	for {
+		changed := r.options.Changed()
+		failed := r.follow(ctx, needs(r.options.View(), r.options.Self))
+		again := time.NewTimer(backOffMax)
+		if !failed {
+			again.Stop()
+		}
+		select {
+		case <-changed:
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			r.follow(ctx, nil)
+			return
+		}
+		again.Stop()
+	}
+}
+
+// follow stops what is no longer needed and starts what is; it says whether
+// something could not be started. Only run calls it.
+func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bool) {
+	for id, had := range r.needs {
+		if n, ok := want[id]; ok && n.equal(had) {
+			continue
+		}
+		r.mu.Lock()
+		o := r.origins[id]
+		delete(r.origins, id)
+		r.mu.Unlock()
+		delete(r.needs, id)
+		o.stop()
+	}
+	for id, n := range want {
+		if _, ok := r.needs[id]; ok {
+			continue
+		}
+		queue, err := r.options.Open(id, n.queue)
+		if err != nil {
+			r.logger.Error("queue not opened", "origin", id, "queue", n.queue, "error", err)
+			failed = true
+			continue
+		}
+		o := r.origin(id, n, queue)
+		r.mu.Lock()
+		r.origins[id] = o
+		r.mu.Unlock()
+		r.needs[id] = n
+		o.run(ctx)
+		r.logger.Info("replaying", "origin", id, "queue", n.queue, "streams", n.streams)
+	}
+	return failed
+}
+
+func (r *Replay) origin(id region.ID, n need, queue Queue) *origin {
+	logger := r.logger.With("origin", id)
+	o := &origin{id: id, queue: queue, peers: r.peers, gate: &r.gate, logger: logger, start: time.Now()}
+	for _, s := range n.streams {
+		for p := range r.options.Store.Partitions() {
+			at := spot{origin: id, stream: s, partition: region.Partition(p)}
+			log := logger.With("stream", s, "partition", p)
+			c := &cursor{
+				spot: at, replica: r.options.Store, queue: queue, peers: r.peers, gate: &r.gate,
+				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), offset: unfound,
+			}
+			c.progress.state = StateLive
+			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, metrics: r.metrics, logger: log,
+				did: func(batches, mismatches int) {
+					c.count(func(p *progress) {
+						p.batches += uint64(batches)
+						p.mismatches += uint64(mismatches)
+					})
+				}}
+			o.cursors = append(o.cursors, c)
+		}
+	}
+	return o
+}
+
+// Lag returns one entry per origin and stream, sorted. It does not block.
+func (r *Replay) Lag() []Lag {
+	now := time.Now()
+	r.mu.Lock()
+	origins := make([]*origin, 0, len(r.origins))
+	for _, o := range r.origins {
+		origins = append(origins, o)
+	}
+	r.mu.Unlock()
+	out := []Lag{}
+	for _, o := range origins {
+		out = append(out, o.lag(now)...)
+	}
+	sortLags(out)
+	return out
+}
+
+// close waits until nothing is applied any more.
+func (r *Replay) close() {
+	r.cancel()
+	r.group.Wait()
+}

@@ -1,0 +1,120 @@
+package replicator
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Replicator is all of a region's copying: out of its own journal, and in from
+// the other regions'.
+type Replicator struct {
+	options Options
+	metrics *metrics
+	keeper  *keeper
+	shipper *Shipper
+	replay  *Replay
+	opened  []Queue
+
+	registered []prometheus.Collector
+}
+
+// New starts copying. It does not wait for anybody else: brokers and regions
+// that are down are tried until they answer.
+func New(o Options) (*Replicator, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	r := &Replicator{options: o, metrics: newMetrics()}
+	queues := o.Queues
+	if len(queues) == 0 {
+		q, err := r.openOwn()
+		if err != nil {
+			return nil, err
+		}
+		queues, r.opened = []Queue{q}, []Queue{q}
+	}
+	peers := &httpPeers{client: o.Client, view: o.View}
+	r.keeper = newKeeper(&r.options, peers, r.metrics)
+	r.shipper = newShipper(&r.options, queues, r.keeper.oldest, r.metrics)
+	r.replay = newReplay(&r.options, peers, r.metrics)
+	r.keeper.start()
+	if err := r.register(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// openOwn opens the region's own queue, as the world names it. A change of its
+// address takes a restart.
+func (r *Replicator) openOwn() (Queue, error) {
+	view := r.options.View()
+	if view == nil {
+		return nil, errors.New("replicator: no world yet, and so no queue")
+	}
+	self, ok := view.World.Region(r.options.Self)
+	if !ok {
+		return nil, fmt.Errorf("replicator: world %d has no region %s", view.World.Version, r.options.Self)
+	}
+	return r.options.Open(self.ID, self.Queue)
+}
+
+func (r *Replicator) register() error {
+	if r.options.Registry == nil {
+		return nil
+	}
+	for _, c := range append(r.metrics.collectors(), newLagCollector(r.replay.Lag)) {
+		if err := r.options.Registry.Register(c); err != nil {
+			return fmt.Errorf("replicator: %w", err)
+		}
+		r.registered = append(r.registered, c)
+	}
+	return nil
+}
+
+// Shipper returns the part that copies out, to pause, resume and look at it.
+func (r *Replicator) Shipper() *Shipper { return r.shipper }
+
+// Replay returns the part that copies in, to pause, resume and look at it.
+func (r *Replicator) Replay() *Replay { return r.replay }
+
+// Lag returns how far this region is behind, per origin and stream, sorted. It
+// does not block.
+func (r *Replicator) Lag() []Lag { return r.replay.Lag() }
+
+// Status is what the console shows of a region's copying.
+type Status struct {
+	ShipperPaused bool        `json:"shipperPaused"`
+	ReplayPaused  bool        `json:"replayPaused"`
+	Shipping      []ShipState `json:"shipping"`
+	Replay        []Lag       `json:"replay"`
+}
+
+// Status does not block.
+func (r *Replicator) Status() Status {
+	return Status{ShipperPaused: r.shipper.Paused(), ReplayPaused: r.replay.Paused(), Shipping: r.shipper.Status(), Replay: r.Lag()}
+}
+
+// JournalHandler serves the region's journal, heads and positions to the other
+// regions: see the function of that name.
+func (r *Replicator) JournalHandler() http.Handler {
+	return JournalHandler(r.options.Store, r.options.Logger)
+}
+
+// Close stops copying in, then out, and waits until the store is no longer
+// used. What is not shipped yet is shipped after the next start.
+func (r *Replicator) Close() error {
+	r.keeper.close()
+	r.replay.close()
+	r.shipper.close()
+	var err error
+	for _, q := range r.opened {
+		err = errors.Join(err, q.Close())
+	}
+	for _, c := range r.registered {
+		r.options.Registry.Unregister(c)
+	}
+	return err
+}

@@ -1,0 +1,328 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+// shipBytes is about how much of the journal one produce carries.
+const shipBytes = 1 << 20
+
+// shippedStreams returns the streams that self puts into its queue under a
+// world: commands for homes it acts for run here, and never leave.
+func shippedStreams(v *region.View, self region.ID) []journal.Stream {
+	streams := []journal.Stream{journal.Full, journal.Shared}
+	if v == nil {
+		return streams
+	}
+	for _, r := range v.World.Regions {
+		if r.Acting.Region != self {
+			streams = append(streams, journal.StreamTo(r.ID))
+		}
+	}
+	return streams
+}
+
+// Shipper copies the region's own journal to its queue: one goroutine per
+// partition, one produce in flight in each, all streams of the partition in it.
+// A failure halts the partition until the queue takes the very same records.
+type Shipper struct {
+	gate
+	source  Source
+	queues  []Queue
+	view    func() *region.View
+	changed func() <-chan struct{}
+	oldest  func(p region.Partition, s journal.Stream) uint64
+	metrics *metrics
+	logger  *slog.Logger
+	cancel  context.CancelFunc
+	group   sync.WaitGroup
+
+	mu         sync.Mutex
+	partitions []ShipState
+	made       map[string]bool // topics known to exist
+}
+
+// ShipState is how the shipping of a partition stands.
+type ShipState struct {
+	Partition region.Partition `json:"partition"`
+	Shipped   uint64           `json:"shipped"` // last sequence all streams are shipped to
+	Head      uint64           `json:"head"`    // last sequence of the journal
+	Error     string           `json:"error,omitempty"`
+}
+
+func newShipper(o *Options, queues []Queue, oldest func(region.Partition, journal.Stream) uint64, m *metrics) *Shipper {
+	s := &Shipper{source: o.Store, queues: queues, view: o.View, changed: o.Changed, oldest: oldest, metrics: m,
+		logger: o.Logger.With("part", "shipper"), made: make(map[string]bool),
+		partitions: make([]ShipState, o.Store.Partitions())}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	for p := range s.partitions {
+		s.partitions[p].Partition = region.Partition(p)
+		lane := &lane{shipper: s, partition: region.Partition(p), queue: queues[0], sent: make(map[journal.Stream]mark)}
+		s.group.Go(func() { lane.run(ctx) })
+	}
+	return s
+}
+
+// Status returns one entry per partition.
+func (s *Shipper) Status() []ShipState {
+	s.mu.Lock()
+	out := append([]ShipState(nil), s.partitions...)
+	s.mu.Unlock()
+	for i := range out {
+		out[i].Head = s.source.Head(out[i].Partition).Next - 1
+	}
+	return out
+}
+
+func (s *Shipper) close() {
+	s.cancel()
+	s.group.Wait()
+}
+
+// makeTopics makes the topics of the streams, once.
+func (s *Shipper) makeTopics(ctx context.Context, q Queue, streams []journal.Stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock() // the other partitions need the same topics: let them wait
+	var missing []string
+	for _, st := range streams {
+		if t := journal.Topic(s.source.Region(), st); !s.made[t] {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := q.MakeTopics(ctx, s.source.Partitions(), missing...); err != nil {
+		return err
+	}
+	for _, t := range missing {
+		s.made[t] = true
+	}
+	return nil
+}
+
+// forgetTopics has the topics made again: the queue says one is gone.
+func (s *Shipper) forgetTopics() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.made)
+}
+
+// lane ships one partition.
+type lane struct {
+	shipper   *Shipper
+	partition region.Partition
+	queue     Queue
+	sent      map[journal.Stream]mark // only of streams whose place is known
+	retry     backOff
+}
+
+// mark is where the shipping of a stream stands.
+type mark struct {
+	last uint64 // everything up to here is in the log
+	end  int64  // offset that the log gives to the next message
+}
+
+func (l *lane) run(ctx context.Context) {
+	s := l.shipper
+	for s.pass(ctx) {
+		grown, world := s.source.Changed(l.partition), s.changed()
+		more, err := l.ship(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.failed(err)
+			if !wait(ctx, l.retry.next()) {
+				return
+			}
+			continue
+		}
+		if l.retry.last != 0 {
+			s.logger.Info("shipping again", "partition", l.partition)
+			l.retry.reset()
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-grown:
+		case <-world:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// failed notes an error. The place in every log is unknown then: the request may
+// have been written, or the queue may come back with another past.
+func (l *lane) failed(err error) {
+	s := l.shipper
+	s.metrics.shipErrors.Inc()
+	clear(l.sent)
+	if errors.Is(err, ErrNoTopic) {
+		s.forgetTopics()
+	}
+	s.mu.Lock()
+	s.partitions[l.partition].Error = err.Error()
+	s.mu.Unlock()
+	if l.retry.last == 0 {
+		s.logger.Warn("shipping halted; trying again", "partition", l.partition, "error", err)
+	}
+}
+
+// ship sends one request, and says whether there may be more to send.
+func (l *lane) ship(ctx context.Context) (more bool, err error) {
+	s := l.shipper
+	streams := shippedStreams(s.view(), s.source.Region())
+	if err := s.makeTopics(ctx, l.queue, streams); err != nil {
+		return false, err
+	}
+	from := uint64(0)
+	for _, st := range streams {
+		m, ok := l.sent[st]
+		if !ok {
+			if m, err = l.place(ctx, st); err != nil {
+				return false, err
+			}
+			l.sent[st] = m
+		}
+		if from == 0 || m.last+1 < from {
+			from = m.last + 1
+		}
+	}
+	head := s.source.Head(l.partition)
+	from = max(from, head.First, 1)
+	if from >= head.Next {
+		l.shipped(head.Next - 1)
+		return false, nil
+	}
+	batches, err := s.source.Journal(ctx, l.partition, journal.Full, from, shipBytes)
+	if err != nil || len(batches) == 0 {
+		return false, err
+	}
+	last := batches[len(batches)-1].Last()
+	runs, next := l.runs(streams, batches, last)
+	if len(runs) > 0 {
+		base, err := l.queue.Produce(ctx, runs)
+		if err != nil {
+			return false, err
+		}
+		if err := l.landed(ctx, runs, base, next); err != nil {
+			return false, err
+		}
+	}
+	for _, st := range streams {
+		l.sent[st] = next[st]
+	}
+	l.shipped(last)
+	return true, nil
+}
+
+// runs filters the batches into the streams, and returns where each will stand
+// once they are in.
+func (l *lane) runs(streams []journal.Stream, batches []*journal.Batch, last uint64) ([]Run, map[journal.Stream]mark) {
+	next := make(map[journal.Stream]mark, len(streams))
+	var runs []Run
+	for _, st := range streams {
+		m := l.sent[st]
+		run := Run{TopicPartition: l.log(st)}
+		for _, b := range batches {
+			if b.Last() <= m.last {
+				continue
+			}
+			if f := journal.Filter(b, st); f != nil {
+				run.Messages = append(run.Messages, message(f))
+			}
+		}
+		m.last = max(m.last, last)
+		if len(run.Messages) > 0 {
+			runs = append(runs, run)
+			l.shipper.metrics.shipped.WithLabelValues(string(st)).Add(float64(len(run.Messages)))
+		}
+		next[st] = m
+	}
+	return runs, next
+}
+
+// landed checks that the messages were appended where the log ended before. A
+// log that is shorter than it was lost its end while nobody looked; its stream
+// then goes on from what was left.
+func (l *lane) landed(ctx context.Context, runs []Run, base []int64, next map[journal.Stream]mark) error {
+	for i, r := range runs {
+		for st, m := range next {
+			if journal.Topic(l.shipper.source.Region(), st) != r.Topic {
+				continue
+			}
+			end := base[i] + int64(len(r.Messages))
+			if base[i] < m.end {
+				l.shipper.metrics.resets.Inc()
+				left, err := l.placeAt(ctx, st, base[i])
+				if err != nil {
+					return err
+				}
+				m = left
+				l.shipper.logger.Warn("the queue came back shorter; shipping again", "partition", l.partition, "stream", st, "after", m.last)
+			}
+			m.end = end
+			next[st] = m
+		}
+	}
+	return nil
+}
+
+// place finds where a stream stands in the queue, by its last message.
+func (l *lane) place(ctx context.Context, st journal.Stream) (mark, error) {
+	bounds, err := l.queue.Bounds(ctx, l.log(st))
+	if err != nil {
+		return mark{}, err
+	}
+	if bounds.Start == bounds.End {
+		return mark{last: l.shipper.oldest(l.partition, st) - 1, end: bounds.End}, nil
+	}
+	return l.placeAt(ctx, st, bounds.End)
+}
+
+// placeAt finds where a stream stands at an offset, by the message before it.
+// When there is none, or it is nothing of this journal, shipping begins with the
+// oldest record that somebody may need.
+func (l *lane) placeAt(ctx context.Context, st journal.Stream, end int64) (mark, error) {
+	s := l.shipper
+	oldest := s.oldest(l.partition, st)
+	if end == 0 {
+		return mark{last: oldest - 1, end: end}, nil
+	}
+	got, err := l.queue.Fetch(ctx, []FetchAt{{TopicPartition: l.log(st), Offset: end - 1, MaxBytes: 1}}, time.Second)
+	if err != nil {
+		return mark{}, err
+	}
+	if len(got) == 1 && got[0].Err == nil && len(got[0].Messages) > 0 {
+		last, ok := lastOf(got[0].Messages[0].Key)
+		if ok && last < s.source.Head(l.partition).Next {
+			return mark{last: max(last, oldest-1), end: end}, nil
+		}
+	}
+	s.logger.Warn("the queue does not end with this journal's records; shipping again from the oldest record needed",
+		"partition", l.partition, "stream", st, "from", oldest)
+	return mark{last: oldest - 1, end: end}, nil
+}
+
+func (l *lane) log(st journal.Stream) TopicPartition {
+	return spot{l.shipper.source.Region(), st, l.partition}.log()
+}
+
+func (l *lane) shipped(last uint64) {
+	s := l.shipper
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partitions[l.partition].Shipped = last
+	s.partitions[l.partition].Error = ""
+}
