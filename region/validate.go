@@ -183,7 +183,7 @@ func (c *checker) known(wrong string) string {
 	for _, r := range c.w.Regions {
 		ids = append(ids, string(r.ID))
 	}
-	return nearest(wrong, ids)
+	return Nearest(wrong, ids)
 }
 
 func (c *checker) nodes() {

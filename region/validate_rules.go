@@ -38,7 +38,7 @@ func (c *checker) knownPOP(wrong string) string {
 	for _, p := range c.w.POPs {
 		ids = append(ids, string(p.ID))
 	}
-	return nearest(wrong, ids)
+	return Nearest(wrong, ids)
 }
 
 func (c *checker) homes(at string, ids []ID) {
@@ -65,7 +65,7 @@ func (c *checker) match(at string, m Match, depth int) {
 	}
 	for j, s := range m.Services {
 		if s != Long && s != Short && s != Web {
-			c.add(fmt.Sprintf("%s.services[%d]", at, j), nearest(string(s), []string{"long", "short", "web"}), "%q is no service", s)
+			c.add(fmt.Sprintf("%s.services[%d]", at, j), Nearest(string(s), []string{"long", "short", "web"}), "%q is no service", s)
 		}
 	}
 	c.ranges += len(m.UINs)
@@ -92,7 +92,7 @@ func (c *checker) match(at string, m Match, depth int) {
 	}
 	for j, k := range m.Continents {
 		if !slices.Contains(continents, k) {
-			c.add(fmt.Sprintf("%s.continents[%d]", at, j), nearest(k, continents), "continent %q is none of %s", k, strings.Join(continents, " "))
+			c.add(fmt.Sprintf("%s.continents[%d]", at, j), Nearest(k, continents), "continent %q is none of %s", k, strings.Join(continents, " "))
 		}
 	}
 	for j, k := range m.Carriers {
@@ -101,15 +101,15 @@ func (c *checker) match(at string, m Match, depth int) {
 			names = append(names, known.Name)
 		}
 		if !slices.Contains(names, k) {
-			c.add(fmt.Sprintf("%s.carriers[%d]", at, j), nearest(k, names), "%q is no carrier of this world", k)
+			c.add(fmt.Sprintf("%s.carriers[%d]", at, j), Nearest(k, names), "%q is no carrier of this world", k)
 		}
 	}
 	c.homes(at+".homes", m.Homes)
 	c.homes(at+".acting", m.Acting)
 }
 
-// nearest is a hint: what the writer may have meant, or what there is.
-func nearest(wrong string, known []string) string {
+// Nearest is a hint: what the writer may have meant, or what there is.
+func Nearest(wrong string, known []string) string {
 	best, distance := "", 1+len(wrong)/3
 	for _, k := range known {
 		if d := editDistance(wrong, k); d <= distance {
