@@ -12,16 +12,8 @@ import (
 	"github.com/homing-im/homing/region/store"
 )
 
-const (
-	// applyBatches bounds one transaction.
-	applyBatches = 256
-
-	// echoBatches is how many batches without content are kept back. Two regions
-	// that replay each other write a position for every one of the other's; the
-	// pair falls silent because it takes this many to make one. They are applied
-	// with whatever follows, and a crash reads them again.
-	echoBatches = 64
-)
+// applyBatches bounds one transaction.
+const applyBatches = 256
 
 // errDiverged: the origin's history is not the one applied here.
 var errDiverged = errors.New("histories differ")
@@ -61,9 +53,6 @@ func (a *applier) add(run []*journal.Batch) { a.pending = append(a.pending, run.
 func (a *applier) apply(ctx context.Context) error {
 	if _, commands := a.stream.To(); commands {
 		return a.execute(ctx)
-	}
-	if len(a.pending) < echoBatches && !hasContent(a.pending) {
-		return nil
 	}
 	for len(a.pending) > 0 {
 		run := a.pending[:min(len(a.pending), applyBatches)]
@@ -134,25 +123,13 @@ func (a *applier) report(mismatches []store.Mismatch) {
 	}
 	a.metrics.mismatches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(mismatches)))
 	for _, m := range mismatches[:min(len(mismatches), 10)] {
-		what := "row before"
-		if m.Row == nil && m.Owner == 0 {
+		what := "row"
+		if m.Owner == 0 {
 			what = "watermark"
 		}
 		a.logger.Error("this replica differs from its origin", "what", what, "sequence", m.Seq, "home", m.Home,
 			"owner", m.Owner, "table", m.Table, "row", clip(m.Row), "want", fmt.Sprintf("%x", m.Want), "have", fmt.Sprintf("%x", m.Have))
 	}
-}
-
-// hasContent says whether any batch holds more than the origin's own positions.
-func hasContent(batches []*journal.Batch) bool {
-	for _, b := range batches {
-		for i := range b.Records {
-			if b.Records[i].Kind != journal.KindPosition {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // translate makes the store's and the journal's ways to say "this does not

@@ -34,10 +34,7 @@
 // The position of a row stream moves in the same transaction as the rows. The
 // position of a command stream moves after the commands' effects are durable,
 // at most 100 ms behind; commands are idempotent by their ID, so a crash in
-// between repeats them without effect. Batches that hold nothing but the
-// origin's own positions are kept back until something else follows them, or
-// there are many: else two regions that are each other's backup would answer
-// every position with a position, for ever.
+// between repeats them without effect.
 //
 // # Bytes over HTTP
 //

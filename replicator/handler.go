@@ -89,11 +89,15 @@ func (h *journalHandler) positions(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, err)
 		return
 	}
-	positions := Positions{Region: h.store.Region()}
+	h.answer(w, entries(h.store.Region(), all))
+}
+
+func entries(of region.ID, all []journal.Position) *Positions {
+	positions := &Positions{Region: of}
 	for _, p := range all {
 		positions.Positions = append(positions.Positions, PositionEntry{p.Origin, p.Stream, p.Partition, p.Seq})
 	}
-	h.answer(w, positions)
+	return positions
 }
 
 func (h *journalHandler) answer(w http.ResponseWriter, v any) {

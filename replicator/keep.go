@@ -111,7 +111,14 @@ func (k *keeper) trim(ctx context.Context) {
 			heads[p].Streams = append(heads[p].Streams, StreamLast{l.Stream, l.Last})
 		}
 	}
-	applied := make(map[region.ID]*Positions)
+	own, err := k.options.Store.Positions(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			k.logger.Warn("journal not trimmed: positions not read", "error", err)
+		}
+		return
+	}
+	applied := map[region.ID]*Positions{self.ID: entries(self.ID, own)}
 	for _, r := range view.World.Regions {
 		if r.ID == self.ID {
 			continue
@@ -136,9 +143,6 @@ func (k *keeper) trimPartition(ctx context.Context, view *region.View, self *reg
 		k.needed[needKey{p, s}] = seq
 	}
 	k.mu.Unlock()
-	if k.options.Settled != nil {
-		before = min(before, k.options.Settled(p)+1)
-	}
 	if h.Next <= k.options.Keep {
 		return
 	}
@@ -155,6 +159,16 @@ func (k *keeper) trimPartition(ctx context.Context, view *region.View, self *reg
 	k.metrics.trimmed.Add(float64(before - h.First))
 }
 
+// readBy returns the streams of self's journal that a region reads. Self itself
+// runs its commands for homes it acts for, and keeps positions of that too.
+func readBy(view *region.View, reader region.ID, self *region.Region) []journal.Stream {
+	streams := streamsOf(view, reader, self)
+	if reader == self.ID {
+		return streams[1:]
+	}
+	return streams
+}
+
 // trimBound returns the sequence before which nobody needs the partition's
 // records any more, and per stream the oldest that somebody needs. A region
 // that has applied all of a stream does not hold the journal back, however long
@@ -163,7 +177,7 @@ func trimBound(view *region.View, self *region.Region, p region.Partition, h *He
 	before := h.Next
 	needed := make(map[journal.Stream]uint64)
 	for reader, positions := range applied {
-		for _, s := range streamsOf(view, reader, self) {
+		for _, s := range readBy(view, reader, self) {
 			var at uint64
 			for _, e := range positions.Positions {
 				if e.Origin == self.ID && e.Stream == s && e.Partition == p {

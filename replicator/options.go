@@ -82,11 +82,6 @@ type Options struct {
 	// those who look at them later. Optional; 0 is 10,000.
 	Keep uint64
 
-	// Settled says up to which sequence of the own journal's partition this
-	// region needs no record for itself any more (its commands for homes it acts
-	// for have run). Nothing after it is trimmed. Optional; nil is no bound.
-	Settled func(p region.Partition) uint64
-
 	Logger   *slog.Logger          // optional
 	Registry prometheus.Registerer // optional
 }
