@@ -42,7 +42,6 @@ func (c *Core) CreateGroup(ctx context.Context, by Caller, r *v1.CreateGroupRequ
 	}
 	var group region.UIN
 	var command journal.Command
-	var unixMilli int64
 	resp := new(v1.CreateGroupResponse)
 	err = c.once(ctx, by.UIN, "CreateGroup", r.IdempotencyKey, r, resp, func(t *txn) error {
 		if group == 0 { // not again when the commit is tried again
@@ -50,30 +49,37 @@ func (c *Core) CreateGroup(ctx context.Context, by Caller, r *v1.CreateGroupRequ
 				return err
 			}
 		}
-		v, err := c.view()
-		if err != nil {
-			return err
+		resp.Uin = uint64(group)
+		if command, err = c.creation(by.UIN, group, r.Name, all); err == nil {
+			t.batch.Commands = append(t.batch.Commands, command)
 		}
-		p, ok := v.Placement(group)
-		if !ok {
-			return region.Errorf(region.Internal, "UIN %d belongs to no region", group)
-		}
-		payload, err := marshal(&v1.GroupCreate{Name: r.Name, Creator: uint64(by.UIN), Members: all, CreatedUnixMilli: t.now})
-		if err != nil {
-			return err
-		}
-		resp.Uin, unixMilli = uint64(group), t.now
-		t.command(digest("homing.create", keyUIN(group)), p.Home, group, methodGroupCreate, payload)
-		command = t.batch.Commands[len(t.batch.Commands)-1]
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if resp.Uin == uint64(group) {
-		c.eagerly(ctx, origin{region: c.o.Self, owner: by.UIN, unixMilli: unixMilli}, &command)
+	// The group is as good as there, but the caller may use it at once. A repeat
+	// whose first try died just here ends up here too.
+	if group == 0 {
+		if command, err = c.creation(by.UIN, region.UIN(resp.Uin), r.Name, all); err != nil {
+			return nil, err
+		}
 	}
-	return resp, nil
+	return resp, c.eagerly(ctx, by.UIN, &command)
+}
+
+// creation is the command that makes a group.
+func (c *Core) creation(by, group region.UIN, name string, all []uint64) (journal.Command, error) {
+	v, err := c.view()
+	if err != nil {
+		return journal.Command{}, err
+	}
+	p, ok := v.Placement(group)
+	if !ok {
+		return journal.Command{}, region.Errorf(region.Internal, "UIN %d belongs to no region", group)
+	}
+	payload, err := marshal(&v1.GroupCreate{Name: name, Creator: uint64(by), Members: all, CreatedUnixMilli: c.o.Clock().UnixMilli()})
+	return journal.Command{ID: digest("homing.create", keyUIN(group)), To: p.Home, Target: group, Method: uint16(methodGroupCreate), Payload: payload}, err
 }
 
 func tooManyMembers() error {
@@ -81,18 +87,17 @@ func tooManyMembers() error {
 }
 
 // eagerly executes a command that is durable already, so that its caller finds
-// its effect. If that fails now, the command loop does it.
-func (c *Core) eagerly(ctx context.Context, from origin, cmd *journal.Command) {
+// its effect; the command loop will find it done. Its error is for the caller to
+// retry: until then the loop does it.
+func (c *Core) eagerly(ctx context.Context, by region.UIN, cmd *journal.Command) error {
 	if _, err := c.acts(cmd.Target); err != nil {
-		return
+		return nil // another region's
 	}
-	ops, _, err := parse(from, cmd)
-	if err == nil {
-		err = c.run(ctx, cmd.Target, []*operation{ops[cmd.Target]})
-	}
+	ops, _, err := parse(origin{region: c.o.Self, owner: by, unixMilli: c.o.Clock().UnixMilli()}, cmd)
 	if err != nil {
-		c.log.Info("a command is left to the command loop", "method", method(cmd.Method).String(), "error", err)
+		return region.Errorf(region.Internal, "a command of this region is malformed").WithCause(err)
 	}
+	return c.run(ctx, cmd.Target, []*operation{ops[cmd.Target]})
 }
 
 // SetMember adds or removes a member of a group. Any member may add; a member
@@ -127,31 +132,24 @@ func (c *Core) SetMember(ctx context.Context, by Caller, r *v1.SetMemberRequest)
 			return nil, region.Errorf(region.BadInput, "member %d is a group", r.Member).WithHint("add its members instead")
 		}
 	}
-	var command *journal.Command
-	var unixMilli int64
+	payload, err := marshal(&v1.GroupChange{Actor: uint64(by.UIN), Member: r.Member, Remove: r.Remove, UnixMilli: c.o.Clock().UnixMilli()})
+	if err != nil {
+		return nil, err
+	}
+	command := journal.Command{ID: digest("homing.change", keyUIN(by.UIN), []byte(r.IdempotencyKey)), To: group.home, Target: group.uin,
+		Method: uint16(methodGroupChange), Payload: payload}
 	resp := new(v1.SetMemberResponse)
 	err = c.once(ctx, by.UIN, "SetMember", r.IdempotencyKey, r, resp, func(t *txn) error {
-		command = nil
 		if err := c.allowed(ctx, group.uin, by.UIN, r); err != nil {
 			return err
 		}
-		payload, err := marshal(&v1.GroupChange{Actor: uint64(by.UIN), Member: r.Member, Remove: r.Remove, UnixMilli: t.now})
-		if err != nil {
-			return err
-		}
-		unixMilli = t.now
-		id := digest("homing.change", keyUIN(by.UIN), []byte(r.IdempotencyKey))
-		t.command(id, group.home, group.uin, methodGroupChange, payload)
-		command = &t.batch.Commands[len(t.batch.Commands)-1]
+		t.batch.Commands = append(t.batch.Commands, command)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if command != nil {
-		c.eagerly(ctx, origin{region: c.o.Self, owner: by.UIN, unixMilli: unixMilli}, command)
-	}
-	return resp, nil
+	return resp, c.eagerly(ctx, by.UIN, &command)
 }
 
 // allowed asks the rules of a group this region acts for, so that the caller

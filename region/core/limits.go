@@ -32,7 +32,7 @@ func checkName(what, s string) error {
 
 func checkText(what, s string, limit int) error {
 	if !utf8.ValidString(s) {
-		return region.Errorf(region.BadInput, "%s is not UTF-8", what)
+		return region.Errorf(region.BadInput, "%s is not UTF-8", what).WithHint("encode it")
 	}
 	if n := utf8.RuneCountInString(s); n > limit {
 		return region.Errorf(region.BadInput, "%s has %d characters", what, n).WithHint("at most %d", limit)
@@ -85,7 +85,7 @@ func checkBody(b *v1.Body) error {
 		case len(k.Text) > MaxText:
 			return region.Errorf(region.TooLarge, "the text has %d bytes", len(k.Text)).WithHint("at most %d", MaxText)
 		case !utf8.ValidString(k.Text):
-			return region.Errorf(region.BadInput, "the text is not UTF-8")
+			return region.Errorf(region.BadInput, "the text is not UTF-8").WithHint("encode it")
 		}
 		return nil
 	case *v1.Body_System:
