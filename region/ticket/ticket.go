@@ -25,7 +25,6 @@ package ticket
 
 import (
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"strconv"
@@ -35,6 +34,7 @@ import (
 	paseto "aidanwoods.dev/go-paseto"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/wire"
 )
 
 // MaxLength is the longest token looked at, in bytes. A real one has about 420.
@@ -44,19 +44,10 @@ const MaxLength = 1024
 // difference between two regions' clocks.
 const Leeway = 2 * time.Minute
 
-// KeyID names a device key: the first 8 bytes of its SHA-256.
-type KeyID [8]byte
-
-// KeyIDOf returns the ID of a device key.
-func KeyIDOf(publicKey []byte) KeyID {
-	h := sha256.Sum256(publicKey)
-	return KeyID(h[:8])
-}
-
 // Claims is what a ticket says.
 type Claims struct {
 	UIN       region.UIN
-	KeyID     KeyID             // of PublicKey; Mint ignores it
+	KeyID     [8]byte           // wire.KeyID of PublicKey; Mint ignores it
 	PublicKey ed25519.PublicKey // of the device
 	Issuer    region.ID
 	Term      region.Term // of the user's home when it was issued
@@ -196,7 +187,7 @@ func read(t *paseto.Token, issuer region.ID) (c Claims, err error) {
 	if err != nil || len(raw) != ed25519.PublicKeySize {
 		return Claims{}, malformed("device key: want base64 of %d bytes", ed25519.PublicKeySize)
 	}
-	c.PublicKey, c.KeyID = raw, KeyIDOf(raw)
+	c.PublicKey, c.KeyID = raw, wire.KeyID(raw)
 	if c.Term, err = parseTerm(trm); err != nil {
 		return Claims{}, malformed("term").WithCause(err)
 	}
