@@ -95,6 +95,8 @@ type Gossip struct {
 	serf   *serf.Serf
 	events chan serf.Event
 	stop   context.CancelFunc
+	gone   chan struct{} // closed when serf is down
+	moved  chan bool     // members changed; true when somebody joined
 	joined chan struct{}
 	wg     sync.WaitGroup
 
@@ -126,7 +128,8 @@ func Open(o Options) (*Gossip, error) {
 	if err != nil || perr != nil {
 		return nil, region.Errorf(region.BadInput, "gossip address %q: want host:port", o.Bind)
 	}
-	g := &Gossip{o: o, events: make(chan serf.Event, 256), joined: make(chan struct{})}
+	g := &Gossip{o: o, events: make(chan serf.Event, 256),
+		gone: make(chan struct{}), moved: make(chan bool, 16), joined: make(chan struct{})}
 	g.metrics(o.Registry)
 	c := g.config(host, int(port))
 	if g.serf, err = serf.Create(c); err != nil {
@@ -273,23 +276,22 @@ func (g *Gossip) joinLoop(ctx context.Context) {
 	}
 }
 
-// eventLoop hands announcements on, and greets who joins.
-func (g *Gossip) eventLoop(ctx context.Context) {
+// eventLoop hands announcements on. It calls nothing of serf, which holds its
+// lock while it waits for us, and reads until serf is down for the same reason.
+func (g *Gossip) eventLoop(context.Context) {
 	for {
-		var e serf.Event
 		select {
-		case <-ctx.Done():
+		case <-g.gone:
 			return
-		case e = <-g.events:
-		}
-		switch e := e.(type) {
-		case serf.UserEvent:
-			g.world(e)
-		case serf.MemberEvent:
-			g.count()
-			// About three members greet the newcomer, however many there are.
-			if e.EventType() == serf.EventMemberJoin && rand.IntN(g.serf.NumNodes()+1) < 3 {
-				g.announce()
+		case e := <-g.events:
+			switch e := e.(type) {
+			case serf.UserEvent:
+				g.world(e)
+			case serf.MemberEvent:
+				select {
+				case g.moved <- e.EventType() == serf.EventMemberJoin:
+				default: // enough of them wait already
+				}
 			}
 		}
 	}
@@ -319,12 +321,19 @@ func (g *Gossip) count() {
 	}
 }
 
+// announceLoop repeats the announcement from time to time, and greets who joins:
+// about three members do, however many there are.
 func (g *Gossip) announceLoop(ctx context.Context) {
 	for {
 		d := g.o.AnnounceInterval * time.Duration(max(1, g.serf.NumNodes()))
 		select {
 		case <-ctx.Done():
 			return
+		case joined := <-g.moved:
+			g.count()
+			if joined && rand.IntN(g.serf.NumNodes()+1) < 3 {
+				g.announce()
+			}
 		case <-time.After(d/2 + rand.N(d)):
 			g.announce()
 		}
@@ -340,6 +349,7 @@ func (g *Gossip) Close() error {
 		g.o.Logger.Debug("left without being heard", "err", err)
 	}
 	err = g.serf.Shutdown()
+	close(g.gone)
 	g.wg.Wait()
 	return err
 }
