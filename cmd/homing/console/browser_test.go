@@ -169,6 +169,58 @@ func TestPageFollowsTheWorld(t *testing.T) {
 		shows(`document.documentElement.scrollWidth <= innerWidth`), shot(t, "phone-light"), scheme("dark"), shot(t, "phone-dark"))
 }
 
+// A large world and a small one are drawn as well.
+func TestPageOfOtherWorlds(t *testing.T) {
+	large := newFeed()
+	large.change(func(s *console.State) {
+		s.Regions, s.POPs, s.Pairs = nil, nil, nil
+		cities := []struct {
+			name     string
+			lat, lon float64
+		}{
+			{"London", 51.51, -0.13}, {"Frankfurt", 50.11, 8.68}, {"Sydney", -33.87, 151.21}, {"São Paulo", -23.55, -46.63}, {"Virginia", 38.9, -77.5},
+			{"Mumbai", 19.08, 72.88}, {"Paris", 48.86, 2.35}, {"Madrid", 40.42, -3.7}, {"Stockholm", 59.33, 18.06}, {"Lagos", 6.52, 3.38},
+			{"Nairobi", -1.29, 36.82}, {"Dubai", 25.2, 55.27}, {"Auckland", -36.85, 174.76}, {"Suva", -18.12, 178.45}, {"Santiago", -33.45, -70.67},
+			{"Lima", -12.05, -77.04}, {"Boston", 42.36, -71.06}, {"Delhi", 28.61, 77.21},
+		}
+		for i, c := range cities {
+			id := fmt.Sprintf("r%d", i)
+			if i < 6 {
+				s.Regions = append(s.Regions, region(id, c.name, c.lat, c.lon, 1_250_000, 31_234.5, fmt.Sprintf("r%d", (i+1)%6)))
+				continue
+			}
+			s.POPs = append(s.POPs, pop(id, c.name, c.lat, c.lon, fmt.Sprintf("r%d", i%6), 100_000, 1, 2, 3))
+		}
+		for _, a := range s.Regions {
+			for _, b := range s.Regions {
+				if a.ID != b.ID {
+					s.Pairs = append(s.Pairs, console.Pair{From: a.ID, To: b.ID, Stream: "shared", State: console.PairLive, Seconds: 0.8, Records: 52_010})
+				}
+			}
+		}
+	})
+	small := newFeed()
+	small.change(func(s *console.State) { s.Regions, s.POPs, s.Pairs, s.DNS, s.IDs = s.Regions[:1], nil, nil, nil, nil })
+	empty := newFeed()
+	empty.state = console.State{}
+
+	ctx := browser(t)
+	for _, k := range []struct {
+		name    string
+		feed    *feed
+		regions int
+	}{{"large", large, 6}, {"small", small, 1}, {"empty", empty, 0}} {
+		err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(page(t, k.feed)),
+			shows(`document.querySelector("#live").className == "on"`),
+			shows(fmt.Sprintf(`document.querySelectorAll("#map .m-region").length == %d`, k.regions)),
+			shows(`[...document.querySelectorAll("#map circle")].every(c => c.cx.baseVal.value >= 0 && c.cx.baseVal.value <= document.querySelector("#map").clientWidth)`),
+			shot(t, k.name))
+		if err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+	}
+}
+
 func disaster(s *console.State) {
 	s.World.Version, s.World.Forced = 8, true
 	sh := &s.Regions[0]

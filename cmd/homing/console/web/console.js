@@ -68,14 +68,15 @@ function view(s) {
     byRoute.set(k, [...(byRoute.get(k) ?? []), p]);
   }
   const arcs = [];
+  const crowded = byRoute.size > 12; // then only what is late, and first backups, is labelled
   for (const [route, pairs] of byRoute) {
     const [from, to] = route.split(" ");
     const home = s.regions.find((r) => r.id === from);
-    const backup = home?.backups.includes(to);
+    const backup = home?.backups.includes(to), first = home?.backups[0] === to;
     const w = worst(pairs), g = grade(w);
     arcs.push({
-      key: `${from}-${to}`, from, to, cls: `${backup ? "backup " : ""}${g}`,
-      text: g === "unknown" ? "" : g === "broken" ? w.state : age(w.seconds),
+      key: `${from}-${to}`, from, to, cls: `${first ? "backup first " : backup ? "backup " : ""}${g}`,
+      text: g === "unknown" || (crowded && g === "live" && !first) ? "" : g === "broken" ? w.state : age(w.seconds),
       title: `${from} to ${to}${backup ? " (backup)" : ""}: ` + pairs.map((p) => `${p.stream} ${p.state}, ${age(p.seconds)}, ${plural(p.records, "record")}`).join("; "),
     });
   }
@@ -84,6 +85,7 @@ function view(s) {
     arcs.push({ key: `acts-${r.id}`, acts: true, from: r.id, to: r.acting, cls: "acts", text: `${r.acting} acts for ${r.id}`, title: `${r.acting} acts for ${r.id}, term ${r.term}` });
   }
   const served = s.regions.map((r) => (r.acting === r.id ? `${r.title} serves itself` : `${r.acting} acts for ${r.title}`));
+  const most = Math.max(1, ...s.pops.map((p) => p.connections));
   const sick = s.pops.filter((p) => !p.healthy).map((p) => p.id);
   return {
     summary: `World map: ${plural(s.regions.length, "region")}, ${plural(s.pops.length, "POP")}. ${served.join(", ")}. ` +
@@ -93,13 +95,13 @@ function view(s) {
       const away = r.acting !== r.id;
       return {
         key: "r:" + r.id, lat: r.lat, lon: r.lon, name: r.title || r.id, cls: regionClass(r),
-        sub: away ? `${r.acting} acts, term ${r.term}` : !r.reachable ? "no answer" : `${plural(r.users, "user")}, ${rate(r.messagesPerSecond)} msg/s`,
+        sub: away ? `term ${r.term}` : !r.reachable ? "no answer" : `${plural(r.users, "user")}, ${rate(r.messagesPerSecond)} msg/s`,
         subCls: away ? "away" : r.reachable ? "" : "bad",
         title: `${r.title} (${r.id}): acting ${r.acting}, term ${r.term}, backups ${r.backups.join(", ") || "none"}`,
       };
     }),
     pops: s.pops.map((p) => ({
-      key: "p:" + p.id, lat: p.lat, lon: p.lon, near: p.near, name: p.title || p.id,
+      key: "p:" + p.id, lat: p.lat, lon: p.lon, near: p.near, name: p.title || p.id, share: p.connections / most,
       cls: !p.healthy ? "down" : p.drain ? "drain" : "",
       title: `${p.title} (${p.id}): ${p.healthy ? (p.drain ? "draining" : "healthy") : "not healthy"}, ${plural(p.connections, "connection")}`,
     })),
@@ -143,9 +145,12 @@ function newCard() {
     d.append(make("dt", "", label), dd); dl.append(d);
   }
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "spark"); svg.setAttribute("role", "img"); svg.setAttribute("viewBox", `0 0 ${SPARK.w} ${SPARK.h}`);
+  svg.setAttribute("class", "spark"); svg.setAttribute("role", "img");
+  svg.setAttribute("viewBox", `0 0 ${SPARK.w} ${SPARK.h}`); svg.setAttribute("preserveAspectRatio", "none");
   for (const tag of ["path", "polyline"]) svg.append(document.createElementNS(svg.namespaceURI, tag));
-  card.append(h, who, dl, svg, make("p", "loss"));
+  const head = make("header"), body = make("div", "body");
+  head.append(h, who); body.append(dl, svg);
+  card.append(head, body, make("p", "loss"));
   return card;
 }
 function showRegions(s) {
@@ -237,8 +242,8 @@ function showNodes(s) {
       const th = make("th"); th.scope = "row";
       th.append(make("span", "dot " + (n.healthy ? "" : "bad")), n.name);
       if (!n.healthy) th.append(" ", chip("bad", "down"));
-      const address = make("td"); address.append(make("code", "", n.address));
-      row.replaceChildren(th, address, make("td", "n", rate(n.perSecond)));
+      th.append(make("code", "", n.address));
+      row.replaceChildren(th, make("td", "n", rate(n.perSecond)));
     }
   }
   nodeRows.end();

@@ -175,7 +175,7 @@ export class WorldMap {
 
     const nodes = places.map((p) => {
       const at = f.at(p.lat, p.lon);
-      return { ...p, ...at, trueX: at.x, trueY: at.y, region: !p.near, radius: p.near === undefined ? 10 : 5 };
+      return { ...p, ...at, trueX: at.x, trueY: at.y, region: !p.near, radius: p.near === undefined ? 10 : 4 + 3.5 * Math.sqrt(p.share) };
     });
     spread(nodes);
     const byKey = new Map(nodes.map((n) => [n.key, n]));
@@ -209,9 +209,9 @@ export class WorldMap {
     }
     for (const n of nodes) {
       const kind = n.region ? "m-region " : "m-pop ";
-      this.title(set(s.get("mark:" + n.key, "circle"), { class: kind + n.cls, cx: n.x, cy: n.y, r: n.region ? 8 : 5 }), n.title);
+      this.title(set(s.get("mark:" + n.key, "circle"), { class: kind + n.cls, cx: n.x, cy: n.y, r: n.region ? 8 : n.radius.toFixed(1) }), n.title);
       if (n.region) set(s.get("core:" + n.key, "circle"), { class: "m-core " + n.cls, cx: n.x, cy: n.y, r: 3, "pointer-events": "none" });
-      else if (n.cls === "down") set(s.get("x:" + n.key, "path"), { class: "arc broken", d: `M${n.x - 4} ${n.y - 4}l8 8m0 -8l-8 8` });
+      else if (n.cls === "down") set(s.get("x:" + n.key, "path"), { class: "cross", d: `M${n.x - 3} ${n.y - 3}l6 6m0 -6l-6 6` });
     }
     for (const n of nodes.filter((n) => n.region)) this.label(n, taken, width, height);
     for (const { a, b } of bows.sort((x, y) => (y.a.acts ? 1 : 0) - (x.a.acts ? 1 : 0))) {
@@ -220,11 +220,12 @@ export class WorldMap {
       const off = 4 + (Math.abs(b.side.x) * w + Math.abs(b.side.y) * h) / 2;
       const at = (t, o) => { const p = b.at(t); return { x: p.x + b.side.x * o - w / 2, y: p.y + b.side.y * o - h / 2, w, h }; };
       const spots = [0.5, 0.4, 0.6, 0.3, 0.7].flatMap((t) => [at(t, off), at(t, -off)]);
-      const c = place([...spots, ...[0.5, 0.3, 0.7].map((t) => at(t, 2.2 * off))], taken, width, height);
+      const c = place([...spots, ...[0.5, 0.3, 0.7].flatMap((t) => [at(t, 2.2 * off), at(t, -2.2 * off), at(t, 3.4 * off)])], taken, width, height);
       const e = set(s.get("lag:" + a.key, "text"), { class: a.acts ? "t-acts" : "t-lag " + a.cls, x: c.x + w / 2, y: c.y + h / 2 + px * 0.35, "data-arc": a.key });
       if (e.textContent !== a.text) e.textContent = a.text;
     }
-    for (const n of nodes.filter((n) => !n.region)) this.label(n, taken, width, height);
+    // Where it is too narrow for every name, the table below has them.
+    for (const n of nodes) if (!n.region && (width >= 520 || n.cls === "down")) this.label(n, taken, width, height);
     s.end();
   }
 
