@@ -87,6 +87,9 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if d.log, err = os.OpenFile(filepath.Join(o.Dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
+	if err := (made{o.Regions, o.PortBase, !p.split}).check(o.Dir); err != nil {
+		return nil, err
+	}
 	configs, err := layOut(o.Dir, p)
 	if err != nil {
 		return nil, err
@@ -197,7 +200,7 @@ func (d *Demo) Endpoints() *endpoints.Endpoints {
 	e := &endpoints.Endpoints{
 		DNS: p.dns.address.String(), HTTPDNS: "http://" + p.dns.http.String(), IDs: "http://" + p.ids.address.String(),
 		Console: "http://" + p.console.String(), Zone: p.zone, Regions: map[string]endpoints.Region{}, POPs: map[string]endpoints.POP{},
-		CACert: filepath.Join(d.dir, "tls", "ca.pem"), OperatorKey: filepath.Join(d.dir, "world", "operator.key"), Dir: d.dir,
+		CACert: filepath.Join(d.dir, "tls", "ca.pem"), OperatorKey: filepath.Join(d.dir, "world", "keys", "operator.pem"), Dir: d.dir,
 	}
 	for _, m := range p.regions {
 		e.Regions[m.id] = endpoints.Region{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(),

@@ -49,20 +49,20 @@ type Config struct {
 	Key string `yaml:"key"`
 	// World is a signed world to start with (JSON envelope); newer ones arrive by themselves.
 	World string `yaml:"world"`
-	// Root is the root key's public half, base64: what this node trusts above all.
+	// Root is a file with the root key's public half (NAME.pub, base64): what this node trusts above all.
 	Root string `yaml:"root"`
 	// Admin overrides the world's admin address (host:port), for a node that is not the member's first.
-	Admin string `yaml:"admin"`
+	Admin string `yaml:"admin,omitempty"`
 	// Console is where the web page listens (host:port); only for the console role.
-	Console string `yaml:"console"`
+	Console string `yaml:"console,omitempty"`
 	Gossip  Gossip `yaml:"gossip"`
 	TLS     TLS    `yaml:"tls"`
 	Health  Health `yaml:"health"`
 	// Geo is a MaxMind-format database; empty is the small built-in one.
-	Geo string `yaml:"geo"`
+	Geo string `yaml:"geo,omitempty"`
 	// ShedAbove refuses connections above so many; 0 is the default of the role.
-	ShedAbove int `yaml:"shedAbove"`
-	Log       Log `yaml:"log"`
+	ShedAbove int `yaml:"shedAbove,omitempty"`
+	Log       Log `yaml:"log,omitempty"`
 }
 
 // Gossip is the serf membership.
@@ -70,7 +70,7 @@ type Gossip struct {
 	Bind string   `yaml:"bind"` // host:port, UDP and TCP; empty turns gossip off
 	Join []string `yaml:"join"` // host:port of some others
 	// Key is a file of 32 bytes, base64, that encrypts the gossip; required when Bind is not loopback.
-	Key string `yaml:"key"`
+	Key string `yaml:"key,omitempty"`
 }
 
 // TLS are the PEM files of the client-facing listeners and of the calls between nodes.
@@ -104,7 +104,7 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("%s:%s", path, firstLine(yaml.FormatError(err, false, false)))
 	}
 	dir := filepath.Dir(path)
-	for _, p := range []*string{&c.Dir, &c.Key, &c.World, &c.Gossip.Key, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Geo} {
+	for _, p := range []*string{&c.Dir, &c.Key, &c.World, &c.Root, &c.Gossip.Key, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Geo} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}

@@ -4,10 +4,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -170,22 +172,26 @@ func (n *Node) identify() error {
 }
 
 func (n *Node) openWorld() error {
-	genesis, err := worldfile.ReadEnvelope(n.cfg.World)
+	b, err := os.ReadFile(n.cfg.World)
 	if err != nil {
 		return err
 	}
-	root, err := base64.StdEncoding.DecodeString(n.cfg.Root)
-	if err != nil || len(root) != ed25519.PublicKeySize {
-		return fmt.Errorf("root %q: want the base64 of a public key", n.cfg.Root)
+	genesis := new(region.Envelope)
+	if err := json.Unmarshal(b, genesis); err != nil {
+		return fmt.Errorf("%s is not a signed world: %w", n.cfg.World, err)
+	}
+	root, err := worldfile.KeysIn(filepath.Dir(n.cfg.Root))(strings.TrimSuffix(filepath.Base(n.cfg.Root), ".pub"))
+	if err != nil {
+		return fmt.Errorf("root: %w", err)
 	}
 	n.world, err = keeper.Open(keeper.Options{
-		Dir: filepath.Join(n.cfg.Dir, "world"), Self: n.self, Key: n.key, Root: region.PublicKey(root), Genesis: genesis,
-		Client: n.peers, Logger: n.log, Registry: n.reg,
+		Dir: filepath.Join(n.cfg.Dir, "world"), Self: n.self, Key: n.key, Pinned: root, Genesis: genesis,
+		Client: &http.Client{Timeout: 5 * time.Second}, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return err
 	}
-	n.onClose("world", func(context.Context) error { n.world.Close(); return nil })
+	n.onClose("world", func(context.Context) error { return n.world.Close() })
 	if n.world.View() == nil {
 		return fmt.Errorf("%s holds no world that the root key vouches for", n.cfg.World)
 	}
@@ -193,7 +199,7 @@ func (n *Node) openWorld() error {
 	if !ok {
 		return fmt.Errorf("world %d has no member %q", n.world.View().World.Version, n.cfg.Member)
 	}
-	if !region.PublicKey(n.key.Public().(ed25519.PublicKey)).Equal(key) {
+	if !bytes.Equal(n.key.Public().(ed25519.PublicKey), key) {
 		return fmt.Errorf("%s is not the key that world %d gives to %s", n.cfg.Key, n.world.View().World.Version, n.cfg.Member)
 	}
 	return nil
@@ -210,7 +216,7 @@ func (n *Node) place(w *region.World) (admin string, tags map[string]string, err
 	if !loopback(admin) {
 		return "", nil, fmt.Errorf("admin address %s is not loopback: this version serves the admin listener on loopback only", admin)
 	}
-	return admin, map[string]string{"kind": n.self.Kind, "member": n.self.Name, "admin": admin}, nil
+	return admin, map[string]string{gossip.TagKind: n.self.Kind, gossip.TagRegion: n.self.Name, gossip.TagAdmin: "http://" + admin}, nil
 }
 
 func (n *Node) startGossip(tags map[string]string) error {
@@ -227,11 +233,13 @@ func (n *Node) startGossip(tags map[string]string) error {
 			return fmt.Errorf("%s: want the base64 of 32 bytes", n.cfg.Gossip.Key)
 		}
 	}
-	g, err := gossip.Start(gossip.Options{
-		Name: n.cfg.Name, Bind: n.cfg.Gossip.Bind, Join: n.cfg.Gossip.Join, Tags: tags, Key: key,
-		World:   n.worldNow,
-		OnWorld: func(version uint64, _ region.ShortHash) { n.world.Hint(version) },
-		Logger:  n.log, Registry: n.reg,
+	timing := gossip.WAN
+	if loopback(n.cfg.Gossip.Bind) {
+		timing = gossip.Fast
+	}
+	g, err := gossip.Open(gossip.Options{
+		Name: n.cfg.Name, Bind: n.cfg.Gossip.Bind, Join: n.cfg.Gossip.Join, Tags: tags, Key: key, Timing: timing,
+		OnWorld: n.world.HintWorld, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)

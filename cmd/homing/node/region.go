@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/observe"
@@ -16,6 +17,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access"
 	"github.com/homing-im/homing/region/core"
+	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/region/store/pebble"
 	"github.com/homing-im/homing/replicator"
@@ -30,7 +32,21 @@ type regionRole struct {
 	core       *core.Core
 	access     *access.Server
 	replicator *replicator.Replicator
+	stored     atomic.Uint64 // inbox entries since the start
 }
+
+// counted counts what the core stores on its way to the front doors.
+type counted struct {
+	core.Notifier
+	n *atomic.Uint64
+}
+
+func (c counted) Notify(owner region.UIN, newest uint64, m *v1.Message) {
+	c.n.Add(1)
+	c.Notifier.Notify(owner, newest, m)
+}
+
+func (r *regionRole) count(to core.Notifier) core.Notifier { return counted{to, &r.stored} }
 
 func (n *Node) startRegion(ctx context.Context, o Options) error {
 	id := region.ID(n.self.Name)
@@ -63,11 +79,11 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	}
 	if r.core, err = core.New(core.Options{
 		Store: r.store, Self: id, Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
-		Directory: directory, Notifier: presence, Logger: log, Registry: n.reg,
+		Directory: directory, Notifier: r.count(presence), Logger: log, Registry: n.reg,
 	}); err != nil {
 		return err
 	}
-	n.onClose("core", func(context.Context) error { return r.core.Close() })
+	n.onClose("core", func(context.Context) error { r.core.Close(); return nil })
 
 	if err := r.startReplicator(id, me); err != nil {
 		return err
@@ -138,7 +154,7 @@ func addr(a netip.AddrPort) string {
 func (r *regionRole) status(st *observe.NodeStatus) {
 	s := &observe.RegionStatus{}
 	s.Users, s.Connections = r.access.Online()
-	s.Messages = r.core.Stored()
+	s.Messages = r.stored.Load()
 	if err := r.node.world.Admitting(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 	} else {
@@ -151,7 +167,17 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 	st.Region = s
 }
 
-func pairState(l replicator.Lag) console.PairState { return console.PairState(l.State) }
+// pairState says it in the console's words.
+func pairState(l replicator.Lag) console.PairState {
+	switch {
+	case l.State == replicator.StatePaused:
+		return console.PairStalled
+	case l.State == replicator.StateLive && l.Quarantined > 0:
+		return console.PairQuarantine
+	default:
+		return console.PairState(l.State)
+	}
+}
 
 // steering is the one brain that all of a node's answers come from: the same
 // function, facts and health for redirects, DNS and HTTPDNS.
@@ -171,13 +197,11 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 	if s.geo, err = geo.Open(geo.Options{Files: files, View: n.world.View, Logger: n.log, Registry: n.reg}); err != nil {
 		return nil, err
 	}
-	if s.health, err = health.New(health.Options{
+	s.health = health.New(health.Options{
 		View: n.world.View, Interval: n.cfg.Health.Interval, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
-		TLS: n.dialTLS(), Logger: n.log, Registry: n.reg,
-	}); err != nil {
-		return nil, err
-	}
-	n.onClose("health", func(context.Context) error { return s.health.Close() })
+		Check: health.Default(n.dialTLS(), true), Logger: n.log, Registry: n.reg,
+	})
+	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
 	return s, nil
 }
 
@@ -199,7 +223,7 @@ func (s *steering) addresses(service region.Service, c core.Caller) []netip.Addr
 		client.Prefix = netip.PrefixFrom(a, a.BitLen())
 		client.Facts = s.geo.Lookup(a)
 	}
-	answer := steer.Decide(s.node.world.View(), s.health.Snapshot(), client)
+	answer := steer.Decide(s.node.world.View(), s.health.Health(), client)
 	out := make([]netip.AddrPort, 0, len(answer.Endpoints))
 	for _, e := range answer.Endpoints {
 		out = append(out, e.Address)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/homing-im/homing/accel"
 	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/dns/authority"
+	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/ids"
 	idspebble "github.com/homing-im/homing/ids/pebble"
 	"github.com/homing-im/homing/region"
@@ -89,23 +89,28 @@ func (n *Node) startPOP(context.Context, Options) error {
 	if !ok {
 		return fmt.Errorf("world %d has no POP %s", w.Version, n.self.Name)
 	}
-	p, err := accel.Start(accel.Options{
-		ID: me.ID, View: n.world.View, Hint: n.world.Hint,
+	p, err := accel.New(accel.Options{
+		ID: me.ID, World: n.world,
 		Long: addr(me.Serves.Long), Short: addr(me.Serves.Short), Web: addr(me.Serves.Web),
-		TLS: n.server, RegionTLS: n.dialTLS(), Source: net.IP(me.Serves.Long.Addr().AsSlice()),
+		TLS: n.server, WebTLS: n.webTLS(me.Serves.Short), RegionTLS: n.roots, RegionWebTLS: n.roots,
 		MaxConnections: n.cfg.ShedAbove, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return err
 	}
 	n.pop = &popRole{pop: p}
-	n.onClose("pop", p.Close)
+	n.onClose("pop", func(context.Context) error { return p.Close() })
 	return nil
 }
 
 func (r *popRole) status(st *observe.NodeStatus) {
 	s := r.pop.Status()
-	st.POP = &observe.POPStatus{Connections: s.Connections, Draining: s.Draining, RTTMillis: s.RTTMillis}
+	st.POP = &observe.POPStatus{Connections: s.Connections.All, Draining: s.Draining, RTTMillis: map[string]float64{}}
+	for id, to := range s.Regions {
+		if to.Up {
+			st.POP.RTTMillis[string(id)] = to.RTTMilli
+		}
+	}
 }
 
 // dnsRole is the smart DNS.
@@ -131,20 +136,21 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		return err
 	}
 	server, err := authority.New(authority.Options{
-		View: n.world.View, Health: s.health.Snapshot, Geo: s.geo,
-		DNS: me.Address, HTTP: me.HTTP, Logger: n.log, Registry: n.reg,
+		View: n.world.View, Health: func() steer.Health { return s.health.Health() }, Geo: s.geo,
+		Listen: []string{me.Address}, HTTP: []string{me.HTTP}, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return err
 	}
+	server.Start()
 	n.onClose("dns", func(context.Context) error { return server.Close() })
 	n.dns = &dnsRole{steering: s, server: server, node: n}
 	return nil
 }
 
 func (r *dnsRole) status(st *observe.NodeStatus) {
-	h := r.steering.health.Snapshot()
-	s := &observe.DNSStatus{Questions: r.server.Questions(), POPs: map[string]bool{}, Regions: map[string]bool{}}
+	h := r.steering.health.Health()
+	s := &observe.DNSStatus{Questions: r.node.total("homing_dns_responses_total"), POPs: map[string]bool{}, Regions: map[string]bool{}}
 	w := r.node.world.View().World
 	for _, p := range w.POPs {
 		s.POPs[string(p.ID)] = h.POP(p.ID)
@@ -153,4 +159,21 @@ func (r *dnsRole) status(st *observe.NodeStatus) {
 		s.Regions[string(g.ID)] = h.Region(g.ID)
 	}
 	st.DNS = s
+}
+
+// total adds up a counter over its labels.
+func (n *Node) total(name string) uint64 {
+	families, err := n.reg.Gather()
+	if err != nil {
+		return 0
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return uint64(sum)
 }

@@ -45,7 +45,7 @@ func file(dir, name string) (string, error) {
 	return filepath.Join(dir, "profiles", strings.ToLower(name)+".json"), nil
 }
 
-// New makes a profile that Save will put into dir. It fails when one of that
+// New makes an empty profile that Save will put into dir. It fails when one of that
 // name is there: two users of one nickname need two profile names.
 func New(dir, name string) (*Profile, error) {
 	path, err := file(dir, name)
@@ -55,11 +55,7 @@ func New(dir, name string) (*Profile, error) {
 	if _, err := os.Stat(path); err == nil {
 		return nil, fmt.Errorf("there is a profile %s already; say another name with --as", name)
 	}
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return nil, err
-	}
-	return &Profile{DeviceSeed: key.Seed(), path: path}, nil
+	return &Profile{path: path}, nil
 }
 
 // Load reads the profile of that name, in any case of letters.

@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/client"
+	v1 "github.com/homing-im/homing/region/homingv1"
+)
+
+const chatHelp = `@bob hello      send to a handle (or to a UIN: 2000001 hello)
+hello           send to whom you wrote last
+/group NAME UIN...  make a group
+/who            show where you are connected
+/quit           leave`
+
+func newChatCommand(e *env) *cobra.Command {
+	var as, ip string
+	cmd := &cobra.Command{
+		Use: "chat", Short: "Chat in the terminal, over the long connection, through DNS and POP",
+		Long: "Chat in the terminal. Lines are:\n" + chatHelp, Args: cobra.NoArgs,
+		Example: "  homing chat --as Alice --ip 8.8.8.8",
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := e.connect(as, ip)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = s.Close() }()
+			ctx, cancel := context.WithTimeout(c.Context(), callTimeout)
+			err = s.Connect(ctx)
+			cancel()
+			if err != nil {
+				return err
+			}
+			ch := &chat{env: e, s: s, names: names{s: s.Client, known: map[uint64]string{}}, last: s.profile.Snapshot}
+			return ch.run(c.Context())
+		},
+	}
+	cmd.Flags().StringVar(&as, "as", "", "who chats (a profile)")
+	cmd.Flags().StringVar(&ip, "ip", "", "pretend to be at this address")
+	return cmd
+}
+
+// chat is one sitting. Everything happens on the goroutine of run.
+type chat struct {
+	*env
+	s      *session
+	names  names
+	last   []byte // snapshot
+	uin    region.UIN
+	handle string // of whom we wrote to last
+}
+
+func (c *chat) run(ctx context.Context) error {
+	typed := make(chan string)
+	go func() { // ends with the process: a read of a terminal cannot be interrupted
+		sc := bufio.NewScanner(c.in)
+		for sc.Scan() {
+			typed <- sc.Text()
+		}
+		close(typed)
+	}()
+	fmt.Fprintln(c.out, chatHelp)
+	c.sync(ctx)
+	for {
+		select {
+		case line, ok := <-typed:
+			if !ok || line == "/quit" {
+				c.sync(ctx) // what arrived with the last word
+				return nil
+			}
+			c.say(ctx, strings.TrimSpace(line))
+		case <-c.s.Notices():
+			c.sync(ctx)
+		case ev := <-c.s.Events():
+			c.event(ev)
+			if ev.Kind == client.Failed {
+				return ev.Err
+			}
+			if ev.Kind == client.Connected || ev.Kind == client.Rehomed {
+				c.sync(ctx)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *chat) event(ev client.Event) {
+	switch ev.Kind {
+	case client.Connected:
+		fmt.Fprintf(c.out, "-- connected to %s through %s in %s\n", ev.Region, orDirect(ev.POP), ev.Took.Round(100*time.Microsecond))
+	case client.Redirected:
+		fmt.Fprintf(c.out, "-- redirected to %s\n", ev.Region)
+	case client.Rehomed:
+		fmt.Fprintf(c.out, "-- now served by %s\n", ev.Region)
+	case client.Disconnected:
+		fmt.Fprintf(c.out, "-- disconnected: %s; connecting again\n", oneLine(ev.Err))
+	}
+}
+
+// sync prints what is new. A failure is shown and made up for by the next one.
+func (c *chat) sync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	changes, err := c.s.Sync(ctx, c.last)
+	if err != nil {
+		fmt.Fprintln(c.out, "-- sync:", oneLine(err))
+		return
+	}
+	for _, m := range changes.Messages {
+		if region.UIN(m.Sender) != c.s.profile.UIN || m.Body.GetSystem() != nil {
+			fmt.Fprintln(c.out, c.names.line(ctx, m))
+		}
+	}
+	c.last, c.s.profile.Snapshot = changes.Snapshot, changes.Snapshot
+	if err := c.s.profile.Save(); err != nil {
+		fmt.Fprintln(c.out, "-- the snapshot could not be kept:", oneLine(err))
+	}
+}
+
+func (c *chat) say(ctx context.Context, line string) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	word, rest, _ := strings.Cut(line, " ")
+	switch {
+	case line == "":
+		return
+	case word == "/who":
+		in, pop, ok := c.s.Where()
+		if !ok {
+			fmt.Fprintln(c.out, "-- not connected")
+			return
+		}
+		fmt.Fprintf(c.out, "-- %s, UIN %d, in %s through %s\n", c.s.profile.Nickname, c.s.profile.UIN, in, orDirect(pop))
+		return
+	case word == "/group":
+		c.group(ctx, strings.Fields(rest))
+		return
+	case strings.HasPrefix(word, "/"):
+		fmt.Fprintln(c.out, chatHelp)
+		return
+	}
+	if uin, handle, err := target(word); err == nil && rest != "" {
+		c.uin, c.handle, line = uin, handle, rest
+	}
+	if c.uin == 0 && c.handle == "" {
+		fmt.Fprintln(c.out, "-- to whom? begin with @handle or a UIN")
+		return
+	}
+	r, err := c.s.Send(ctx, &v1.SendRequest{To: uint64(c.uin), ToHandle: c.handle, Body: &v1.Body{Kind: &v1.Body_Text{Text: line}}})
+	if err != nil {
+		fmt.Fprintln(c.out, "-- not sent:", oneLine(err))
+		return
+	}
+	fmt.Fprintf(c.out, "%4d  stored\n", r.Sequence)
+}
+
+func (c *chat) group(ctx context.Context, args []string) {
+	if len(args) < 2 {
+		fmt.Fprintln(c.out, "-- /group NAME UIN...")
+		return
+	}
+	var members []region.UIN
+	for _, a := range args[1:] {
+		u, err := region.ParseUIN(a)
+		if err != nil {
+			fmt.Fprintln(c.out, "--", oneLine(err))
+			return
+		}
+		members = append(members, u)
+	}
+	g, err := c.s.CreateGroup(ctx, args[0], members...)
+	if err != nil {
+		fmt.Fprintln(c.out, "-- no group:", oneLine(err))
+		return
+	}
+	c.uin, c.handle = g, ""
+	fmt.Fprintf(c.out, "-- group %s is UIN %d; what you type now goes to it\n", args[0], g)
+}

@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/homing-im/homing/cmd/homing/console"
+)
+
+// getTimeout bounds a question to a running world.
+const getTimeout = 5 * time.Second
+
+// get fetches a URL of the world; its error says what the server said.
+func get(ctx context.Context, rawURL string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w; is the world running? see: homing context list", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var said struct{ Error, Hint string }
+		if json.Unmarshal(b, &said) == nil && said.Error != "" {
+			if said.Hint != "" {
+				return nil, fmt.Errorf("%s (%s)", said.Error, said.Hint)
+			}
+			return nil, fmt.Errorf("%s", said.Error)
+		}
+		return nil, fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(b)))
+	}
+	return b, nil
+}
+
+func newStatusCommand(e *env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Show regions, POPs, lag, who acts for whom, and what would be lost if a region died now",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			at, err := e.find()
+			if err != nil {
+				return err
+			}
+			b, err := get(c.Context(), at.Console+"/api/state")
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err := e.out.Write(b)
+				return err
+			}
+			var s console.State
+			if err := json.Unmarshal(b, &s); err != nil {
+				return fmt.Errorf("the console's answer is not a state: %w", err)
+			}
+			printState(e.out, &s)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole state as JSON")
+	return cmd
+}
+
+func printState(w io.Writer, s *console.State) {
+	fmt.Fprintf(w, "world %s, version %d (%.8s), zone %s\n\n", s.World.Name, s.World.Version, s.World.Hash, s.World.Zone)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "REGION\tWHERE\tACTING\tTERM\tADMITS\tUSERS\tCONNECTIONS\tMSG/S\tIF IT DIED NOW")
+	for _, r := range s.Regions {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%s\n", r.ID, r.Title, r.Acting, r.Term, yes(r.Ready), r.Users, r.Connections, r.MessagesPerSecond, ifItDied(&r))
+	}
+	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t")
+	fmt.Fprintln(t, "POP\tWHERE\tNEAR\t\tHEALTHY\t\tCONNECTIONS\t\tRTT TO REGIONS")
+	for _, p := range s.POPs {
+		var rtt []string
+		for _, r := range s.Regions {
+			if ms, ok := p.RTTMillis[r.ID]; ok {
+				rtt = append(rtt, fmt.Sprintf("%s %.1f ms", r.ID, ms))
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t\t%s\t\t%d\t\t%s\n", p.ID, p.Title, p.Near, yes(p.Healthy), p.Connections, strings.Join(rtt, ", "))
+	}
+	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t")
+	fmt.Fprintln(t, "LAG\tSTREAM\tRECORDS\tSECONDS\tSTATE\t\t\t\t")
+	for _, p := range s.Pairs {
+		fmt.Fprintf(t, "%s -> %s\t%s\t%d\t%.1f\t%s\t\t\t\t\n", p.From, p.To, p.Stream, p.Records, p.Seconds, p.State)
+	}
+	_ = t.Flush()
+	for _, n := range s.DNS {
+		fmt.Fprintf(w, "\n%s at %s: %s, %.1f questions/s", n.Name, n.Address, up(n.Healthy), n.PerSecond)
+	}
+	for _, n := range s.IDs {
+		fmt.Fprintf(w, "\n%s at %s: %s", n.Name, n.Address, up(n.Healthy))
+	}
+	fmt.Fprintln(w)
+	for _, a := range s.Alarms {
+		fmt.Fprintf(w, "%s: %s: %s (%s)\n", strings.ToUpper(string(a.Severity)), a.Subject, a.Text, a.Hint)
+	}
+}
+
+func ifItDied(r *console.Region) string {
+	switch {
+	case r.Loss == nil:
+		return "no backup"
+	case r.Loss.Single:
+		return "SINGLE COPY: " + r.Loss.Backup + " is not caught up"
+	default:
+		return fmt.Sprintf("RPO %.1f s / %d records, in %s", r.Loss.Seconds, r.Loss.Records, r.Loss.Backup)
+	}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "NO"
+}
+
+func up(b bool) string {
+	if b {
+		return "up"
+	}
+	return "DOWN"
+}
+
+func newExplainCommand(e *env) *cobra.Command {
+	var uin, ip, version, service, platform string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "explain", Short: "Show where a client is steered, and why: every rule and every hop",
+		Example: "  homing explain --uin 1000001 --ip 223.5.5.5 --version 80003",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			at, err := e.find()
+			if err != nil {
+				return err
+			}
+			q := url.Values{"service": {service}}
+			for k, v := range map[string]string{"uin": uin, "ip": ip, "ver": version, "platform": platform} {
+				if v != "" {
+					q.Set(k, v)
+				}
+			}
+			b, err := get(c.Context(), at.HTTPDNS+"/explain?"+q.Encode())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				_, err := e.out.Write(b)
+				return err
+			}
+			var answer struct {
+				Text string `json:"text"`
+			}
+			if err := json.Unmarshal(b, &answer); err != nil || answer.Text == "" {
+				return fmt.Errorf("the DNS node's answer is not an explanation: %.200s", b)
+			}
+			fmt.Fprintln(e.out, strings.TrimRight(answer.Text, "\n"))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&uin, "uin", "", "user's number")
+	f.StringVar(&ip, "ip", "", "client's address")
+	f.StringVar(&version, "version", "", "client's version, such as 80003")
+	f.StringVar(&service, "service", "long", "long, short or web")
+	f.StringVar(&platform, "platform", "", "client's platform, such as ios")
+	f.BoolVar(&asJSON, "json", false, "print the whole answer as JSON")
+	return cmd
+}
