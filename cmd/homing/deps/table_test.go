@@ -96,22 +96,19 @@ var engines = []engine{
 	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate"}, "the MaxMind format, written"},
 	{"aidanwoods.dev/go-paseto", []string{"region/ticket"}, "tickets"},
 	{"github.com/spf13/cobra", []string{"cmd/homing/cli"}, "the command line"},
-	{"github.com/spf13/pflag", []string{"cmd/homing/cli"}, "the command line's flags"},
 	{"github.com/coder/websocket", []string{"region/access"}, "the web listener"},
 	{"github.com/pires/go-proxyproto", []string{"accel", "region/access"}, "the client's address, from POP to region: one writes it, the other reads it"},
 	{"github.com/bufbuild/protocompile", []string{"region/homingv1/generate"}, "reads .proto files"},
-	{"github.com/goccy/go-yaml", []string{"region/worldfile", "cmd/homing/node"}, "what operators write: the world, and a node's file"},
+	{"github.com/goccy/go-yaml", []string{"region/worldfile", "cmd/homing/node", "cmd/homing/demo"}, "what operators write: the world and a node's file; the demo writes them for a newcomer"},
 	{"connectrpc.com/connect", []string{"region/homingv1", "region/wire", "region/access", "region/client"}, "the short connection, both ends, and its errors"},
-	{"go.opentelemetry.io/otel", []string{"cmd/homing/node"}, "traces leave by one door"},
 	{"golang.org/x/term", []string{"cmd/homing/cli"}, "the terminal chat"},
-	{"golang.org/x/sys", []string{"accel/relay", "region/access", "cmd/homing/node"}, "socket options"},
+
+	{"pgregory.net/rapid", []string{"region/store/storetest", "ids/idstest"}, "contract suites compare engines with a naive twin"},
+	{"github.com/anishathalye/porcupine", []string{"ids/idstest"}, "a handle's history is linearizable"},
 
 	{"google.golang.org/protobuf", nil, "messages"},
 	{"github.com/prometheus/client_golang", nil, "metrics, with the registry as an argument"},
 	{"github.com/hashicorp/golang-lru/v2", nil, "bounded caches"},
-	{"golang.org/x/sync", nil, "errgroup, singleflight"},
-	{"golang.org/x/time", nil, "rate limits"},
-	{"github.com/klauspost/compress", nil, "compression"},
 }
 
 // kernelMay lists packages of the standard library of which the kernel may use
