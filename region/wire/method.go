@@ -56,11 +56,8 @@ func (i *Info) NewRequest() proto.Message { return i.request.ProtoReflect().New(
 // NewResponse returns an empty body of a response or push.
 func (i *Info) NewResponse() proto.Message { return i.response.ProtoReflect().New().Interface() }
 
-// The table is a function's value and not a package variable that could be
-// written to by accident.
-var (
-	byMethod, byName = index()
-)
+// byMethod and byName are never written to after index.
+var byMethod, byName = index()
 
 func table() []Info {
 	im := func(m Method, name string, req, resp proto.Message) Info {
