@@ -79,7 +79,7 @@ function spread(nodes) {
     for (let i = 0; i < nodes.length; i++) {
       for (let j = i + 1; j < nodes.length; j++) {
         const a = nodes[i], b = nodes[j];
-        const want = a.radius + b.radius + 9;
+        const want = a.radius + b.radius + (a.region && b.region ? 40 : 9); // between regions there is an arc to see
         let dx = b.x - a.x, dy = b.y - a.y, d = Math.hypot(dx, dy);
         if (d >= want) continue;
         if (d < 0.5) { const t = i * 2.4 + j; dx = Math.cos(t); dy = Math.sin(t); d = 1; }
@@ -104,7 +104,7 @@ function place(candidates, taken, width, height) {
     k += 60 * (Math.max(0, 4 - c.x) + Math.max(0, c.x + c.w - width + 4) + Math.max(0, 4 - c.y) + Math.max(0, c.y + c.h - height + 4));
     if (k < cost) { cost = k; best = c; }
   });
-  taken.push(best);
+  taken.push({ ...best, weight: 4 }); // text upon text is the worst
   return best;
 }
 
@@ -198,7 +198,7 @@ export class WorldMap {
         const angle = (Math.atan2(b.q.y - b.c.y, b.q.x - b.c.x) * 180) / Math.PI;
         set(s.get("head:" + a.key, "path"), { class: "head", d: "M4 0L-10 -7L-7 0L-10 7Z", transform: `translate(${b.q.x} ${b.q.y}) rotate(${angle})` });
       }
-      for (let t = 0.06; t < 0.97; t += 0.03) { const p = b.at(t); taken.push({ x: p.x - 3, y: p.y - 3, w: 6, h: 6, weight: a.acts ? 2 : 0.6 }); }
+      for (let t = 0.06; t < 0.97; t += 0.03) { const p = b.at(t); taken.push({ x: p.x - 3, y: p.y - 3, w: 6, h: 6, weight: a.acts ? 2 : 0.3 }); }
       if (a.text) bows.push({ a, b });
     }
     for (const n of nodes) {
