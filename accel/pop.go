@@ -67,6 +67,11 @@ func New(o Options) (*POP, error) {
 	}
 	// MPTCP sockets refuse options such as TCP_USER_TIMEOUT.
 	p.dialer.SetMultipathTCP(false)
+	// A region believes the PROXY header of the addresses that the world gives to
+	// POPs, so the POP calls from the one it listens on.
+	if a, err := netip.ParseAddrPort(o.Long); err == nil && !a.Addr().IsUnspecified() {
+		p.dialer.LocalAddr = &net.TCPAddr{IP: a.Addr().AsSlice()}
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.probes = newProbes(p)
 	if err := p.listen(); err != nil {

@@ -68,6 +68,7 @@ func (s *Server) serveLong(conn net.Conn) {
 		s.m.rejected.WithLabelValues("proxy-header").Inc()
 		return
 	}
+	pop := popOf(conn)
 	if s.o.TLS != nil {
 		t := tls.Server(conn, s.o.TLS)
 		if err := t.HandshakeContext(s.ctx); err != nil {
@@ -77,6 +78,7 @@ func (s *Server) serveLong(conn net.Conn) {
 		conn = t
 	}
 	n := s.newSession("long", region.Long, binary{}, core.Caller{Address: remote})
+	n.pop = pop
 	n.kill = func() { _ = conn.Close() }
 	r := wire.NewReader(conn)
 	r.Limit(maxHello)

@@ -50,6 +50,7 @@ type session struct {
 	ctx     context.Context // ends when the connection does
 	cancel  context.CancelFunc
 	kill    func()      // closes the connection at once; may be nil
+	pop     string      // ID of the POP that relays, as its PROXY header says
 	leaving atomic.Bool // told to go; frames are no longer read
 
 	// Of the feeding goroutine.
@@ -141,7 +142,7 @@ func (n *session) onHello(f wire.Frame) error {
 	n.state = expectReauth
 	n.respond(f, wire.Hello, &v1.HelloReply{
 		WireVersion: wire.Version, Nonce: n.nonce, Region: string(n.s.o.Region),
-		Epoch: wire.EpochToProto(p.Epoch), WorldVersion: n.s.version(),
+		Epoch: wire.EpochToProto(p.Epoch), WorldVersion: n.s.version(), Pop: n.pop,
 	})
 	return nil
 }

@@ -89,10 +89,14 @@ func (n *Node) startPOP(context.Context, Options) error {
 	if !ok {
 		return fmt.Errorf("world %d has no POP %s", w.Version, n.self.Name)
 	}
+	regionWebTLS := n.roots
+	if n.webTLS(me.Serves.Short) == nil {
+		regionWebTLS = nil
+	}
 	p, err := accel.New(accel.Options{
 		ID: me.ID, World: n.world,
 		Long: addr(me.Serves.Long), Short: addr(me.Serves.Short), Web: addr(me.Serves.Web),
-		TLS: n.server, WebTLS: n.webTLS(me.Serves.Short), RegionTLS: n.roots, RegionWebTLS: n.roots,
+		TLS: n.server, WebTLS: n.webTLS(me.Serves.Short), RegionTLS: n.roots, RegionWebTLS: regionWebTLS,
 		MaxConnections: n.cfg.ShedAbove, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
