@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,12 +146,7 @@ func (c *Checker) Report() []Status {
 	for t, state := range s.report {
 		out = append(out, Status{Member: t.String(), State: state})
 	}
-	slices.SortFunc(out, func(a, b Status) int {
-		if a.Member < b.Member {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Member, b.Member) })
 	return out
 }
 
@@ -159,101 +155,119 @@ type outcome struct {
 	err    error
 }
 
-// loop owns all state: members, who is being checked, and the snapshot. Checks
-// run in goroutines of their own, at most Concurrency at a time, and report
-// here.
+// member is what the loop knows of one target.
+type member struct {
+	state State
+	due   time.Time // of the next check
+	busy  bool      // a check is under way
+}
+
+// loop owns all members. Checks run in goroutines of their own, at most
+// Concurrency at a time, and report here.
 func (c *Checker) loop(ctx context.Context) {
 	defer close(c.done)
 	var (
-		states   = make(map[Target]State)
-		due      = make(map[Target]time.Time)
-		busy     = make(map[Target]bool)
+		world    *region.World
+		members  = make(map[Target]*member)
 		outcomes = make(chan outcome)
+		running  = 0
 		tick     = time.NewTicker(max(c.o.Interval/10, time.Millisecond))
 	)
 	defer tick.Stop()
-	defer func() {
-		for len(busy) > 0 { // their context has ended, so they end soon
-			delete(busy, (<-outcomes).target)
-		}
-	}()
 	for {
-		now := c.now()
-		members := c.members()
-		if forget(states, members) {
-			c.publish(states)
+		if v := c.o.View(); v != nil && v.World != world {
+			world = v.World
+			c.adopt(members, world)
+			c.publish(members)
 		}
-		for _, t := range members {
-			if busy[t] || len(busy) >= c.o.Concurrency || now.Before(due[t]) {
+		now := c.now()
+		for t, m := range members {
+			if m.busy || running >= c.o.Concurrency || now.Before(m.due) {
 				continue
 			}
-			busy[t], due[t] = true, now.Add(jitter(c.o.Interval))
+			m.busy, m.due = true, now.Add(jitter(c.o.Interval))
+			running++
 			go func() {
 				ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 				defer cancel()
 				outcomes <- outcome{t, c.o.Check(ctx, t)}
 			}()
 		}
-		maps.DeleteFunc(due, func(t Target, _ time.Time) bool { return !busy[t] && !slices.Contains(members, t) })
 		select {
 		case <-ctx.Done():
+			for range running { // the context of the checks has ended, so they end soon
+				<-outcomes
+			}
 			return
 		case <-tick.C:
 		case o := <-outcomes:
-			delete(busy, o.target)
-			if ctx.Err() == nil && slices.Contains(c.members(), o.target) {
-				c.take(states, o)
+			running--
+			if m := members[o.target]; m != nil { // else it left the world meanwhile
+				m.busy = false
+				if ctx.Err() == nil {
+					c.take(o, m)
+					c.publish(members)
+				}
 			}
 		}
 	}
 }
 
-func (c *Checker) members() []Target {
-	if v := c.o.View(); v != nil {
-		return targets(v.World)
+// adopt makes the members those of a world. Who is new, or listens elsewhere,
+// starts as unknown. (One that leaves and comes back while a check of it is
+// under way is checked twice at once; either outcome is about it.)
+func (c *Checker) adopt(members map[Target]*member, w *region.World) {
+	wanted := make(map[Target]bool)
+	for _, t := range targets(w) {
+		wanted[t] = true
+		if members[t] == nil {
+			members[t] = &member{}
+		}
 	}
-	return nil
+	for t := range members {
+		if !wanted[t] {
+			delete(members, t)
+			c.up.DeleteLabelValues(t.String())
+		}
+	}
 }
 
-// forget drops the states of those who are no members any more.
-func forget(states map[Target]State, members []Target) bool {
-	before := len(states)
-	maps.DeleteFunc(states, func(t Target, _ State) bool { return !slices.Contains(members, t) })
-	return len(states) != before
-}
-
-func (c *Checker) take(states map[Target]State, o outcome) {
-	was := states[o.target]
-	is := was.Step(Thresholds{Rise: c.o.Rise, Fall: c.o.Fall}, o.err, c.now())
-	states[o.target] = is
-	member, result := o.target.String(), "success"
+// take steps a member's state by the outcome of a check.
+func (c *Checker) take(o outcome, m *member) {
+	was := m.state
+	m.state = was.Step(Thresholds{Rise: c.o.Rise, Fall: c.o.Fall}, o.err, c.now())
+	name, result := o.target.String(), "success"
 	if o.err != nil {
 		result = "failure"
 	}
-	c.checks.WithLabelValues(member, result).Inc()
-	if is.Up != was.Up {
-		c.log.Info("health changed", "member", member, "up", is.Up, "streak", is.Streak, "err", o.err)
+	c.checks.WithLabelValues(name, result).Inc()
+	up := 0.0
+	if m.state.Up {
+		up = 1
 	}
-	c.publish(states)
+	c.up.WithLabelValues(name).Set(up)
+	if m.state.Up != was.Up {
+		c.log.Info("health changed", "member", name, "up", m.state.Up, "err", o.err)
+	}
 }
 
-// publish makes a snapshot of the states, and tells who waits when somebody
+// publish makes a snapshot of the members, and tells who waits when somebody
 // went up or down.
-func (c *Checker) publish(states map[Target]State) {
+func (c *Checker) publish(members map[Target]*member) {
 	old := c.Health()
-	s := &Snapshot{pops: make(map[region.POPID]bool), regions: make(map[region.ID]bool), report: maps.Clone(states)}
-	c.up.Reset()
-	for t, state := range states {
-		value := 0.0
-		if state.Up {
-			value = 1
-			if t.POP != "" {
-				s.pops[t.POP] = true
-			} else {
-				s.regions[t.Region] = true
-			}
+	s := &Snapshot{
+		pops: make(map[region.POPID]bool), regions: make(map[region.ID]bool),
+		report: make(map[Target]State, len(members)),
+	}
+	for t, m := range members {
+		s.report[t] = m.state
+		switch {
+		case !m.state.Up:
+		case t.POP != "":
+			s.pops[t.POP] = true
+		default:
+			s.regions[t.Region] = true
 		}
-		c.up.WithLabelValues(t.String()).Set(value)
 	}
 	c.snapshot.Store(s)
 	if maps.Equal(old.pops, s.pops) && maps.Equal(old.regions, s.regions) {
