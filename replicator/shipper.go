@@ -9,6 +9,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 // shipBytes is about how much of the journal one produce carries.
@@ -52,7 +53,7 @@ type Shipper struct {
 // ShipState is how the shipping of a partition stands.
 type ShipState struct {
 	Partition region.Partition `json:"partition"`
-	Shipped   uint64           `json:"shipped"` // last sequence all streams are shipped to
+	Shipped   uint64           `json:"shipped"` // last sequence that the full stream in the queue has
 	Head      uint64           `json:"head"`    // last sequence of the journal
 	Error     string           `json:"error,omitempty"`
 }
@@ -179,14 +180,17 @@ func (l *lane) failed(err error) {
 	}
 }
 
-// ship sends one request, and says whether there may be more to send.
+// ship sends one request with what each stream has to send, and says whether
+// there may be more.
 func (l *lane) ship(ctx context.Context) (more bool, err error) {
 	s := l.shipper
 	streams := shippedStreams(s.view(), s.source.Region())
 	if err := s.makeTopics(ctx, l.queue, streams); err != nil {
 		return false, err
 	}
-	from := uint64(0)
+	head := s.source.Head(l.partition)
+	next := make(map[journal.Stream]mark, len(streams))
+	var runs []Run
 	for _, st := range streams {
 		m, ok := l.sent[st]
 		if !ok {
@@ -195,22 +199,18 @@ func (l *lane) ship(ctx context.Context) (more bool, err error) {
 			}
 			l.sent[st] = m
 		}
-		if from == 0 || m.last+1 < from {
-			from = m.last + 1
+		if lastIn(&head, st) > m.last {
+			batches, err := s.source.Journal(ctx, l.partition, st, max(m.last+1, head.First), shipBytes)
+			if err != nil {
+				return false, err
+			}
+			if len(batches) > 0 {
+				runs = append(runs, l.messages(st, batches))
+				m.last = batches[len(batches)-1].Last()
+			}
 		}
+		next[st] = m
 	}
-	head := s.source.Head(l.partition)
-	from = max(from, head.First, 1)
-	if from >= head.Next {
-		l.shipped(head.Next - 1)
-		return false, nil
-	}
-	batches, err := s.source.Journal(ctx, l.partition, journal.Full, from, shipBytes)
-	if err != nil || len(batches) == 0 {
-		return false, err
-	}
-	last := batches[len(batches)-1].Last()
-	runs, next := l.runs(streams, batches, last)
 	if len(runs) > 0 {
 		base, err := l.queue.Produce(ctx, runs)
 		if err != nil {
@@ -220,37 +220,27 @@ func (l *lane) ship(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	for _, st := range streams {
-		l.sent[st] = next[st]
-	}
-	l.shipped(last)
-	return true, nil
+	l.sent = next
+	l.shipped(next[journal.Full].last)
+	return len(runs) > 0, nil
 }
 
-// runs filters the batches into the streams, and returns where each will stand
-// once they are in.
-func (l *lane) runs(streams []journal.Stream, batches []*journal.Batch, last uint64) ([]Run, map[journal.Stream]mark) {
-	next := make(map[journal.Stream]mark, len(streams))
-	var runs []Run
-	for _, st := range streams {
-		m := l.sent[st]
-		run := Run{TopicPartition: l.log(st)}
-		for _, b := range batches {
-			if b.Last() <= m.last {
-				continue
-			}
-			if f := journal.Filter(b, st); f != nil {
-				run.Messages = append(run.Messages, message(f))
-			}
+func lastIn(h *store.Head, s journal.Stream) uint64 {
+	for i := range h.Streams {
+		if h.Streams[i].Stream == s {
+			return h.Streams[i].Last
 		}
-		m.last = max(m.last, last)
-		if len(run.Messages) > 0 {
-			runs = append(runs, run)
-			l.shipper.metrics.shipped.WithLabelValues(string(st)).Add(float64(len(run.Messages)))
-		}
-		next[st] = m
 	}
-	return runs, next
+	return 0
+}
+
+func (l *lane) messages(st journal.Stream, batches []*journal.Batch) Run {
+	run := Run{TopicPartition: l.log(st), Messages: make([]Message, len(batches))}
+	for i, b := range batches {
+		run.Messages[i] = message(b)
+	}
+	l.shipper.metrics.shipped.WithLabelValues(string(st)).Add(float64(len(batches)))
+	return run
 }
 
 // landed checks that the messages were appended where the log ended before. A

@@ -1,0 +1,156 @@
+package replicator
+
+import (
+	"testing"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+)
+
+var testTime = time.Unix(1_000_000, 0)
+
+func seconds(n float64) time.Time { return testTime.Add(time.Duration(n * float64(time.Second))) }
+
+// TestLagNeverSaysTooLittle plays answers and progress, and looks at what is
+// shown.
+func TestLagNeverSaysTooLittle(t *testing.T) {
+	type show struct {
+		records uint64
+		seconds float64
+		state   State
+	}
+	for name, c := range map[string]struct {
+		play func(*progress)
+		at   float64
+		want show
+	}{
+		"nothing is known yet": {func(*progress) {}, 2, show{0, 2, StateLive}},
+		"the origin never answered": {
+			func(*progress) {}, 9, show{0, 9, StateUnknown}},
+		"all applied when asked": {func(p *progress) {
+			p.reach(10, false)
+			p.learn(seconds(3), 10, 10)
+		}, 3.5, show{0, 0.5, StateLive}},
+		"records count from before the question": {func(p *progress) {
+			p.learn(seconds(3), 4, 10)
+			p.reach(7, false)
+		}, 3.5, show{6, 3.5, StateLive}},
+		"reaching the answer counts from its question": {func(p *progress) {
+			p.learn(seconds(3), 4, 10)
+			p.reach(10, false)
+		}, 3.5, show{6, 0.5, StateLive}},
+		"a backlog counts from the youngest question reached": {func(p *progress) {
+			p.learn(seconds(1), 0, 10)
+			p.learn(seconds(2), 0, 20)
+			p.learn(seconds(3), 0, 30)
+			p.reach(25, false)
+		}, 4, show{30, 2, StateLive}},
+		"late": {func(p *progress) {
+			p.learn(seconds(1), 0, 10)
+			p.reach(10, false)
+			p.learn(seconds(7), 10, 20)
+		}, 7.5, show{10, 6.5, StateBehind}},
+		"a dead origin makes it grow": {func(p *progress) {
+			p.reach(10, false)
+			p.learn(seconds(1), 10, 10)
+		}, 101, show{0, 100, StateUnknown}},
+		"more answers than are kept": {func(p *progress) {
+			for i := range 100 {
+				p.learn(seconds(float64(i)), 0, uint64(i+1))
+			}
+			p.reach(70, false)
+		}, 100, show{100, 31, StateBehind}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p progress
+			p.begin(0)
+			c.play(&p)
+			l := p.show(0, seconds(c.at), testTime, false)
+			if got := (show{l.Records, l.Seconds, l.State}); got != c.want {
+				t.Errorf("shown %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func world(acting map[region.ID]region.ID) *region.View {
+	w := &region.World{Version: 1, Partitions: 4}
+	for _, r := range []region.Region{
+		{ID: "sh", Backups: []region.ID{"hk", "ca"}}, {ID: "hk", Backups: []region.ID{"sh", "ca"}}, {ID: "ca", Backups: []region.ID{"hk", "sh"}},
+	} {
+		r.Acting.Region = r.ID
+		if a, ok := acting[r.ID]; ok {
+			r.Acting.Region = a
+		}
+		w.Regions = append(w.Regions, r)
+	}
+	return region.NewView(w, region.Hash{1}, nil)
+}
+
+func TestNeedsFollowTheWorld(t *testing.T) {
+	for _, c := range []struct {
+		self   region.ID
+		acting map[region.ID]region.ID
+		want   map[region.ID][]journal.Stream
+		ships  []journal.Stream
+	}{
+		{"hk", nil, map[region.ID][]journal.Stream{"sh": {"full", "to-hk"}, "ca": {"full", "to-hk"}}, []journal.Stream{"full", "shared", "to-sh", "to-ca"}},
+		{"ca", nil, map[region.ID][]journal.Stream{"sh": {"shared", "to-ca"}, "hk": {"shared", "to-ca"}}, []journal.Stream{"full", "shared", "to-sh", "to-hk"}},
+		{"hk", map[region.ID]region.ID{"sh": "hk"}, map[region.ID][]journal.Stream{"sh": {"full", "to-sh", "to-hk"}, "ca": {"full", "to-sh", "to-hk"}}, []journal.Stream{"full", "shared", "to-ca"}},
+		{"sh", map[region.ID]region.ID{"sh": "hk"}, map[region.ID][]journal.Stream{"hk": {"full"}, "ca": {"shared"}}, []journal.Stream{"full", "shared", "to-sh", "to-hk", "to-ca"}},
+		{"zz", nil, map[region.ID][]journal.Stream{}, []journal.Stream{"full", "shared", "to-sh", "to-hk", "to-ca"}},
+	} {
+		v := world(c.acting)
+		got := needs(v, c.self)
+		if len(got) != len(c.want) {
+			t.Errorf("%s with %v replays %v", c.self, c.acting, got)
+		}
+		for id, streams := range c.want {
+			if !got[id].equal(need{"", streams}) {
+				t.Errorf("%s with %v replays %v of %s, want %v", c.self, c.acting, got[id].streams, id, streams)
+			}
+		}
+		if ships := shippedStreams(v, c.self); !(need{"", ships}).equal(need{"", c.ships}) {
+			t.Errorf("%s with %v ships %v, want %v", c.self, c.acting, ships, c.ships)
+		}
+	}
+}
+
+func TestTrimBound(t *testing.T) {
+	v := world(nil)
+	self, _ := v.World.Region("sh")
+	at := func(of region.ID, s journal.Stream, seq uint64) PositionEntry {
+		return PositionEntry{Origin: "sh", Stream: s, Partition: 0, Seq: seq}
+	}
+	all := func(full, shared, hk, ca, own uint64) map[region.ID]*Positions {
+		return map[region.ID]*Positions{
+			"hk": {Positions: []PositionEntry{at("hk", "full", full), at("hk", "to-hk", hk)}},
+			"ca": {Positions: []PositionEntry{at("ca", "shared", shared), at("ca", "to-ca", ca)}},
+			"sh": {Positions: []PositionEntry{at("sh", "to-sh", own)}},
+		}
+	}
+	head := &Head{First: 1, Next: 101, Streams: []StreamLast{{"full", 100}, {"shared", 90}, {"to-hk", 50}, {"to-ca", 40}, {"to-sh", 30}}}
+	for name, c := range map[string]struct {
+		applied map[region.ID]*Positions
+		want    uint64
+	}{
+		"everybody has everything":        {all(100, 90, 50, 40, 30), 101},
+		"the backup lags":                 {all(70, 90, 50, 40, 30), 71},
+		"a command is not applied":        {all(100, 90, 50, 39, 30), 40},
+		"an own command has not run":      {all(100, 90, 50, 40, 29), 30},
+		"somebody has not begun":          {all(100, 0, 50, 40, 30), 1},
+		"another partition says nothing":  {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{"sh", "full", 1, 100}}}}, 1},
+		"another origin's says nothing":   {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{"ca", "full", 0, 100}}}}, 1},
+		"positions younger than the head": {all(120, 110, 110, 110, 110), 101},
+	} {
+		before, _ := trimBound(v, self, 0, head, c.applied)
+		if before != c.want {
+			t.Errorf("%s: trims before %d, want %d", name, before, c.want)
+		}
+	}
+	_, needed := trimBound(v, self, 0, head, all(70, 80, 50, 40, 30))
+	if needed["full"] != 71 || needed["shared"] != 81 || needed["to-sh"] != 31 {
+		t.Errorf("oldest needed: %v", needed)
+	}
+}
