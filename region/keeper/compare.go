@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -146,14 +147,20 @@ func (k *Keeper) compareLoop(ctx context.Context) {
 			return
 		}
 		if v := k.View(); v != nil {
+			var wg sync.WaitGroup // side by side: one that hangs must not delay the others
 			for _, voter := range v.World.Voters() {
-				if voter.Name == k.o.Self.String() || ctx.Err() != nil {
+				if voter.Name == k.o.Self.String() {
 					continue
 				}
-				if err := k.compare(ctx, v.World, voter); err != nil {
-					k.log.Debug("voter not compared with", "voter", voter.Name, "err", err)
-				}
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					if err := k.compare(ctx, v.World, voter); err != nil {
+						k.log.Debug("voter not compared with", "voter", voter.Name, "err", err)
+					}
+				}()
 			}
+			wg.Wait()
 			k.mu.Lock()
 			done = k.settleLocked()
 			k.mu.Unlock()
@@ -211,9 +218,8 @@ func (k *Keeper) compare(ctx context.Context, w *region.World, voter region.Vote
 	if n := k.chain.Newest(); n != nil && n.World.Version < s.Version {
 		return region.Errorf(region.Unavailable, "%s has world %d, which could not be had", voter.Name, s.Version)
 	}
-	if !k.compared[voter.Name] {
-		k.compared[voter.Name] = true
-	}
+	k.compared[voter.Name] = true
+	k.settleLocked()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,15 +29,30 @@ type lab struct {
 	root     ed25519.PrivateKey
 	operator ed25519.PrivateKey
 	keys     map[peer.Identity]ed25519.PrivateKey
-	ears     map[peer.Identity]net.Listener
+	ears     map[peer.Identity]*ear
 	genesis  *region.Envelope
 	nodes    map[peer.Identity]*node
 }
 
 type node struct {
 	*Keeper
+}
+
+// ear is a node's admin listener. It is there before the node is, so that the
+// world can name it; while the node is down it drops every connection.
+type ear struct {
 	server *http.Server
+	url    string
+	node   atomic.Pointer[node]
 	done   chan struct{}
+}
+
+func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := e.node.Load()
+	if n == nil {
+		panic(http.ErrAbortHandler)
+	}
+	n.Handler().ServeHTTP(w, r)
 }
 
 // key is made from a name, so that failures are the same in every run.
@@ -61,7 +77,7 @@ var (
 func newLab(t *testing.T, ids ...region.ID) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), root: key("root"), operator: key("operator"),
-		keys: map[peer.Identity]ed25519.PrivateKey{}, ears: map[peer.Identity]net.Listener{}, nodes: map[peer.Identity]*node{}}
+		keys: map[peer.Identity]ed25519.PrivateKey{}, ears: map[peer.Identity]*ear{}, nodes: map[peer.Identity]*node{}}
 	w := &region.World{Version: 1, Name: "lab", Zone: "lab.test", Partitions: 8, Threshold: 1,
 		Operators: []region.PublicKey{public(l.operator)}, Root: public(l.root),
 		Steering: region.Steering{TTL: 30, Answers: 3, AllDown: "everything"}}
@@ -76,10 +92,11 @@ func newLab(t *testing.T, ids ...region.ID) *lab {
 		for id := range l.nodes {
 			l.stop(id)
 		}
-		for _, ear := range l.ears {
-			if err := ear.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		for _, e := range l.ears {
+			if err := e.server.Close(); err != nil {
 				t.Error(err)
 			}
+			<-e.done
 		}
 	})
 	return l
@@ -91,15 +108,23 @@ func (l *lab) identity(id peer.Identity) ed25519.PrivateKey {
 }
 
 func (l *lab) address(id peer.Identity) string {
-	ear, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.ears[id] = ear
-	return ear.Addr().String()
+	e := &ear{url: "http://" + tcp.Addr().String(), done: make(chan struct{})}
+	e.server = &http.Server{Handler: e}
+	l.ears[id] = e
+	go func() {
+		defer close(e.done)
+		if err := e.server.Serve(tcp); !errors.Is(err, http.ErrServerClosed) {
+			l.t.Errorf("%s: %v", id, err)
+		}
+	}()
+	return tcp.Addr().String()
 }
 
-func (l *lab) url(id peer.Identity) string { return "http://" + l.ears[id].Addr().String() }
+func (l *lab) url(id peer.Identity) string { return l.ears[id].url }
 
 func (l *lab) urls(ids ...peer.Identity) (out []string) {
 	for _, id := range ids {
@@ -175,37 +200,16 @@ func (l *lab) start(id peer.Identity, change ...func(*Options)) *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	n := &node{Keeper: k, server: &http.Server{Handler: k.Handler()}, done: make(chan struct{})}
-	ear := l.reopen(id)
-	go func() {
-		defer close(n.done)
-		if err := n.server.Serve(ear); !errors.Is(err, http.ErrServerClosed) {
-			l.t.Errorf("%s: %v", id, err)
-		}
-	}()
+	n := &node{Keeper: k}
 	l.nodes[id] = n
+	l.ears[id].node.Store(n)
 	return n
-}
-
-// reopen listens again at the address a stopped node had.
-func (l *lab) reopen(id peer.Identity) net.Listener {
-	address := l.ears[id].Addr().String()
-	_ = l.ears[id].Close()
-	ear, err := net.Listen("tcp", address)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.ears[id] = ear
-	return ear
 }
 
 func (l *lab) stop(id peer.Identity) {
 	n := l.nodes[id]
 	delete(l.nodes, id)
-	if err := n.server.Close(); err != nil {
-		l.t.Error(err)
-	}
-	<-n.done
+	l.ears[id].node.Store(nil)
 	if err := n.Close(); err != nil {
 		l.t.Error(err)
 	}
