@@ -188,8 +188,16 @@ func (n *session) writeLong(conn net.Conn) {
 		_ = conn.Close() // aborted
 		return
 	}
+	closeWrite(conn)
+	_ = conn.SetReadDeadline(time.Now().Add(linger))
+}
+
+// closeWrite tells the client that nothing follows.
+func closeWrite(conn net.Conn) {
+	if p, ok := conn.(*proxyproto.Conn); ok {
+		conn = p.Raw()
+	}
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(linger))
 }

@@ -243,28 +243,36 @@ func TestSendsStayInOrder(t *testing.T) {
 	}
 }
 
-// At most MaxInFlight requests of one connection are worked on.
+// At most MaxInFlight requests of one connection are worked on, and who floods
+// harms nobody else.
 func TestInFlightIsBounded(t *testing.T) {
-	r := newRig(t, func(o *access.Options) { o.MaxInFlight = 2 })
+	r := newRig(t, func(o *access.Options) { o.MaxInFlight = 3 })
 	entered, hold := make(chan struct{}, 100), make(chan struct{})
-	r.logic.OnSend = func(context.Context, core.Caller, *v1.SendRequest) error {
-		entered <- struct{}{}
-		<-hold
-		return nil
+	r.logic.OnSync = func(_ context.Context, c core.Caller) {
+		if c.UIN == 1_000_001 {
+			entered <- struct{}{}
+			<-hold
+		}
 	}
 	c, other := r.raw(1_000_001), r.raw(1_000_002)
 	c.login()
 	other.login()
-	for i := range 10 {
-		c.send(wire.Send, text(c.uin, fmt.Sprint(i)))
+	for range 10 {
+		c.send(wire.Sync, &v1.SyncRequest{})
 	}
-	<-entered
-	// Somebody else is unharmed by the one who floods.
+	for range 3 {
+		<-entered
+	}
 	body(t, other.response(other.send(wire.Sync, &v1.SyncRequest{})), new(v1.SyncResponse))
+	other.works()
+	select {
+	case <-entered:
+		t.Error("a fourth request is worked on")
+	default:
+	}
 	close(hold)
 	for range 10 {
-		for f := c.next(); f.Method != wire.Send; f = c.next() {
-		}
+		body(t, c.next(), new(v1.SyncResponse))
 	}
 }
 

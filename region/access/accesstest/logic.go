@@ -123,6 +123,8 @@ type Logic struct {
 	// OnSend, when set, is called before a message is stored; it may block, and
 	// its error is the answer.
 	OnSend func(context.Context, core.Caller, *v1.SendRequest) error
+	// OnSync, when set, is called before every Sync; it may block.
+	OnSync func(context.Context, core.Caller)
 	// AfterSend, when set, is called after a message is stored and before the
 	// answer; its error is the answer all the same.
 	AfterSend func(context.Context, core.Caller, *v1.SendRequest) error
@@ -244,7 +246,10 @@ func (l *Logic) store(sender region.UIN, r *v1.SendRequest) *v1.SendResponse {
 }
 
 // Sync returns the inbox after the snapshot, ten messages at a time.
-func (l *Logic) Sync(_ context.Context, c core.Caller, r *v1.SyncRequest) (*v1.SyncResponse, error) {
+func (l *Logic) Sync(ctx context.Context, c core.Caller, r *v1.SyncRequest) (*v1.SyncResponse, error) {
+	if l.OnSync != nil {
+		l.OnSync(ctx, c)
+	}
 	var from uint64
 	if len(r.Snapshot) == 8 {
 		from = binary.BigEndian.Uint64(r.Snapshot)
