@@ -207,7 +207,7 @@ func TestForkFollowsTheGreaterHashEverywhere(t *testing.T) {
 		if n.View().Hash != two.Signed.Hash() {
 			t.Errorf("%s follows the lesser", n.Keeper)
 		}
-		if counted(n.metrics.forks) != 1 {
+		if counted(n.metrics.forks) < 1 {
 			t.Errorf("%s raised no alarm", n.Keeper)
 		}
 	}
