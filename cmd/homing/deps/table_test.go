@@ -44,6 +44,10 @@ var edges = []edge{
 	{"region/access", "region/core", "it serves the core to clients"},
 	{"region/access", "region/homingv1", "bodies of every request"},
 	{"region/access", "region/wire", "frames and HELLO"},
+	{"region/access/accesstest", "region", "a world for tests of clients and POPs"},
+	{"region/access/accesstest", "region/core", "it answers as the core would"},
+	{"region/access/accesstest", "region/homingv1", "bodies of every request"},
+	{"region/access/accesstest", "region/wire", "proofs"},
 	{"region/client", "region", "owners, errors, epochs"},
 	{"region/client", "region/homingv1", "bodies of every request"},
 	{"region/client", "region/wire", "frames, HELLO and proofs"},
@@ -63,7 +67,6 @@ var edges = []edge{
 	{"dns/authority", "region", "names carry UINs; the zone is the world's"},
 
 	{"accel", "accel/relay", "moves the bytes of a connection"},
-	{"accel", "dns/steer", "a POP steers with the very function DNS uses"},
 	{"accel", "region", "who acts for the client's home"},
 	{"accel", "region/homingv1", "reads HELLO, writes redirects"},
 	{"accel", "region/wire", "frames"},
