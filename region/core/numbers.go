@@ -69,7 +69,7 @@ func (n *numbers) run(ctx context.Context) {
 
 // registered returns the UIN reserved under a name, reserving one the first time.
 func (n *numbers) registered(ctx context.Context, name [16]byte) (region.UIN, error) {
-	for range tries {
+	for try := 1; try < tries; try++ {
 		r, err := n.c.o.Store.Get(ctx, nobody, tableRegistration, name[:])
 		if err != nil {
 			return 0, err
@@ -82,10 +82,12 @@ func (n *numbers) registered(ctx context.Context, name [16]byte) (region.UIN, er
 			return 0, err
 		}
 		err = n.c.commitLocal(ctx, store.Write{Table: tableRegistration, Row: name[:], Value: keyUIN(u), Expect: store.Absent()})
-		if region.KindOf(err) == region.Conflict {
-			continue // the same request, twice at once
+		if region.KindOf(err) != region.Conflict {
+			return u, err
 		}
-		return u, err
+		if err := pause(ctx, try); err != nil { // the same request, twice at once
+			return 0, err
+		}
 	}
 	return 0, region.Errorf(region.Unavailable, "the registration is under way elsewhere").WithHint("retry")
 }
@@ -95,13 +97,18 @@ func (n *numbers) take(ctx context.Context) (region.UIN, error) {
 	if err := n.c.o.Admitting(); err != nil {
 		return 0, region.Errorf(region.Unavailable, "region %s admits no writes now", n.c.o.Self).WithHint("retry").WithCause(err)
 	}
-	for range tries {
+	for try := 1; try < tries; try++ {
 		u, err := n.reserved(ctx)
 		if err == nil && u == 0 {
 			err = n.ask(ctx) // both ranges are used up
 		}
 		if u != 0 || err != nil && region.KindOf(err) != region.Conflict {
 			return u, err
+		}
+		if err != nil {
+			if err := pause(ctx, try); err != nil {
+				return 0, err
+			}
 		}
 	}
 	return 0, region.Errorf(region.Unavailable, "the range of UINs is contended").WithHint("retry")
@@ -192,6 +199,9 @@ func (n *numbers) change(ctx context.Context, edit func(*v1.RangeRow) bool) erro
 			return err
 		}
 		if err = n.store(ctx, r, version); region.KindOf(err) != region.Conflict || try == tries {
+			return err
+		}
+		if err := pause(ctx, try); err != nil {
 			return err
 		}
 	}

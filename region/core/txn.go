@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -11,9 +12,16 @@ import (
 	"github.com/homing-im/homing/region/store"
 )
 
-// tries is how often a mutation is attempted when another process changed the
-// same rows in between.
-const tries = 5
+const (
+	// tries is how often a mutation is attempted when somebody else changed the
+	// same rows in between: another process, or a request whose context ended
+	// while its commit was under way.
+	tries = 8
+	// firstPause is before the second try, and doubles. Reads show only what is
+	// durable, preconditions know what is about to be, so trying again at once
+	// would meet the same conflict until that commit's fsync is done.
+	firstPause = 500 * time.Microsecond
+)
 
 // txn is a change of one owner's records while it is put together. It reads its
 // own writes. Every write carries the version that was read, so what was read
@@ -54,11 +62,28 @@ func (c *Core) mutate(ctx context.Context, owner region.UIN, change func(*txn) e
 			return err
 		}
 		err = c.attempt(ctx, owner, p, change)
-		if c.isStale(err) && try < tries {
-			c.m.conflicts.Inc()
-			continue
+		if _, conflict := err.(stale); !conflict {
+			return err
 		}
-		return err
+		c.m.conflicts.Inc()
+		if try == tries {
+			return region.Errorf(region.Unavailable, "the records are being changed by others").WithHint("retry").WithCause(err)
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits before a try that follows a conflict.
+func pause(ctx context.Context, try int) error {
+	timer := time.NewTimer(firstPause << (try - 1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return region.Errorf(region.Unavailable, "interrupted while others change the records").WithHint("retry").WithCause(ctx.Err())
 	}
 }
 
@@ -66,8 +91,6 @@ func (c *Core) mutate(ctx context.Context, owner region.UIN, change func(*txn) e
 type stale struct{ error }
 
 func (s stale) Unwrap() error { return s.error }
-
-func (c *Core) isStale(err error) bool { _, ok := err.(stale); return ok }
 
 func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement, change func(*txn) error) error {
 	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(),

@@ -20,6 +20,7 @@ import (
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/pebble"
+	"github.com/homing-im/homing/region/store/storetest"
 	"github.com/homing-im/homing/region/wire"
 )
 
@@ -44,6 +45,11 @@ type universe struct {
 	stop  context.CancelFunc
 	relay sync.WaitGroup
 	over  sync.Once
+
+	backup map[region.ID]region.ID // who follows a region's full stream; set before anything runs
+	cut    sync.Map                // region.ID to true: what left the region stops here
+	fenced atomic.Bool             // no region admits
+	ahead  atomic.Int64            // nanoseconds by which the cores' clocks are ahead
 }
 
 // site is one region.
@@ -77,14 +83,38 @@ func testWorld(version uint64, acting map[region.ID]region.ID, ids ...region.ID)
 }
 
 func newUniverse(t testing.TB, ids ...region.ID) *universe {
-	u := &universe{t: t, ids: newDirectory(ids...), sites: map[region.ID]*site{}, moved: make(chan struct{})}
+	return newUniverseWith(t, inPebble, nil, ids...)
+}
+
+// engine opens a store that is gone after Close.
+type engine func(testing.TB, region.ID) store.Store
+
+func inPebble(t testing.TB, id region.ID) store.Store {
+	s, err := pebble.Open(pebble.Options{Dir: "store", FS: vfs.NewMem(), MinFree: -1, Memory: 1 << 20, Region: id, Partitions: partitions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func inMemory(_ testing.TB, id region.ID) store.Store {
+	return storetest.NewMemory(storetest.Config{Region: id, Partitions: partitions, Now: time.Now})
+}
+
+// onDisk has real fsyncs.
+func onDisk(t testing.TB, id region.ID) store.Store {
+	s, err := pebble.Open(pebble.Options{Dir: t.TempDir(), Region: id, Partitions: partitions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newUniverseWith(t testing.TB, open engine, backup map[region.ID]region.ID, ids ...region.ID) *universe {
+	u := &universe{t: t, ids: newDirectory(ids...), sites: map[region.ID]*site{}, moved: make(chan struct{}), backup: backup}
 	u.view.Store(testWorld(1, nil, ids...))
 	for _, id := range ids {
-		s, err := pebble.Open(pebble.Options{Dir: "store", FS: vfs.NewMem(), MinFree: -1, Memory: 1 << 20, Region: id, Partitions: partitions})
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.sites[id] = &site{id: id, store: &faulty{Store: s}}
+		u.sites[id] = &site{id: id, store: &faulty{Store: open(t, id)}}
 		u.start(id)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -135,7 +165,14 @@ func (u *universe) start(id region.ID) {
 	s := u.sites[id]
 	s.heard = &notices{}
 	c, err := New(Options{Store: s.store, Self: id, Key: seededKey(string(id)), View: u.view.Load, Changed: u.changed,
-		Directory: u.ids.of(id), Notifier: s.heard, Range: 200})
+		Directory: u.ids.of(id), Notifier: s.heard, Range: 200,
+		Clock: func() time.Time { return time.Now().Add(time.Duration(u.ahead.Load())) },
+		Admitting: func() error {
+			if u.fenced.Load() {
+				return errors.New("no majority")
+			}
+			return nil
+		}})
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -175,8 +212,15 @@ func (u *universe) carry(ctx context.Context, from, to *site, p region.Partition
 }
 
 func (u *universe) carryOnce(ctx context.Context, from, to *site, p region.Partition) error {
+	if _, cut := u.cut.Load(from.id); cut {
+		return nil
+	}
 	v := u.view.Load()
-	streams := []journal.Stream{journal.Shared}
+	rows := journal.Shared
+	if u.backup[from.id] == to.id {
+		rows = journal.Full
+	}
+	streams := []journal.Stream{rows}
 	if acting, _, _ := v.Acting(from.id); acting == from.id { // a region that was failed over ships nothing here
 		for _, r := range v.World.Regions {
 			if r.Acting.Region == to.id {
@@ -197,7 +241,7 @@ func (u *universe) carryOnce(ctx context.Context, from, to *site, p region.Parti
 			if len(batches) == 0 {
 				break
 			}
-			if s == journal.Shared {
+			if s == rows {
 				if _, err := to.store.Apply(ctx, s, batches); err != nil {
 					return err
 				}
