@@ -212,3 +212,15 @@ func union(a, b []string) []string {
 	}
 	return out
 }
+
+// Newest asks one node for its newest world. The answer is not verified.
+func Newest(ctx context.Context, c *http.Client, url string) (*region.Envelope, error) {
+	e := new(region.Envelope)
+	if err := getJSON(ctx, c, url+"/world", region.MaxEnvelope, e); err != nil {
+		return nil, err
+	}
+	if e.Signed == nil {
+		return nil, region.Errorf(region.BadInput, "%s answers without a world", url)
+	}
+	return e, nil
+}
