@@ -126,8 +126,8 @@ func TestPageFollowsTheWorld(t *testing.T) {
 		shows(`document.querySelector("#total-users").textContent == "2,851"`),
 		shows(`document.querySelector("#total-messages").textContent == "92.2"`),
 		shows(`document.querySelector("#world-version").textContent == "v7" && document.querySelector("#world-hash").textContent == "9f3ac2d1"`),
-		shows(`document.querySelectorAll("#pairs .cell").length == 18`),
-		shows(`document.querySelector('[data-pair="sh ca to-ca"]').textContent == "0.30 s · 14"`),
+		shows(`document.querySelectorAll("#pairs .cell").length == 12`),
+		shows(`document.querySelector('[data-pair="sh ca to-ca"]').textContent == "0.26 s · 12"`),
 		shows(`document.querySelector("#alarms").hidden`),
 	)
 	for _, p := range f.state.POPs {
@@ -232,9 +232,9 @@ func disaster(s *console.State) {
 		switch {
 		case p.From == "sh" || p.To == "sh":
 			p.State = console.PairUnknown
-		case p.From == "hk" && p.Stream == "full":
-			p.State, p.Seconds, p.Records = console.PairStalled, 94, 12_480
-		case p.From == "ca" && p.Stream == "shared":
+		case p.From == "hk" && p.Stream == "shared": // its next backup is to follow it in full
+			p.Stream, p.State, p.Seconds, p.Records = "full", console.PairStalled, 94, 12_480
+		case p.From == "ca" && p.Stream == "full":
 			p.State, p.Seconds, p.Records = console.PairBehind, 12.4, 310
 		}
 	}

@@ -63,7 +63,11 @@ func newFeed() *feed {
 			if i == j {
 				continue
 			}
-			for k, stream := range []string{"full", "shared", "to-" + b.ID} {
+			first := "shared"
+			if a.Backups[0] == b.ID {
+				first = "full"
+			}
+			for k, stream := range []string{first, "to-" + b.ID} {
 				s.Pairs = append(s.Pairs, console.Pair{
 					From: a.ID, To: b.ID, Stream: stream, State: console.PairLive,
 					Records: uint64(3*i + 5*j + 2*k), Seconds: 0.11*float64(i+j) + 0.04*float64(k),

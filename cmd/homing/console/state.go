@@ -58,7 +58,7 @@ type Region struct {
 type Loss struct {
 	Backup  string  `json:"backup"`  // the region that would take over
 	Records uint64  `json:"records"` // journaled here, not yet applied there
-	Seconds float64 `json:"seconds"` // age of the oldest of them
+	Seconds float64 `json:"seconds"` // everything older than this is there
 	Single  bool    `json:"single"`  // no copy is caught up: single copy
 }
 
@@ -95,8 +95,8 @@ type Pair struct {
 	From    string    `json:"from"`
 	To      string    `json:"to"`
 	Stream  string    `json:"stream"`  // "full", "shared", "to-hk"
-	Records uint64    `json:"records"` // in the origin's journal, not yet applied at the destination
-	Seconds float64   `json:"seconds"` // age of the oldest of them; 0 when there are none
+	Records uint64    `json:"records"` // in the origin's journal when it last told, not yet applied at the destination
+	Seconds float64   `json:"seconds"` // everything the origin had this long ago is applied; grows while the origin is silent
 	State   PairState `json:"state"`
 }
 

@@ -68,16 +68,16 @@ function view(s) {
     byRoute.set(k, [...(byRoute.get(k) ?? []), p]);
   }
   const arcs = [];
-  const crowded = byRoute.size > 12; // then only what is late, and first backups, is labelled
+  const crowded = byRoute.size > 12; // then only what is late, and full copies, are labelled
   for (const [route, pairs] of byRoute) {
     const [from, to] = route.split(" ");
     const home = s.regions.find((r) => r.id === from);
-    const backup = home?.backups.includes(to), first = home?.backups[0] === to;
+    const nth = home ? home.backups.indexOf(to) + 1 : 0, full = pairs.some((p) => p.stream === "full");
     const w = worst(pairs), g = grade(w);
     arcs.push({
-      key: `${from}-${to}`, from, to, cls: `${first ? "backup first " : backup ? "backup " : ""}${g}`,
-      text: g === "unknown" || (crowded && g === "live" && !first) ? "" : g === "broken" ? w.state : age(w.seconds),
-      title: `${from} to ${to}${backup ? " (backup)" : ""}: ` + pairs.map((p) => `${p.stream} ${p.state}, ${age(p.seconds)}, ${plural(p.records, "record")}`).join("; "),
+      key: `${from}-${to}`, from, to, cls: `${full ? "full " : ""}${g}`,
+      text: g === "unknown" || (crowded && g === "live" && !full) ? "" : g === "broken" ? w.state : age(w.seconds),
+      title: `${from} to ${to}${nth ? ` (backup ${nth})` : ""}: ` + pairs.map((p) => `${p.stream} ${p.state}, ${age(p.seconds)}, ${plural(p.records, "record")}`).join("; "),
     });
   }
   for (const r of s.regions) {
@@ -200,16 +200,20 @@ function cells(pairs) {
 }
 function showPairs(s) {
   pairRows.begin();
-  const routes = [...new Set(s.pairs.map((p) => `${p.from} ${p.to}`))];
+  const nth = (id) => { const i = s.regions.findIndex((r) => r.id === id); return i < 0 ? s.regions.length : i; };
+  const routes = [...new Set(s.pairs.map((p) => `${p.from} ${p.to}`))].sort((a, b) => {
+    const [af, at] = a.split(" "), [bf, bt] = b.split(" ");
+    return nth(af) - nth(bf) || nth(at) - nth(bt);
+  });
   for (const route of routes) {
     const [from, to] = route.split(" ");
     const pairs = s.pairs.filter((p) => p.from === from && p.to === to);
     const home = s.regions.find((r) => r.id === from);
-    const nth = home ? home.backups.indexOf(to) + 1 : 0;
+    const backup = home ? home.backups.indexOf(to) + 1 : 0;
     const row = pairRows.get(route, "tr");
     const th = make("th", "", from); th.scope = "row";
     const td = make("td", "", to);
-    if (nth) td.append(make("span", "quiet", ` backup ${nth}`));
+    if (backup) td.append(make("span", "quiet", ` backup ${backup}`));
     const by = [pairs.filter((p) => p.stream === "full"), pairs.filter((p) => p.stream === "shared"), pairs.filter((p) => p.stream !== "full" && p.stream !== "shared")];
     row.replaceChildren(th, td, ...by.map((list) => { const e = make("td"); e.append(...cells(list)); return e; }));
   }
