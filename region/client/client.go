@@ -169,7 +169,7 @@ func (c *Client) heardOf(world uint64) {
 func (c *Client) run() {
 	defer close(c.done)
 	var next []netip.AddrPort // where a redirect leads
-	failures, redirects := 0, 0
+	failures, drops, redirects := 0, 0, 0 // each in a row
 	for c.ctx.Err() == nil {
 		ends, source := next, "redirect"
 		if next = nil; len(ends) == 0 {
@@ -199,7 +199,7 @@ func (c *Client) run() {
 			c.pause(max(c.backoff(failures), retryAfter(err)))
 			continue
 		}
-		redirects = 0
+		failures, redirects = 0, 0
 		c.prefer(cn.endpoint)
 		c.set(cn, nil)
 		id, _ := cn.place()
@@ -219,12 +219,15 @@ func (c *Client) run() {
 			c.avoid(cn.endpoint)
 			c.pause(rand.N(end.delay))
 		case time.Since(started) < c.o.ConnectTimeout:
-			// A server that accepts and drops must not be hammered.
-			failures++
-			c.pause(c.backoff(failures))
+			// A server that accepts and drops must not be hammered, nor be the
+			// only one that is tried.
+			if drops++; drops > maxDrops {
+				failures = drops
+			}
+			c.pause(c.backoff(drops))
 			continue
 		}
-		failures = 0
+		drops = 0
 	}
 }
 
@@ -296,4 +299,7 @@ func (c *Client) avoid(a netip.AddrPort) {
 	}
 }
 
-const maxKnown = 16
+const (
+	maxKnown = 16
+	maxDrops = 3 // connections dropped early in a row before the endpoints are looked up again
+)

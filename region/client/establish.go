@@ -199,7 +199,19 @@ func (c *Client) race(ctx context.Context, ends []netip.AddrPort) *race {
 			if i >= len(ends) {
 				timer = nil
 			}
+			// Whoever is still dialing ends with ctx; they are waited for, so that
+			// no goroutine or connection outlives the attempt.
+			drain := func() {
+				for ; running > 0; running-- {
+					if d := <-inner; d.conn != nil {
+						_ = d.conn.Close()
+					}
+				}
+			}
 			select {
+			case <-ctx.Done():
+				drain()
+				return
 			case <-timer:
 				e := ends[i]
 				i++
@@ -223,13 +235,7 @@ func (c *Client) race(ctx context.Context, ends []netip.AddrPort) *race {
 				if head.conn != nil {
 					_ = head.conn.Close()
 				}
-				// Whoever is still dialing ends with ctx; wait for them, so that no
-				// goroutine or connection outlives the attempt.
-				for ; running > 0; running-- {
-					if d := <-inner; d.conn != nil {
-						_ = d.conn.Close()
-					}
-				}
+				drain()
 				return
 			}
 		}
