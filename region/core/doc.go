@@ -1,8 +1,57 @@
 // Package core is the IM core of a region: accounts, devices, contacts,
 // messages and groups over a store.
 //
-// It guarantees that a message is durable before anybody is notified, that a
-// retried mutation takes effect once, that an owner's message sequence is dense
-// and never shows a larger number before a smaller one is stored, and that a
-// command's effect is idempotent by the command's ID.
+// # Guarantees
+//
+//  1. A message is durable before anybody is notified, and before its sender is
+//     answered.
+//  2. A retried mutation takes effect once. Sends are told apart by (sender,
+//     client message ID), everything else by its idempotency key; the same key
+//     with another request is refused as a conflict.
+//  3. An inbox's sequence is dense, begins at 1, and never shows a larger number
+//     before a smaller one is stored. One sender's messages keep their order.
+//  4. A command's effect is idempotent: executing a stream again, whole or in
+//     part, changes nothing.
+//  5. Nothing that was accepted is dropped silently: what cannot be applied is
+//     kept as a dead letter, and a message that reaches nobody is answered by a
+//     system message to its sender.
+//  6. Nothing is written for an owner but by the region that acts for the
+//     owner's home, at the epoch of that moment (region.View.Admit).
+//
+// # How a message travels
+//
+// Send commits one batch of the sender's: an entry of the sender's own inbox, its
+// row in the index of message IDs, and a command to the target. The command is
+// read from the journal by the region that acts for the target's home: here by
+// the core itself, elsewhere after the replicator brought it. Executing it
+// commits one batch of the target's: an inbox entry and an index row. So a 1:1
+// message is four rows and a command, in two commits.
+//
+// A group has no inbox. Its region takes a post once, by the same index, and
+// writes one command per region in which members live; each region puts the
+// message into the inboxes of its members. The sender is listed too, and finds
+// the message there already.
+//
+// # Who may not be known
+//
+// Accounts and memberships are shared rows, which reach other regions a moment
+// later. Whoever is asked about an owner of another region whose account is not
+// here accepts, and leaves the answer to the owner's own region:
+//
+//   - a message to nobody is kept as a dead letter there, and its sender gets a
+//     system message "undelivered" from the target, whose client message ID is
+//     "undelivered/" and that of the message;
+//   - a post by somebody who is not a member is answered the same way;
+//   - a change of members that the rules forbid is answered by a system message
+//     "refused" from the group.
+//
+// The events of system messages are: group-created, member-added,
+// member-removed, undelivered, refused.
+//
+// # Bytes
+//
+// A message ID is the first 16 bytes of SHA-256 over "homing.message", a zero
+// byte, the sender's UIN in eight big-endian bytes, and the client message ID.
+// Rows and command payloads are the messages of homing.v1's stored.proto; tables
+// and keys are in tables.go, command methods in command.go.
 package core

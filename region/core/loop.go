@@ -47,7 +47,7 @@ func (l *commandLoop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		journal := l.c.o.Store.Changed(l.partition)
+		grown := l.c.o.Store.Changed(l.partition)
 		var world <-chan struct{}
 		if l.c.o.Changed != nil {
 			world = l.c.o.Changed()
@@ -60,7 +60,7 @@ func (l *commandLoop) run(ctx context.Context) {
 		timer.Reset(l.pause(err))
 		select {
 		case <-ctx.Done():
-		case <-journal:
+		case <-grown:
 			if err != nil { // the journal grows all the time; the cause has to pass
 				select {
 				case <-ctx.Done():
@@ -149,7 +149,11 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 			k.from = max(k.from, h.Next)
 			return nil
 		}
-		k.from = max(k.from, h.First)
+		if k.from < h.First {
+			// Commands are trimmed only when everybody who needs them is done.
+			l.c.log.Info("the journal begins later than this stream was executed to", "partition", l.partition, "home", home, "from", k.from, "first", h.First)
+			k.from = h.First
+		}
 		batches, err := s.Journal(ctx, l.partition, stream, k.from, roundBytes)
 		if err != nil || len(batches) == 0 {
 			return err
