@@ -82,7 +82,7 @@ var edges = []edge{
 // An engine is somebody else's module and who may import it.
 type engine struct {
 	path      string   // import path or the beginning of it
-	importers []string // packages of this module; nil is everybody but the kernel
+	importers []string // packages of this module, "x/..." with those below; nil is everybody but the kernel
 	why       string
 }
 
@@ -98,7 +98,7 @@ var engines = []engine{
 	{"github.com/oschwald", []string{"dns/geo"}, "the MaxMind format, read"},
 	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate"}, "the MaxMind format, written"},
 	{"aidanwoods.dev/go-paseto", []string{"region/ticket"}, "tickets"},
-	{"github.com/spf13/cobra", []string{"cmd/homing/cli"}, "the command line"},
+	{"github.com/spf13/cobra", []string{"cmd/homing/..."}, "the command line"},
 	{"github.com/coder/websocket", []string{"region/access"}, "the web listener"},
 	{"github.com/pires/go-proxyproto", []string{"accel", "region/access"}, "the client's address, from POP to region: one writes it, the other reads it"},
 	{"github.com/bufbuild/protocompile", []string{"region/homingv1/generate"}, "reads .proto files"},

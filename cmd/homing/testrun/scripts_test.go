@@ -8,6 +8,37 @@ import (
 	"testing"
 )
 
+// The generated suite notices a file that a generator changed or added.
+func TestDigestsNoticeChanges(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("pkg/im.pb.go", "one")
+	write("bin/homing", "one")
+	before, err := digests(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("pkg/im.pb.go", "two")
+	write("pkg/new.mmdb", "one")
+	write("bin/homing", "two")
+	after, err := digests(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(changes(before, after), " "); got != filepath.Join(root, "pkg/im.pb.go")+" "+filepath.Join(root, "pkg/new.mmdb") {
+		t.Errorf("changed: %q", got)
+	}
+}
+
 // make demo on a machine with an old Go says in one line what to install.
 func TestFindGo(t *testing.T) {
 	script, err := os.ReadFile("../../../deploy/scripts/find-go")

@@ -68,6 +68,14 @@ func generated(ctx context.Context, out io.Writer) Tally {
 		t.fail(err.Error())
 		return t
 	}
+	for _, name := range changes(before, after) {
+		t.fail("generated file changed: " + name + " (commit it)")
+	}
+	return t
+}
+
+// changes lists the files that are new or different.
+func changes(before, after map[string][32]byte) []string {
 	var changed []string
 	for name, sum := range after {
 		if before[name] != sum {
@@ -75,10 +83,7 @@ func generated(ctx context.Context, out io.Writer) Tally {
 		}
 	}
 	sort.Strings(changed)
-	for _, name := range changed {
-		t.fail("generated file changed: " + name + " (commit it)")
-	}
-	return t
+	return changed
 }
 
 // digests returns a sum of each file of the tree that could be generated.
