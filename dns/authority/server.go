@@ -83,14 +83,14 @@ func New(o Options) (*Server, error) {
 	}
 	for _, address := range o.Listen {
 		if err := s.bind(address); err != nil {
-			s.closeListeners()
+			_ = s.closeListeners()
 			return nil, cannotListen(address, err)
 		}
 	}
 	for _, address := range o.HTTP {
 		l, err := listenTCP(address)
 		if err != nil {
-			s.closeListeners()
+			_ = s.closeListeners()
 			return nil, cannotListen(address, err)
 		}
 		s.web = append(s.web, l)
@@ -201,10 +201,13 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	err := s.closeListeners()
 	for _, server := range s.https {
-		err = errors.Join(err, server.Close())
+		err = errors.Join(err, ignoreClosed(server.Close()))
 	}
 	s.running.Wait()
-	return err
+	if err != nil {
+		return fmt.Errorf("closing the DNS server: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) closeListeners() error {
@@ -216,10 +219,15 @@ func (s *Server) closeListeners() error {
 		errs = append(errs, l.Close())
 	}
 	for _, l := range s.web {
-		errs = append(errs, l.Close())
+		errs = append(errs, ignoreClosed(l.Close()))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("closing DNS listeners: %w", err)
+	return errors.Join(errs...)
+}
+
+// ignoreClosed is for HTTP listeners, which their servers close as well.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
 	}
-	return nil
+	return err
 }

@@ -209,72 +209,78 @@ func bare(a Answer) Answer { a.Trace = nil; return a }
 
 func TestSteerProperties(t *testing.T) {
 	seen := make(map[string]int)
-	rapid.Check(t, func(t *rapid.T) {
-		v := region.NewView(drawWorld(t), region.Hash{}, nil)
-		h := drawHealth(t)
-		var g geoTable
-		for range rapid.IntRange(0, 4).Draw(t, "geo") {
-			g = append(g, region.Prefix{Prefix: drawPrefix(t), Place: drawPlace(t), ASN: rapid.Uint32Range(0, 4).Draw(t, "asn")})
-		}
-		c := Client{
-			Service:  rapid.SampledFrom([]region.Service{region.Long, region.Short}).Draw(t, "service"),
-			UIN:      region.UIN(rapid.Uint64Range(0, 35).Draw(t, "uin")),
-			Version:  rapid.Uint32Range(0, 5).Draw(t, "version"),
-			Platform: rapid.SampledFrom(platforms).Draw(t, "platform"),
-		}
-		addr := drawAddr(t)
-		if rapid.IntRange(0, 9).Draw(t, "address stated") > 0 {
-			c = withAddr(c, g, addr)
-		}
-		a := Steer(v, h, c)
-
-		// Guarantee 1, and that the trace changes nothing.
-		if again := Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
-			t.Fatalf("with trace %+v\nwithout   %+v", bare(a), again)
-		}
-		// Guarantee 2, by the twin.
-		twin := naive(v, h, c)
-		twin.Scope = a.Scope
-		if !reflect.DeepEqual(bare(a), twin) {
-			t.Fatalf("answer %+v\ntwin   %+v\n%s", bare(a), twin, a.Text())
-		}
-		// Guarantees 3 and 4.
-		for _, e := range a.Endpoints {
-			if healthy := (e.POP != "" && h.POP(e.POP)) || (e.Region != "" && h.Region(e.Region)); !healthy &&
-				(a.Rule != AllDown || v.World.Steering.AllDown == Nothing) {
-				t.Fatalf("%s is not healthy\n%s", e.Name(), a.Text())
-			}
-			if p, ok := v.World.POP(e.POP); ok && p.Drain {
-				t.Fatalf("%s drains\n%s", e.Name(), a.Text())
-			}
-		}
-		// Guarantee 5: any address in the scope, and the farthest one.
-		if !c.Prefix.IsValid() && a.Scope != 0 {
-			t.Fatalf("scope %d without an address", a.Scope)
-		}
-		if c.Prefix.IsValid() {
-			for range 8 {
-				b := addr.AsSlice()
-				for i := int(a.Scope); i < addr.BitLen(); i++ {
-					if rapid.Bool().Draw(t, "flip") {
-						b[i/8] ^= 0x80 >> (i % 8)
-					}
-				}
-				other, _ := netip.AddrFromSlice(b)
-				o := Steer(v, h, withAddr(c, g, other))
-				if !reflect.DeepEqual(bare(a), bare(o)) {
-					t.Fatalf("%s and %s share /%d:\n%s\n%s", addr, other, a.Scope, a.Text(), o.Text())
-				}
-			}
-		}
-		checkTrace(t, v.World, a)
-		seen[a.Rule]++
-	})
+	const rounds = 20 // of rapid's default of 100 worlds
+	for range rounds {
+		rapid.Check(t, func(t *rapid.T) { checkRandomWorld(t, seen) })
+	}
 	for _, rule := range []string{"rule-0", "rule-3", BuiltIn, AllDown} {
 		if seen[rule] == 0 {
 			t.Errorf("no answer was by %s: the worlds are not random enough: %v", rule, seen)
 		}
 	}
+}
+
+// checkRandomWorld holds all guarantees for a client of a world.
+func checkRandomWorld(t *rapid.T, seen map[string]int) {
+	v := region.NewView(drawWorld(t), region.Hash{}, nil)
+	h := drawHealth(t)
+	var g geoTable
+	for range rapid.IntRange(0, 4).Draw(t, "geo") {
+		g = append(g, region.Prefix{Prefix: drawPrefix(t), Place: drawPlace(t), ASN: rapid.Uint32Range(0, 4).Draw(t, "asn")})
+	}
+	c := Client{
+		Service:  rapid.SampledFrom([]region.Service{region.Long, region.Short}).Draw(t, "service"),
+		UIN:      region.UIN(rapid.Uint64Range(0, 35).Draw(t, "uin")),
+		Version:  rapid.Uint32Range(0, 5).Draw(t, "version"),
+		Platform: rapid.SampledFrom(platforms).Draw(t, "platform"),
+	}
+	addr := drawAddr(t)
+	if rapid.IntRange(0, 9).Draw(t, "address stated") > 0 {
+		c = withAddr(c, g, addr)
+	}
+	a := Steer(v, h, c)
+
+	// Guarantee 1, and that the trace changes nothing.
+	if again := Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
+		t.Fatalf("with trace %+v\nwithout   %+v", bare(a), again)
+	}
+	// Guarantee 2, by the twin.
+	twin := naive(v, h, c)
+	twin.Scope = a.Scope
+	if !reflect.DeepEqual(bare(a), twin) {
+		t.Fatalf("answer %+v\ntwin   %+v\n%s", bare(a), twin, a.Text())
+	}
+	// Guarantees 3 and 4.
+	for _, e := range a.Endpoints {
+		if healthy := (e.POP != "" && h.POP(e.POP)) || (e.Region != "" && h.Region(e.Region)); !healthy &&
+			(a.Rule != AllDown || v.World.Steering.AllDown == Nothing) {
+			t.Fatalf("%s is not healthy\n%s", e.Name(), a.Text())
+		}
+		if p, ok := v.World.POP(e.POP); ok && p.Drain {
+			t.Fatalf("%s drains\n%s", e.Name(), a.Text())
+		}
+	}
+	// Guarantee 5: any address in the scope, and the farthest one.
+	if !c.Prefix.IsValid() && a.Scope != 0 {
+		t.Fatalf("scope %d without an address", a.Scope)
+	}
+	if c.Prefix.IsValid() {
+		for range 8 {
+			b := addr.AsSlice()
+			for i := int(a.Scope); i < addr.BitLen(); i++ {
+				if rapid.Bool().Draw(t, "flip") {
+					b[i/8] ^= 0x80 >> (i % 8)
+				}
+			}
+			other, _ := netip.AddrFromSlice(b)
+			o := Steer(v, h, withAddr(c, g, other))
+			if !reflect.DeepEqual(bare(a), bare(o)) {
+				t.Fatalf("%s and %s share /%d:\n%s\n%s", addr, other, a.Scope, a.Text(), o.Text())
+			}
+		}
+	}
+	checkTrace(t, v.World, a)
+	seen[a.Rule]++
 }
 
 // checkTrace holds the trace against the answer: home first, then the rules in
