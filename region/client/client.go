@@ -168,7 +168,7 @@ func (c *Client) heardOf(world uint64) {
 // run is the client's life: find endpoints, connect, serve, again.
 func (c *Client) run() {
 	defer close(c.done)
-	var next []netip.AddrPort // where a redirect leads
+	var next []netip.AddrPort             // where a redirect leads
 	failures, drops, redirects := 0, 0, 0 // each in a row
 	for c.ctx.Err() == nil {
 		ends, source := next, "redirect"
