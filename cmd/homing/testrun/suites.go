@@ -176,6 +176,9 @@ func goTest(list func(context.Context) ([]string, error), flags ...string) func(
 		if err := cmd.Wait(); err != nil && t.Failed == 0 {
 			t.fail("go test: " + err.Error())
 		}
+		if t.Passed+t.Failed+t.Skipped == 0 {
+			t.fail("there are no tests to run")
+		}
 		return t
 	}
 }
