@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -143,6 +144,9 @@ func (k *Keeper) fetchFrom(ctx context.Context, url string) error {
 	}
 }
 
+// errSilent marks a node that could not be reached at all.
+var errSilent = errors.New("no answer")
+
 // call sends a request and returns the body of a 200; the text of anything
 // else is the error.
 func call(ctx context.Context, c *http.Client, method, url string, body io.Reader, max int64) ([]byte, http.Header, error) {
@@ -152,7 +156,7 @@ func call(ctx context.Context, c *http.Client, method, url string, body io.Reade
 	}
 	res, err := c.Do(r)
 	if err != nil {
-		return nil, nil, region.Errorf(region.Unavailable, "%s does not answer", url).WithCause(err)
+		return nil, nil, region.Errorf(region.Unavailable, "%s does not answer", url).WithCause(errors.Join(errSilent, err))
 	}
 	defer func() { _ = res.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(res.Body, max+1))

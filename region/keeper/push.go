@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 
@@ -35,12 +36,17 @@ func Push(ctx context.Context, c *http.Client, s *region.Signed, voters, nodes [
 	everybody := union(voters, nodes)
 	each(everybody, func(url string) {
 		e := new(region.Envelope)
-		if err := getJSON(ctx, c, url+"/world", region.MaxEnvelope, e); err == nil && e.Signed != nil {
-			p.mu.Lock()
+		err := getJSON(ctx, c, url+"/world", region.MaxEnvelope, e)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch {
+		case err == nil && e.Signed != nil:
 			p.held[url] = e
-			p.mu.Unlock()
+		case errors.Is(err, errSilent): // asked once, not three times: each costs the client's timeout
+			p.Failed[url] = err
 		}
 	})
+	everybody, voters = p.answering(everybody), p.answering(voters)
 	p.catchUp(ctx)
 	e := &region.Envelope{Signed: s, Acceptances: []region.Acceptance{}}
 	if parent := p.parent(ctx); parent != nil && s.Version > 1 {
@@ -82,6 +88,16 @@ type push struct {
 	mu   sync.Mutex
 	held map[string]*region.Envelope // newest world per URL
 	Report
+}
+
+// answering leaves out the nodes that were silent.
+func (p *push) answering(urls []string) (out []string) {
+	for _, u := range urls {
+		if p.Failed[u] == nil {
+			out = append(out, u)
+		}
+	}
+	return out
 }
 
 // source returns a URL whose newest world is a parent of the pushed one, or is

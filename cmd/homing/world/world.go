@@ -61,6 +61,8 @@ steered. Edit DIR/world.yaml, then: check, diff, sign, push.
 Nodes believe a world signed with the operator key of the world before it, once
 a majority of the voters (regions and witnesses) has accepted it.`,
 		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&c.dir, "dir", "", "operator's directory: world.yaml, ledger.jsonl, keys/")
 	cmd.AddCommand(c.init(), c.show(), c.check(), c.diff(), c.sign(), c.push())
