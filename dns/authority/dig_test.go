@@ -110,3 +110,24 @@ func squeeze(s string) string {
 	}
 	return strings.Join(lines, "")
 }
+
+// On a wildcard address the answer comes from where the question went: dig says
+// so when it does not, and waits in vain.
+func TestDigAtWildcard(t *testing.T) {
+	h := start(t)
+	for _, c := range []struct{ listen, ask string }{{"0.0.0.0:0", "127.0.0.5"}, {"[::]:0", "127.0.0.5"}, {"[::]:0", "::1"}} {
+		s, err := New(Options{View: h.view.Load, Health: h.o.Health, Geo: h.geo, Listen: []string{c.listen}})
+		if err != nil {
+			t.Logf("%s: %v", c.listen, err) // a machine without IPv6
+			continue
+		}
+		s.Start()
+		out, err := exec.Command("dig", "@"+c.ask, "-p", strconv.Itoa(int(s.Addrs()[0].Port())), "+tries=1", "+time=3", "long.demo.test").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "127.2.0.1") || strings.Contains(string(out), "unexpected source") {
+			t.Errorf("%s asked at %s: %v\n%s", c.listen, c.ask, err, out)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

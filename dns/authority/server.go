@@ -162,6 +162,11 @@ func (s *Server) Start() {
 		if err := conn.SetReadBuffer(udpBuffer); err != nil {
 			s.log.Warn("UDP receive buffer stays small", "err", err)
 		}
+		if isWildcard(conn) {
+			if err := askDestinations(conn); err != nil {
+				s.log.Warn("answers may come from another address than was asked; listen on each address instead", "err", err)
+			}
+		}
 		for range s.o.Workers {
 			s.running.Go(func() { s.serveUDP(conn) })
 		}

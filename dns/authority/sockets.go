@@ -16,8 +16,12 @@ const (
 // serveUDP is one worker on a socket; several read from the same one.
 func (s *Server) serveUDP(conn *net.UDPConn) {
 	buf := make([]byte, udpRead)
+	var control []byte
+	if isWildcard(conn) {
+		control = make([]byte, controlLen)
+	}
 	for {
-		n, peer, err := conn.ReadFromUDPAddrPort(buf)
+		n, controls, _, peer, err := conn.ReadMsgUDPAddrPort(buf, control)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -25,10 +29,12 @@ func (s *Server) serveUDP(conn *net.UDPConn) {
 			s.metrics.socketErrors.Inc() // such as an ICMP error of an earlier answer
 			continue
 		}
-		if out := s.respond(buf[:n], peer.Addr(), overUDP); out != nil {
-			if _, err := conn.WriteToUDPAddrPort(out, peer); err != nil {
-				s.metrics.socketErrors.Inc()
-			}
+		out := s.respond(buf[:n], peer.Addr(), overUDP)
+		if out == nil {
+			continue
+		}
+		if _, _, err := conn.WriteMsgUDPAddrPort(out, sourceFor(control[:controls]), peer); err != nil {
+			s.metrics.socketErrors.Inc()
 		}
 	}
 }
