@@ -72,7 +72,9 @@ func (s *Server) serveLong(conn net.Conn) {
 	if s.o.TLS != nil {
 		t := tls.Server(conn, s.o.TLS)
 		if err := t.HandshakeContext(s.ctx); err != nil {
-			s.m.rejected.WithLabelValues("tls").Inc()
+			if !errors.Is(err, io.EOF) { // a health check that only connects
+				s.m.rejected.WithLabelValues("tls").Inc()
+			}
 			return
 		}
 		conn = t

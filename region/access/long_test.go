@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access"
 	"github.com/homing-im/homing/region/access/accesstest"
@@ -379,6 +381,19 @@ func TestProxyHeader(t *testing.T) {
 	direct.works()
 	if a := <-from; !a.IsLoopback() {
 		t.Errorf("without a header the caller is at %s", a)
+	}
+
+	// A POP says its name, and the client learns it.
+	h := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.IPv4(8, 8, 8, 8), Port: 1}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2})
+	if err := h.SetTLVs([]proxyproto.TLV{{Type: 0xE0, Value: []byte("pop-1")}}); err != nil {
+		t.Fatal(err)
+	}
+	c = trusting.raw(1_000_003)
+	if _, err := h.WriteTo(c.nc); err != nil {
+		t.Fatal(err)
+	}
+	if hr := c.login(); hr.Pop != "pop-1" {
+		t.Errorf("HelloReply %v", hr)
 	}
 
 	wary := newRig(t, nil)

@@ -106,6 +106,7 @@ func (c *Client) renewAt(ctx context.Context, t target) error {
 	h := c.httpClient(t.addr)
 	defer h.CloseIdleConnections()
 	im := v1.NewIMClient(h, t.base)
+	h.Transport = routed{c.o.Identity.UIN, h.Transport}
 	return c.renew(func(m wire.Method, req, resp proto.Message) error {
 		var err error
 		switch q := req.(type) {
@@ -124,6 +125,23 @@ func (c *Client) renewAt(ctx context.Context, t target) error {
 		}
 		return wire.FromConnect(err)
 	})
+}
+
+// routed tells a POP whose request it is.
+type routed struct {
+	uin  region.UIN
+	base http.RoundTripper
+}
+
+func (t routed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(wire.UINHeader, t.uin.String())
+	return t.base.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client close what is below.
+func (t routed) CloseIdleConnections() {
+	(&http.Client{Transport: t.base}).CloseIdleConnections()
 }
 
 // target is a base URL and, when it is not to be resolved, where to dial.
@@ -218,6 +236,7 @@ func (s signing) RoundTrip(r *http.Request) (*http.Response, error) {
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	out.ContentLength = int64(len(body))
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Header.Set(wire.UINHeader, id.UIN.String())
 	out.Header.Set("Authorization", wire.AuthorizationScheme+" "+id.Ticket)
 	out.Header.Set(wire.ProofHeader, wire.FormatProof(id.Key, r.URL.Path, time.Now(), id.UIN, body))
 	return s.base.RoundTrip(out)

@@ -131,8 +131,9 @@
 // way. Somebody who recorded a request inside TLS could replay it in that
 // window; that is harmless, because every mutation carries an idempotency key
 // and takes effect once, and an answer goes to whoever already saw the first one.
-// Optional headers: Homing-Version, Homing-Platform, and Homing-World (world
-// version heard of; also in every answer).
+// Optional headers: Homing-Uin (decimal; a POP routes by it, so send it with
+// Challenge and Login, which have no ticket), Homing-Version, Homing-Platform, and
+// Homing-World (world version heard of; also in every answer).
 //
 // A region that does not act for the user answers, and does not proxy: error
 // failed_precondition whose detail is a homing.v1.Error with a Redirect, and a

@@ -28,6 +28,7 @@ const (
 	ProofHeader         = "Homing-Proof"    // <unix milliseconds>.<base64 of the signature>
 	RedirectHeader      = "Homing-Redirect" // host:port,host:port with an answer of wrong-region
 	WorldHeader         = "Homing-World"    // world version, in requests a hint, in answers the region's
+	UINHeader           = "Homing-Uin"      // decimal; by it a POP routes a request without looking further
 )
 
 // ProofWindow is how far the clock of a client may be off, either way. It
