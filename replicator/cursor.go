@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type cursor struct {
 	metrics *metrics
 	logger  *slog.Logger
 	wake    chan struct{}
+	finders chan struct{} // shared by the origin's cursors: each search takes a connection
 
 	order   *order
 	applier applier
@@ -261,6 +263,12 @@ func (c *cursor) fill(ctx context.Context) {
 // find searches the log for the first message that ends after the position. The
 // log may have been reset since an offset was known, so none is ever kept.
 func (c *cursor) find(ctx context.Context) {
+	select {
+	case c.finders <- struct{}{}:
+		defer func() { <-c.finders }()
+	case <-ctx.Done():
+		return
+	}
 	at, err := findOffset(ctx, c.queue, c.log(), c.order.head.Last)
 	if err != nil {
 		c.findAt = time.Now().Add(c.finding.next())
@@ -401,43 +409,55 @@ func (c *cursor) mark() uint64 {
 	return c.progress.applied
 }
 
-// findOffset returns the offset of the first message whose key ends after seq,
-// by binary search. Keys need not ascend (a shipper that restarted repeats
-// some), but they never skip forward, so what begins there is complete.
+// findOffset returns the offset of the first message whose key ends after seq.
+// It gallops back from the end, where a reader usually is, and then searches by
+// halves: over an ocean every look is a long round trip. Keys need not ascend (a
+// shipper that restarted repeats some), but they never skip forward: what is not
+// found from there on is about to be repeated.
 func findOffset(ctx context.Context, q Queue, log TopicPartition, seq uint64) (int64, error) {
 	bounds, err := q.Bounds(ctx, log)
 	if err != nil {
 		return 0, err
 	}
-	lo, hi := bounds.Start, bounds.End
-	for lo < hi {
+	lo, hi := bounds.Start, bounds.End // the offset is in lo to hi
+	for back := int64(1); lo < hi; back *= 4 {
 		mid := lo + (hi-lo)/2
-		got, err := q.Fetch(ctx, []FetchAt{{TopicPartition: log, Offset: mid, MaxBytes: 1}}, 0)
+		if gallop := bounds.End - back; gallop > mid {
+			mid = gallop
+		}
+		messages, err := look(ctx, q, log, mid)
 		if err != nil {
 			return 0, err
 		}
-		if len(got) != 1 || got[0].Err != nil || len(got[0].Messages) == 0 {
-			if len(got) == 1 && got[0].Err != nil {
-				return 0, got[0].Err
-			}
-			return 0, errors.New("the broker gave no message where its log has one")
-		}
-		// The answer is the rest of a record batch: look at all of it.
-		at, found := int64(0), false
-		for _, m := range got[0].Messages {
-			if last, ok := lastOf(m.Key); ok && last > seq {
-				at, found = m.Offset, true
-				break
-			}
-		}
+		at := slices.IndexFunc(messages, func(m Message) bool {
+			last, ok := lastOf(m.Key)
+			return ok && last > seq
+		})
 		switch {
-		case !found:
-			lo = got[0].Messages[len(got[0].Messages)-1].Offset + 1
-		case at == mid:
+		case at < 0:
+			lo = messages[len(messages)-1].Offset + 1
+		case messages[at].Offset == mid:
 			hi = mid
 		default:
-			return at, nil // the one before it ends at or before seq
+			return messages[at].Offset, nil // the one before it ends at or before seq
 		}
 	}
 	return lo, nil
+}
+
+// look returns the message at an offset, and those that came in one request with
+// it.
+func look(ctx context.Context, q Queue, log TopicPartition, offset int64) ([]Message, error) {
+	got, err := q.Fetch(ctx, []FetchAt{{TopicPartition: log, Offset: offset, MaxBytes: 1}}, 0)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(got) != 1:
+		return nil, errors.New("the broker left the log out of its answer")
+	case got[0].Err != nil:
+		return nil, got[0].Err
+	case len(got[0].Messages) == 0:
+		return nil, errors.New("the broker gave no message where its log has one")
+	}
+	return got[0].Messages, nil
 }

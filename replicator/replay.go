@@ -11,6 +11,10 @@ import (
 	"github.com/homing-im/homing/region/journal"
 )
 
+// maxFinding bounds how many cursors of an origin search their place in its
+// queue at a time.
+const maxFinding = 8
+
 // streamsOf returns the streams of an origin that self has to replay under a
 // world: full when self is the origin's first backup and shared otherwise, and
 // the commands for every home that self acts for.
@@ -136,13 +140,14 @@ func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bo
 func (r *Replay) origin(id region.ID, n need, queue Queue) *origin {
 	logger := r.logger.With("origin", id)
 	o := &origin{id: id, queue: queue, peers: r.peers, gate: &r.gate, logger: logger, start: time.Now()}
+	finders := make(chan struct{}, maxFinding)
 	for _, s := range n.streams {
 		for p := range r.options.Store.Partitions() {
 			at := spot{origin: id, stream: s, partition: region.Partition(p)}
 			log := logger.With("stream", s, "partition", p)
 			c := &cursor{
 				spot: at, replica: r.options.Store, queue: queue, peers: r.peers, gate: &r.gate,
-				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), offset: unfound,
+				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), finders: finders, offset: unfound,
 			}
 			c.progress.state = StateLive
 			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, metrics: r.metrics, logger: log,
