@@ -310,7 +310,7 @@ func (n *Node) Close(ctx context.Context) error {
 		if err := n.closers[i].close(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			errs = append(errs, fmt.Errorf("%s: %w", n.closers[i].name, err))
 		}
-		if d := time.Since(began); d > time.Second {
+		if d := time.Since(began); d > 500*time.Millisecond {
 			n.log.Warn("slow to stop", "part", n.closers[i].name, "took", d)
 		}
 	}
