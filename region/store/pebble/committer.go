@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,17 +184,7 @@ func (s *Store) commitGroup(chunks []*chunk) {
 
 // write hands the batch to Pebble's log and memtable, without waiting for the
 // fsync, and takes the snapshot that shows exactly what was written so far.
-// Pebble panics when it cannot rotate its log; then its locks stay held.
-func (s *Store) write(batch *pebble.Batch) (snap *snapshot, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.stuck.Store(true)
-			snap, err = nil, fmt.Errorf("log: %v", r)
-			if e, ok := r.(error); ok {
-				err = fmt.Errorf("log: %w", e)
-			}
-		}
-	}()
+func (s *Store) write(batch *pebble.Batch) (*snapshot, error) {
 	if err := s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
 		return nil, err
 	}

@@ -26,7 +26,6 @@ type Store struct {
 	disk    disk
 
 	failed atomic.Pointer[region.Error] // why the store is read-only; nil while it is not
-	stuck  atomic.Bool                  // Pebble panicked with its locks held: it cannot be closed
 
 	fenceMu sync.Mutex // one Fence at a time
 
@@ -270,9 +269,6 @@ func (s *Store) close() error {
 	s.snapMu.Unlock()
 	snap.release()
 	s.readers.Wait()
-	if s.stuck.Load() {
-		return region.Errorf(region.Internal, "the store in %s cannot be closed after its log failed", s.options.Dir).WithHint("restart this node")
-	}
 	err := s.db.Close()
 	if s.failed.Load() != nil {
 		err = nil // it was reported when the store failed
