@@ -315,3 +315,44 @@ func BenchmarkRespond(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkUDP is the whole way through the kernel, with as many clients as
+// processors, each with a window of questions. Half of the time is the clients'.
+func BenchmarkUDP(b *testing.B) {
+	h := start(b)
+	question := packet(b, headR+qA+"00 0029 04d0 00000000 000b 00080007 0001 18 00 df0505")
+	b.RunParallel(func(pb *testing.PB) {
+		conn, err := net.Dial("udp", h.Addrs()[0].String())
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		const window = 16
+		answer := make([]byte, maxUDP)
+		flying := 0
+		receive := func() {
+			if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+				b.Error(err)
+			}
+			if _, err := conn.Read(answer); err != nil {
+				b.Error(err)
+			}
+			flying--
+		}
+		for pb.Next() {
+			if flying == window {
+				receive()
+			}
+			if _, err := conn.Write(question); err != nil {
+				b.Error(err)
+				return
+			}
+			flying++
+		}
+		for flying > 0 {
+			receive()
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "q/s")
+}

@@ -123,3 +123,8 @@ func (s *Server) serveConn(conn *net.TCPConn) {
 		}
 	}
 }
+
+// isWildcard says whether the socket is bound to no particular address.
+func isWildcard(conn *net.UDPConn) bool {
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().IsUnspecified()
+}

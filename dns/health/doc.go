@@ -10,7 +10,9 @@
 //   - A member that leaves the world, or whose address changes, is forgotten:
 //     it has to prove itself again.
 //   - A check ends within the timeout, so a dead member leaves the snapshot at
-//     most Fall x (interval + timeout) after its death.
+//     most one interval plus Fall times the longer of interval and timeout after
+//     its death: with the defaults 2.5 s when it is silent, 1.5 s when its host
+//     refuses connections.
 //   - A member has at most one check under way, and all together at most
 //     Concurrency: the price of checking a large world is bounded.
 //
