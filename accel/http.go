@@ -57,7 +57,7 @@ func (p *POP) serveHTTP(s region.Service) {
 	protocols.SetHTTP2(true)
 	srv := &http.Server{
 		Handler:           p.routed(s, proxy),
-		TLSConfig:         p.o.WebTLS,
+		TLSConfig:         p.o.WebTLS.Clone(), // nil stays nil; the server writes into it
 		Protocols:         &protocols,
 		ReadHeaderTimeout: p.o.Handshake,
 		IdleTimeout:       2 * time.Minute,

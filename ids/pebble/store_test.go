@@ -115,6 +115,7 @@ func TestCrash(t *testing.T) {
 		fs := vfs.NewCrashableMem()
 		s := mustOpen(t, Options{Dir: "ids", FS: fs})
 		var mu sync.Mutex
+		more := sync.NewCond(&mu)
 		known := map[ids.Handle]region.UIN{}
 		ranges := map[string]ids.Range{}
 		stop := make(chan struct{})
@@ -140,6 +141,7 @@ func TestCrash(t *testing.T) {
 					if err == nil {
 						known[h] = got.Owner
 					}
+					more.Signal()
 					mu.Unlock()
 					if i%4 == 0 {
 						key := fmt.Sprintf("%d-%d", c, i)
@@ -155,12 +157,11 @@ func TestCrash(t *testing.T) {
 				}
 			})
 		}
-		for enough := false; !enough; { // until the disaster has something to destroy
-			mu.Lock()
-			enough = len(known) > 40*int(seed+1)/2 && len(ranges) > 4
-			mu.Unlock()
+		mu.Lock() // until the disaster has something to destroy
+		for len(known) < 20*int(seed+1) || len(ranges) < 5 {
+			more.Wait()
 		}
-		mu.Lock() // what is in the books now was told before the power went
+		// What is in the books now was told before the power went.
 		owners, given := map[ids.Handle]region.UIN{}, map[string]ids.Range{}
 		for h, o := range known {
 			owners[h] = o

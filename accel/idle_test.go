@@ -1,0 +1,3 @@
+package accel
+
+func servePOP() bool { return false }
