@@ -40,7 +40,8 @@ type Directory interface {
 	Allot(ctx context.Context, key string, n int) (first, last region.UIN, err error)
 }
 
-// Notifier is told, after the commit, that an inbox grew. It must not block.
+// Notifier is told, after the commit, that an inbox grew; per owner in the order
+// of sequences. It must not block, and must not change the message.
 type Notifier interface {
 	Notify(owner region.UIN, newest uint64, m *v1.Message)
 }

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"google.golang.org/protobuf/proto"
-
 	"github.com/homing-im/homing/region"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/store"
@@ -68,9 +66,8 @@ func (t *txn) append(id [16]byte, m *v1.Message, stored []byte) (sequence uint64
 	t.put(tableInbox, keySequence(sequence), stored)
 	t.put(tableMessage, id[:], keySequence(sequence))
 	t.head.newest = sequence
-	notice := proto.Clone(m).(*v1.Message)
-	notice.Sequence = sequence
-	t.notices = append(t.notices, notice)
+	t.notices = append(t.notices, &v1.Message{Id: m.Id, Sequence: sequence, Sender: m.Sender, To: m.To,
+		ClientMessageId: m.ClientMessageId, SentUnixMilli: m.SentUnixMilli, Body: m.Body})
 	return sequence, nil
 }
 
