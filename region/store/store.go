@@ -128,24 +128,37 @@ type Store interface {
 	// returns. Concurrent commits share an fsync.
 	//
 	// Errors: region.Conflict when a precondition does not hold;
-	// region.Unavailable when the fence refuses the epoch or the disk is full
-	// (nothing was written, retry later); region.TooLarge, region.BadInput.
+	// region.Unavailable when the fence refuses the epoch, the disk is full or
+	// the store is closed (nothing was written, retry later); region.TooLarge,
+	// region.BadInput ([Batch.Validate]); region.Internal when the write failed
+	// and it is not known what became of it: the store is read-only then.
 	Commit(ctx context.Context, b *Batch) (Receipt, error)
 
-	// Apply replays row batches of one foreign stream's partition, and moves
-	// its position, in one transaction. Batches at or before the position are
-	// skipped. The first new batch has to name the position as its
-	// predecessor, with the chain that follows from it; else nothing is
-	// applied and the error is a *Gap. A row record at or below the version
-	// stored is skipped. Watermarks are compared with this replica's sums; a
-	// difference is returned in the report, and does not stop the replay.
+	// Apply replays batches of one foreign partition's full or shared stream,
+	// and moves its position, in one transaction. Batches at or before the
+	// position are skipped. The first new batch has to name the position as its
+	// predecessor, with the chain that follows from it, and so on; else nothing
+	// is applied and the error is a *Gap ([Plan]). A row record at or below the
+	// version stored is skipped. A row whose digest before or after differs from
+	// the record's, and a watermark that differs from this replica's sums (the
+	// shared stream's: its shared sum), are returned in the report and do not
+	// stop the replay.
 	//
-	// Applied rows make no journal records here but one: the position.
+	// Applied rows make no journal records here but one: the position. Batches
+	// that hold nothing but positions move the position without a record;
+	// otherwise two regions that back each other up would answer each other for
+	// ever. A position of a command stream in a full stream is taken over as
+	// this store's own when it is newer: the effects of those commands are in
+	// the rows, so a successor goes on behind them. Commands and terms of a full
+	// stream have no effect here yet.
+	//
+	// Errors: *Gap, region.BadInput, region.Unsupported, and those of Commit.
 	Apply(ctx context.Context, stream journal.Stream, batches []*journal.Batch) (Applied, error)
 
 	// SetPosition moves the position of a command stream after the effects of
-	// everything up to it are durable. It never moves back within an
-	// incarnation.
+	// everything up to it are durable, and records it in this region's journal.
+	// It never moves back within an incarnation or to an older one ([Newer]):
+	// that is no error and changes nothing.
 	SetPosition(ctx context.Context, p journal.Position) error
 
 	// Position returns how far a foreign stream was applied; Seq 0 when never.
@@ -156,8 +169,9 @@ type Store interface {
 
 	// Journal returns whole batches as the stream carries them, from the first
 	// that has a record at or after from, up to about maxBytes (at least one).
-	// Only records that are durable are returned. Asking before Head.First is
-	// region.NotFound: the journal was trimmed.
+	// Only records that are durable are returned; none is no error. When the
+	// stream had a record at or after from that was trimmed, the error is
+	// region.NotFound; trimmed records of other streams do not matter.
 	Journal(ctx context.Context, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
 
 	// Head returns where the partition's journal stands.
@@ -167,8 +181,10 @@ type Store interface {
 	// grows. Take it before reading the journal.
 	Changed(p region.Partition) <-chan struct{}
 
-	// Watermark appends a watermark record for each home whose rows changed
-	// since the last one, and returns how many it appended.
+	// Watermark appends a watermark record for each home whose rows were changed
+	// by this region's commits since the last one, and returns how many it
+	// appended. Replayed rows do not count: who does not write a home's rows
+	// does not speak for them.
 	Watermark(ctx context.Context, p region.Partition) (int, error)
 
 	// Sums returns the digests of a home's rows in a partition, as a watermark
@@ -176,14 +192,18 @@ type Store interface {
 	Sums(p region.Partition, home region.ID) journal.Watermark
 
 	// Fence refuses, durably and from the moment it returns, commits for the
-	// home at older terms. An older term than the fence's is no error and
-	// changes nothing.
+	// home at older terms: every commit at an older term that is ever
+	// acknowledged is in the journal when Fence returns. An older term than the
+	// fence's is no error and changes nothing. Replay is not fenced.
 	Fence(ctx context.Context, home region.ID, t region.Term) error
 
-	// Trim forgets journal records before a sequence.
+	// Trim forgets journal records before a sequence; a batch goes whole, so the
+	// one that holds the sequence stays.
 	Trim(ctx context.Context, p region.Partition, before uint64) error
 
-	// Close waits for commits under way and closes the engine.
+	// Close waits for commits and readers under way and closes the engine;
+	// other methods then answer region.Unavailable. It must not be called from
+	// within a Scan's yield.
 	Close() error
 }
 

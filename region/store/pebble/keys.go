@@ -76,9 +76,6 @@ func (s *stored) row(t journal.Table, row []byte) store.Row {
 	return store.Row{Table: t, Row: row, Version: s.version, Epoch: s.epoch, Deleted: s.deleted, Value: s.value}
 }
 
-// rowHead is the longest an encoded row is before its value.
-const rowHead = 1 + 3*binary.MaxVarintLen64 + 8 + 1 + 16
-
 func appendRow(dst []byte, s *stored) []byte {
 	if s.deleted {
 		dst = append(dst, 1)

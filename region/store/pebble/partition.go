@@ -170,6 +170,12 @@ func decodeState(b []byte) (state, error) {
 	return s, r.err
 }
 
+// settle returns when whoever was at work in the partition has left it.
+func (p *partition) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+}
+
 // publish makes a view the durable one, and wakes who waits for records.
 func (p *partition) publish(v *view) {
 	grew := v.head.Next > p.durable.Load().head.Next

@@ -256,9 +256,8 @@ func (s *Store) Close() error {
 
 func (s *Store) close() error {
 	s.queue.close()
-	for _, p := range s.parts { // whoever was at work in a partition has left it
-		p.mu.Lock()
-		p.mu.Unlock() //nolint:staticcheck // the empty section is the point
+	for _, p := range s.parts {
+		p.settle()
 	}
 	s.queue.signal()
 	<-s.done
