@@ -346,7 +346,7 @@ func (c *checker) steering() {
 		c.add("steering.answers", "3 is a good number", "%d answers: want 1 to %d", s.Answers, MaxAnswers)
 	}
 	if s.AllDown != "everything" && s.AllDown != "nothing" {
-		c.add("steering.allDown", "what to answer when health leaves nobody", `allDown %q: want "everything" or "nothing"`, s.AllDown)
+		c.add("steering.allDown", Nearest(s.AllDown, []string{"everything", "nothing"}), "%q is no answer for when health leaves nobody", s.AllDown)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestValidate(t *testing.T) {
 		{"places[1].prefix", "there twice", "", func(w *World) { w.Places = append(w.Places, w.Places[0]) }},
 		{"steering.ttl", "want 1 to 86400", "", func(w *World) { w.Steering.TTL = 0 }},
 		{"steering.answers", "want 1 to 16", "", func(w *World) { w.Steering.Answers = 17 }},
-		{"steering.allDown", "want", "", func(w *World) { w.Steering.AllDown = "maybe" }},
+		{"steering.allDown", "no answer", "known: everything, nothing", func(w *World) { w.Steering.AllDown = "maybe" }},
 		{"rules[0].name", "rule ID", "", func(w *World) { w.Rules[0].Name = "" }},
 		{"rules[1].name", "there twice", "", func(w *World) { w.Rules = append(w.Rules, w.Rules[0]) }},
 		{"rules[0].act.pops[0]", "no POP", "did you mean pop-1?", func(w *World) { w.Rules[0].Act.POPs[0] = "pop1" }},

@@ -50,6 +50,7 @@
 // # The operator's directory
 //
 //	world.yaml           the file above
+//	genesis.json         the first world, for nodes to start with
 //	ledger.jsonl         every world signed, one JSON object a line, mode 0600
 //	keys/NAME.pem        private keys, PKCS#8 PEM, mode 0600: operator, root, region-sh, pop-pop-1, dns-..., ids-...
 //	keys/NAME.pub        their public halves, base64

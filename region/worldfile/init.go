@@ -2,6 +2,7 @@ package worldfile
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,8 @@ const (
 	FileName   = "world.yaml"
 	LedgerName = "ledger.jsonl"
 	KeysName   = "keys"
+	// GenesisName is the first world as nodes read it: an envelope in JSON.
+	GenesisName = "genesis.json"
 )
 
 // Options say what [Init] makes. The world comes from Source, or World, or is
@@ -162,7 +165,12 @@ func (d *Directory) signFirst() (_ *region.Envelope, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &region.Envelope{Signed: s, Acceptances: []region.Acceptance{}}, nil
+	e := &region.Envelope{Signed: s, Acceptances: []region.Acceptance{}}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	return e, create(filepath.Join(d.Dir, GenesisName), append(b, '\n'), 0o644)
 }
 
 // makeKey returns a public key of the directory, making the pair when missing.

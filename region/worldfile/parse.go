@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -151,6 +152,32 @@ func (s *source) check(n ast.Node, t reflect.Type, path string) error {
 		switch n.(type) {
 		case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode:
 			return s.at(n, here+" is a single value", "")
+		}
+		return s.scalar(n, t, here)
+	}
+	return nil
+}
+
+// scalar says in our words what the library would say in Go's.
+func (s *source) scalar(n ast.Node, t reflect.Type, here string) error {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint32, reflect.Uint64:
+		i, ok := n.(*ast.IntegerNode)
+		if !ok {
+			return s.at(n, fmt.Sprintf("%s is a whole number, not %q", here, n.String()), "")
+		}
+		if _, err := strconv.ParseUint(fmt.Sprint(i.Value), 10, min(t.Bits(), 63)); err != nil {
+			return s.at(n, fmt.Sprintf("%s cannot be %s", here, n.String()), "")
+		}
+	case reflect.Float64:
+		switch n.(type) {
+		case *ast.IntegerNode, *ast.FloatNode:
+		default:
+			return s.at(n, fmt.Sprintf("%s is a number, not %q", here, n.String()), "")
+		}
+	case reflect.Bool:
+		if n.Type() != ast.BoolType {
+			return s.at(n, fmt.Sprintf("%s is true or false, not %q", here, n.String()), "")
 		}
 	}
 	return nil
