@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/homing-im/homing/cmd/homing/world"
 )
 
 // env is what a command may touch.
@@ -72,6 +74,7 @@ Start with: homing demo`,
 		return fmt.Errorf("%w; see: %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newContextCommand(e),
-		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e))
+		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e),
+		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e))
 	return root
 }

@@ -62,21 +62,13 @@ func (m made) check(dir string) error {
 // unless they are there, and returns the paths of the nodes' files.
 func layOut(dir string, p *plan) ([]string, error) {
 	worldDir := filepath.Join(dir, "world")
-	genesis := filepath.Join(worldDir, "genesis.json")
+	genesis := filepath.Join(worldDir, worldfile.GenesisName)
 	if _, err := os.Stat(genesis); errors.Is(err, fs.ErrNotExist) {
 		// Init may have been interrupted before: nobody has seen its keys yet.
 		if err := os.RemoveAll(worldDir); err != nil {
 			return nil, err
 		}
-		_, env, err := worldfile.Init(worldfile.Options{Dir: worldDir, World: p.world()})
-		if err != nil {
-			return nil, err
-		}
-		b, err := json.Marshal(env)
-		if err != nil {
-			return nil, err
-		}
-		if err := endpoints.WriteFile(genesis, b, 0o644); err != nil {
+		if _, _, err := worldfile.Init(worldfile.Options{Dir: worldDir, World: p.world()}); err != nil {
 			return nil, err
 		}
 	}

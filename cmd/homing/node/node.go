@@ -78,7 +78,7 @@ type named struct {
 // Start runs the node and returns when all its listeners accept. It may not
 // admit writes yet: see Status. On error everything already started is stopped.
 func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
-	n := &Node{cfg: cfg, log: o.Logger.With("node", cfg.Name), reg: prometheus.NewRegistry()}
+	n := &Node{cfg: cfg, log: o.Logger.With("name", cfg.Name), reg: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -104,9 +104,15 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
 	n.admin = newAdmin(n.reg, n.Status, n.log)
-	n.admin.mux.Handle("/world", n.world.Handler())
-	n.admin.mux.Handle("/world/", n.world.Handler())
-	n.admin.mux.Handle("/overlay", n.world.Handler())
+	n.admin.mux.Handle("GET /world", n.world.Handler())
+	n.admin.mux.Handle("GET /world/", n.world.Handler())
+	if cfg.Admin == "" {
+		// Only the member's own process votes: a second one with the same key and
+		// a memory of its own could accept another world.
+		n.admin.mux.Handle("POST /world", n.world.Handler())
+		n.admin.mux.Handle("POST /world/", n.world.Handler())
+		n.admin.mux.Handle("/overlay", n.world.Handler())
+	}
 	for _, r := range []struct {
 		role  Role
 		start func(context.Context, Options) error
