@@ -101,6 +101,32 @@ func TestPackets(t *testing.T) {
 	}
 }
 
+// What is wrong is counted by what it is, and disturbs nobody.
+func TestMalformedIsCounted(t *testing.T) {
+	h := start(t)
+	for what, p := range map[string]string{
+		"short": "abcd", "response": "abcd 8100 0000 0000 0000 0000", "opcode": "abcd 2000 0000 0000 0000 0000", "questions": "abcd 0100 0002 0000 0000 0000",
+		"records": "abcd 0100 0001 0000 0000 00ff" + qA, "question": head, "record": headR + qA, "trailing": head + qA + "00",
+		"opt": headR + qA + "01 61" + optOK, "option": headR + qA + "00 0029 04d0 00000000 0001 00", "edns-version": headR + qA + "00 0029 04d0 00010000 0000",
+		"subnet": headR + qA + "00 0029 04d0 00000000 0004 00080000",
+	} {
+		h.respond(packet(t, p), peer, overTCP)
+		if got := h.count(t, "homing_dns_malformed_total{tcp,"+what+"}"); got != 1 {
+			t.Errorf("%s: %v counted", what, got)
+		}
+		m := h.exchange(t, "udp", question("long.demo.test.", dns.TypeA, netip.Prefix{}))
+		if len(m.Answer) != 3 {
+			t.Errorf("after %s: %s", what, m)
+		}
+	}
+	if got := h.count(t, "homing_dns_responses_total{NOERROR,udp}"); got != 12 {
+		t.Errorf("%v answers counted", got)
+	}
+	if got := h.count(t, "homing_dns_steered_total{built-in}"); got != 12 {
+		t.Errorf("%v steered answers counted", got)
+	}
+}
+
 // The bytes of an answer, pinned.
 func TestGoldenAnswer(t *testing.T) {
 	h := start(t)

@@ -3,9 +3,11 @@ package authority
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/homing-im/homing/dns/geo"
@@ -62,13 +64,14 @@ type harness struct {
 	view   atomic.Pointer[region.View]
 	health atomic.Pointer[steer.Health]
 	geo    *geo.DB
+	reg    *prometheus.Registry
 }
 
 func (h *harness) setHealth(x steer.Health) { h.health.Store(&x) }
 
 func start(t testing.TB) *harness {
 	t.Helper()
-	h := &harness{}
+	h := &harness{reg: prometheus.NewRegistry()}
 	h.view.Store(region.NewView(testWorld(), region.Hash{1}, nil))
 	h.setHealth(steer.AllUp)
 	db, err := geo.Open(geo.Options{View: h.view.Load})
@@ -78,7 +81,7 @@ func start(t testing.TB) *harness {
 	h.geo = db
 	h.Server, err = New(Options{
 		View: h.view.Load, Health: func() steer.Health { return *h.health.Load() }, Geo: db,
-		Listen: []string{"127.0.0.1:0"}, HTTP: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler),
+		Listen: []string{"127.0.0.1:0"}, HTTP: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler), Registry: h.reg,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -90,4 +93,25 @@ func start(t testing.TB) *harness {
 		}
 	})
 	return h
+}
+
+// count is the value of the counter with these labels, as "name{a,b}".
+func (h *harness) count(t *testing.T, series string) float64 {
+	t.Helper()
+	families, err := h.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			if f.GetName()+"{"+strings.Join(labels, ",")+"}" == series {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }
