@@ -52,6 +52,7 @@ type cursor struct {
 	inbox      []Message
 	inboxBytes int
 	offset     int64     // to be fetched next; unfound
+	lost       bool      // it is unfound, and will be for a while
 	blocked    time.Time // the log is in error: do not fetch before
 	progress   progress
 }
@@ -271,7 +272,11 @@ func (c *cursor) find(ctx context.Context) {
 	}
 	at, err := findOffset(ctx, c.queue, c.log(), c.order.head.Last)
 	if err != nil {
-		c.findAt = time.Now().Add(c.finding.next())
+		again := c.finding.next()
+		c.findAt = time.Now().Add(again)
+		c.mu.Lock()
+		c.lost = again > time.Second
+		c.mu.Unlock()
 		if ctx.Err() == nil && !errors.Is(err, ErrNoTopic) {
 			c.logger.Debug("place in the queue not found", "error", err)
 		}
@@ -279,7 +284,7 @@ func (c *cursor) find(ctx context.Context) {
 	}
 	c.finding.reset()
 	c.mu.Lock()
-	c.offset = at
+	c.offset, c.lost = at, false
 	c.mu.Unlock()
 }
 
@@ -355,6 +360,8 @@ func (c *cursor) want(now time.Time) (offset int64, ok, soon bool) {
 	defer c.mu.Unlock()
 	switch {
 	case c.progress.state == StateDiverged:
+		return 0, false, false
+	case c.offset == unfound && c.lost:
 		return 0, false, false
 	case c.offset == unfound, c.inboxBytes >= inboxBytes, now.Before(c.blocked):
 		return 0, false, true

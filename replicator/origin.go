@@ -21,6 +21,12 @@ const (
 	// shortly.
 	fetchSoon = 20 * time.Millisecond
 
+	// reseekAfter is after how many failed fetches all cursors search their place
+	// anew. What fails may be one rotten record batch, and fails all logs fetched
+	// with it: the journal carries its reader past it, and past it the search
+	// lands.
+	reseekAfter = 3
+
 	// regroupAfter is how long a fetch loop goes on while some log has no leader.
 	regroupAfter = 2 * time.Second
 )
@@ -34,6 +40,7 @@ type origin struct {
 	logger  *slog.Logger
 	start   time.Time
 	cursors []*cursor
+	failing atomic.Bool // the queue, when it was last asked
 
 	cancel context.CancelFunc
 	group  sync.WaitGroup
@@ -66,35 +73,43 @@ func (o *origin) fetch(ctx context.Context) {
 		byLog[logs[i]] = c
 	}
 	var retry backOff
-	down := false
+	failures := 0
 	for o.gate.pass(ctx) {
+		began := time.Now()
 		groups, err := o.queue.Groups(ctx, logs)
 		if err == nil {
-			if down {
-				o.logger.Info("queue is back")
-				down = false
-			}
-			var progress bool
-			if progress, err = o.poll(ctx, groups, byLog); progress {
-				retry.reset()
-			}
+			err = o.poll(ctx, groups, byLog)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !errors.Is(err, ErrRegroup) && !errors.Is(err, ErrNoTopic) && !down {
-			down = true
-			o.logger.Warn("queue does not answer; the origin's journal is asked instead", "error", err)
+		if time.Since(began) > 2*fetchWait { // it went well for a while
+			failures = 0
+			retry.reset()
 		}
-		if err != nil && !wait(ctx, retry.next()) {
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, ErrRegroup) && !errors.Is(err, ErrNoTopic) {
+			if failures++; failures == 1 {
+				o.failing.Store(true)
+				o.logger.Warn("queue does not answer; the origin's journal is asked instead", "error", err)
+			}
+			if failures%reseekAfter == 0 {
+				for _, c := range o.cursors {
+					c.seek()
+				}
+			}
+		}
+		if !wait(ctx, retry.next()) {
 			return
 		}
 	}
 }
 
 // poll runs one loop per group until one fails or the groups have to be made
-// again, and says whether any fetch succeeded.
-func (o *origin) poll(ctx context.Context, groups [][]TopicPartition, byLog map[TopicPartition]*cursor) (bool, error) {
+// again.
+func (o *origin) poll(ctx context.Context, groups [][]TopicPartition, byLog map[TopicPartition]*cursor) error {
 	n := 0
 	for _, g := range groups {
 		n += len(g)
@@ -104,28 +119,27 @@ func (o *origin) poll(ctx context.Context, groups [][]TopicPartition, byLog map[
 		until = time.Now().Add(regroupAfter)
 	}
 	if n == 0 {
-		return false, ErrNoTopic
+		return ErrNoTopic
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make(chan error, len(groups))
-	var progress atomic.Bool
 	for _, g := range groups {
 		cursors := make([]*cursor, len(g))
 		for i, l := range g {
 			cursors[i] = byLog[l]
 		}
-		go func() { errs <- o.loop(ctx, cursors, until, &progress) }()
+		go func() { errs <- o.loop(ctx, cursors, until) }()
 	}
 	err := <-errs
 	cancel()
 	for range len(groups) - 1 {
 		<-errs
 	}
-	return progress.Load(), err
+	return err
 }
 
-func (o *origin) loop(ctx context.Context, cursors []*cursor, until time.Time, progress *atomic.Bool) error {
+func (o *origin) loop(ctx context.Context, cursors []*cursor, until time.Time) error {
 	byLog := make(map[TopicPartition]*cursor, len(cursors))
 	asked := make(map[TopicPartition]int64, len(cursors))
 	for _, c := range cursors {
@@ -158,11 +172,11 @@ func (o *origin) loop(ctx context.Context, cursors []*cursor, until time.Time, p
 		if err != nil {
 			return err
 		}
+		if o.failing.CompareAndSwap(true, false) {
+			o.logger.Info("queue is back")
+		}
 		for _, f := range got {
 			if offset, ok := asked[f.TopicPartition]; ok {
-				if f.Err == nil {
-					progress.Store(true)
-				}
 				byLog[f.TopicPartition].hand(offset, f)
 			}
 		}

@@ -2,15 +2,19 @@ package replicator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store/pebble"
 	"github.com/homing-im/homing/region/store/storetest"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/kafka"
@@ -394,4 +398,82 @@ func TestWorldChangeMovesCommands(t *testing.T) {
 			t.Errorf("hk replays %s of sh", l.Stream)
 		}
 	}
+}
+
+// TestExecutorRefuses: while commands cannot run, their partition stalls
+// visibly, and goes on by itself.
+func TestExecutorRefuses(t *testing.T) {
+	w := newWorld(t, "sh", "hk")
+	w.start()
+	sh, hk := w.regions["sh"], w.regions["hk"]
+	hk.ran.refuse(errors.New("not now"))
+	for i := range 20 {
+		sh.write(i)
+		hk.write(i)
+	}
+	eventually(t, func() error {
+		for _, l := range hk.Lag() {
+			if l.Stream == journal.StreamTo("hk") && l.State == replicator.StateStalled && strings.Contains(l.Reason, "not now") {
+				return nil
+			}
+		}
+		return fmt.Errorf("it does not show: %+v", hk.Lag())
+	})
+	for p := range partitions {
+		if at, _ := hk.store.Position(context.Background(), "sh", journal.StreamTo("hk"), region.Partition(p)); at.Seq > 0 {
+			t.Errorf("position of partition %d moved to %d although nothing ran", p, at.Seq)
+		}
+	}
+	hk.ran.refuse(nil)
+	w.settle()
+	w.executedOnce(20)
+}
+
+func (e *executor) refuse(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail = err
+}
+
+// TestOnTheEmbeddedEngine runs the world on the engine that nodes run on, and
+// closes and opens the stores in between.
+func TestOnTheEmbeddedEngine(t *testing.T) {
+	w := newWorld(t, "sh", "hk", "ca")
+	dir := t.TempDir()
+	openStore := func(r *testRegion) {
+		s, err := pebble.Open(pebble.Options{Dir: filepath.Join(dir, string(r.id)), Region: r.id, Partitions: partitions})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.store, r.ran.store = s, s
+		r.server.Config.Handler = r.down.guard(replicator.JournalHandler(s, nil))
+	}
+	for _, r := range w.regions {
+		openStore(r)
+		t.Cleanup(func() { _ = r.store.Close() })
+	}
+	w.start()
+	n := 0
+	for range 3 {
+		for range 50 {
+			for _, r := range w.regions {
+				r.write(n)
+			}
+			n++
+		}
+		for _, r := range w.regions {
+			r.stopReplicator()
+			r.down.set(true)
+		}
+		for _, r := range w.regions {
+			if err := r.store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			openStore(r)
+			r.down.set(false)
+			r.startReplicator()
+		}
+	}
+	w.settle()
+	w.executedOnce(n)
 }
