@@ -1,0 +1,141 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
+)
+
+// Apply implements store.Store.
+func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal.Batch) (store.Applied, error) {
+	if err := store.ValidateApply(m.config.Region, len(m.parts), s, batches); err != nil {
+		return store.Applied{}, err
+	}
+	if err := m.enter(ctx); err != nil {
+		return store.Applied{}, err
+	}
+	defer m.mu.Unlock()
+	p := m.parts[batches[0].Partition]
+	key := memoryStream{batches[0].Origin, s}
+	fresh, head, err := store.Plan(p.positions[key], s, batches)
+	if err != nil {
+		return store.Applied{}, err
+	}
+	report := store.Applied{Batches: len(fresh), Skipped: len(batches) - len(fresh), Position: p.positions[key]}
+	if len(fresh) == 0 {
+		return report, nil
+	}
+	news := false
+	for _, b := range fresh {
+		for i := range b.Records {
+			r := &b.Records[i]
+			news = news || r.Kind != journal.KindPosition
+			switch r.Kind {
+			case journal.KindRow:
+				p.applyRow(b, r, &report)
+			case journal.KindWatermark:
+				have := p.watermark(r.Watermark.Home)
+				want := r.Watermark
+				if have.SharedSum != want.SharedSum || have.SharedRows != want.SharedRows {
+					report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Home: want.Home, Class: journal.ClassShared, Want: want.SharedSum, Have: have.SharedSum})
+				}
+				if s == journal.Full && (have.OwnSum != want.OwnSum || have.OwnRows != want.OwnRows) {
+					report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Home: want.Home, Class: journal.ClassOwn, Want: want.OwnSum, Have: have.OwnSum})
+				}
+			case journal.KindPosition:
+				at := memoryStream{r.Position.Origin, r.Position.Stream}
+				if _, command := at.stream.To(); command && store.Newer(p.positions[at], *r.Position) {
+					p.positions[at] = *r.Position
+				}
+			}
+		}
+	}
+	newest := fresh[len(fresh)-1]
+	at := journal.Position{
+		Origin: newest.Origin, Stream: s, Partition: newest.Partition, Incarnation: newest.Incarnation,
+		Seq: head.Last, Chain: head.Chain, UnixMilli: newest.UnixMilli,
+	}
+	p.positions[key], report.Position = at, at
+	if news {
+		m.append(newest.Partition, &journal.Batch{Records: []journal.Record{{Kind: journal.KindPosition, Position: &at}}})
+	}
+	return report, nil
+}
+
+func (p *memoryPart) applyRow(b *journal.Batch, r *journal.Record, report *store.Applied) {
+	w := r.Row
+	k := memoryKey{b.Owner, w.Table, string(w.Row)}
+	have := p.rows[k]
+	next := memoryRow{home: b.Home, Row: store.Row{
+		Table: w.Table, Row: bytes.Clone(w.Row), Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Value: bytes.Clone(w.Value),
+	}}
+	mismatch := func(want, is journal.Sum) {
+		if want != is {
+			report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Owner: b.Owner, Home: b.Home, Table: w.Table, Row: bytes.Clone(w.Row), Want: want, Have: is})
+		}
+	}
+	switch {
+	case w.Version == have.Version:
+		mismatch(w.After, have.sum(b.Owner))
+	case w.Version > have.Version:
+		mismatch(w.Before, have.sum(b.Owner))
+		mismatch(w.After, next.sum(b.Owner))
+		p.rows[k] = next
+		report.Rows++
+	}
+}
+
+// SetPosition implements store.Store.
+func (m *Memory) SetPosition(ctx context.Context, at journal.Position) error {
+	if err := store.ValidatePosition(len(m.parts), at); err != nil {
+		return err
+	}
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	p := m.parts[at.Partition]
+	key := memoryStream{at.Origin, at.Stream}
+	if store.Newer(p.positions[key], at) {
+		p.positions[key] = at
+		m.append(at.Partition, &journal.Batch{Records: []journal.Record{{Kind: journal.KindPosition, Position: &at}}})
+	}
+	return nil
+}
+
+// Position implements store.Store.
+func (m *Memory) Position(ctx context.Context, origin region.ID, s journal.Stream, id region.Partition) (journal.Position, error) {
+	at := journal.Position{Origin: origin, Stream: s, Partition: id}
+	p, err := m.part(id)
+	if err == nil {
+		err = m.enter(ctx)
+	}
+	if err != nil {
+		return at, err
+	}
+	defer m.mu.Unlock()
+	if have, ok := p.positions[memoryStream{origin, s}]; ok {
+		at = have
+	}
+	return at, nil
+}
+
+// Positions implements store.Store.
+func (m *Memory) Positions(ctx context.Context) ([]journal.Position, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var all []journal.Position
+	for _, p := range m.parts {
+		for _, at := range p.positions {
+			all = append(all, at)
+		}
+	}
+	slices.SortFunc(all, store.ComparePositions)
+	return all, nil
+}
