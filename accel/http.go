@@ -68,7 +68,7 @@ func (p *POP) serveHTTP(s region.Service) {
 		ErrorLog:    slog.NewLogLogger(p.o.Logger.Handler(), slog.LevelDebug),
 	}
 	p.servers = append(p.servers, srv)
-	in := &limited{Listener: l, p: p}
+	in := &limited{Listener: l, p: p, service: s}
 	p.wg.Go(func() {
 		var err error
 		if p.o.WebTLS != nil {

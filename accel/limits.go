@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/homing-im/homing/region"
 )
 
 // limits counts the client connections, in all and by address.
@@ -66,10 +68,12 @@ func addrOf(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// limited is a listener whose connections are counted.
+// limited is a listener whose connections are counted, and closed by [POP.Close]
+// even when they were hijacked, which http.Server forgets.
 type limited struct {
 	net.Listener
-	p *POP
+	p       *POP
+	service region.Service
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -84,18 +88,34 @@ func (l *limited) Accept() (net.Conn, error) {
 			_ = c.Close()
 			continue
 		}
-		return &counted{Conn: c, give: sync.OnceFunc(func() { l.p.limits.give(a) })}, nil
+		t := &counted{Conn: c, l: l, from: a}
+		l.p.mu.Lock()
+		l.p.web[t] = struct{}{}
+		closed := l.p.closed
+		l.p.mu.Unlock()
+		l.p.m.accepted.WithLabelValues(string(l.service)).Inc()
+		if closed { // Close did not see it
+			_ = t.Close()
+		}
+		return t, nil
 	}
 }
 
 // counted gives its place back when it is closed.
 type counted struct {
 	net.Conn
-	give func()
+	l    *limited
+	from netip.Addr
+	once sync.Once
 }
 
 func (c *counted) Close() error {
-	err := c.Conn.Close()
-	c.give()
-	return err
+	c.once.Do(func() {
+		p := c.l.p
+		p.limits.give(c.from)
+		p.mu.Lock()
+		delete(p.web, c)
+		p.mu.Unlock()
+	})
+	return c.Conn.Close()
 }

@@ -39,6 +39,7 @@ type POP struct {
 	closed   bool
 	sessions map[*session]struct{}
 	opening  map[net.Conn]struct{} // long connections before their relay began
+	web      map[*counted]struct{} // HTTP connections, WebSockets included
 	users    map[region.UIN]int    // long connections relayed per UIN
 	idle     chan struct{}         // closed when draining and nothing is left; made by Drain
 }
@@ -57,6 +58,7 @@ func New(o Options) (*POP, error) {
 		listeners: make(map[region.Service]net.Listener),
 		sessions:  make(map[*session]struct{}),
 		opening:   make(map[net.Conn]struct{}),
+		web:       make(map[*counted]struct{}),
 		users:     make(map[region.UIN]int),
 		regionTLS: map[region.Service]*tls.Config{
 			region.Long:  upstreamTLS(o.RegionTLS),
@@ -174,6 +176,9 @@ func (p *POP) Close() error {
 	p.closed = true
 	conns := make([]net.Conn, 0, len(p.opening))
 	for c := range p.opening {
+		conns = append(conns, c)
+	}
+	for c := range p.web {
 		conns = append(conns, c)
 	}
 	sessions := p.snapshot()
