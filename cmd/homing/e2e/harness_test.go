@@ -29,11 +29,11 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
-	args := []string{"build", "-o", filepath.Join(dir, "homing")}
+	args := []string{"build", "-o", dir + "/"}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "github.com/homing-im/homing/cmd/homing")...)
+	build := exec.Command("go", append(args, "github.com/homing-im/homing/cmd/homing", "github.com/homing-im/homing/cmd/homing/e2e/ledger")...)
 	build.Stderr = os.Stderr
 	code := 1
 	if err := build.Run(); err == nil {
