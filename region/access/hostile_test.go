@@ -182,3 +182,17 @@ func TestSilentClientsGo(t *testing.T) {
 	c.closed()
 	eventually(t, "counted as idle", func() bool { return r.count("homing_access_cut_off_total", "idle") == 1 })
 }
+
+// A good Hello buys no more time: the proof has to come before the handshake's
+// end.
+func TestHelloWithoutProof(t *testing.T) {
+	r := newRig(t, func(o *access.Options) { o.Handshake = 200 * time.Millisecond })
+	c := r.raw(1_000_001)
+	body(t, c.response(c.send(wire.Hello, c.hello())), new(v1.HelloReply))
+	started := time.Now()
+	c.closed()
+	if d := time.Since(started); d > 3*time.Second {
+		t.Errorf("cut off after %s", d)
+	}
+	eventually(t, "counted", func() bool { return r.count("homing_access_rejected_total", "handshake-timeout") == 1 })
+}
