@@ -69,6 +69,22 @@ func (h *history) sign() {
 	h.record(w, []*Known{parent})
 }
 
+// fork forces two worlds after one parent that appoint different regions for
+// one home, and tells each to the region it appoints: the worst an operator
+// with a lost ledger can do.
+func (h *history) fork() {
+	parent := h.all[len(h.all)-1-h.pick(min(3, len(h.all)), "parent")]
+	home, first := h.pick(3, "home"), h.pick(3, "acting")
+	for _, acting := range []int{first, (first + 1) % 3} {
+		w := follow(parent)
+		appoint(w, regions[home], regions[acting])
+		s := testSeal(w, []Hash{parent.Hash}, true, "operator")
+		h.all = append(h.all, &Known{Signed: s, World: w, Hash: s.Hash()})
+		h.sent = append(h.sent, &Envelope{Signed: s})
+		h.hear(regions[acting], h.sent[len(h.sent)-1])
+	}
+}
+
 // resolve makes a world that follows all tips, as region/worldfile compiles it:
 // a home its parents disagree about gets a new term.
 func (h *history) resolve() {
@@ -187,10 +203,15 @@ func TestRulesHoldInAnyHistory(t *testing.T) {
 				h.sign()
 			case 1:
 				h.resolve()
-			case 2, 3, 4:
-				h.hear(regions[h.pick(3, "node")], h.sent[h.pick(len(h.sent), "world")])
+			case 2:
+				h.fork()
 			default:
-				h.write(regions[h.pick(3, "node")], UIN(1000+1000*h.pick(3, "owner")))
+				h.hear(regions[h.pick(3, "node")], h.sent[h.pick(len(h.sent), "world")])
+			}
+			for _, id := range regions { // everybody always tries to write everything
+				for _, u := range []UIN{1000, 2000, 3000} {
+					h.write(id, u)
+				}
 			}
 		}
 		h.converge()
