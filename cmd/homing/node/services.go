@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/homing-im/homing/ids"
 	idspebble "github.com/homing-im/homing/ids/pebble"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/replicator/embedded"
 )
 
@@ -103,8 +105,25 @@ func (n *Node) startPOP(context.Context, Options) error {
 		return err
 	}
 	n.pop = &popRole{pop: p}
+	n.admin.mux.HandleFunc("GET /choose", n.pop.choose)
 	n.onClose("pop", func(context.Context) error { return p.Close() })
 	return nil
+}
+
+// choose says to which region the POP takes a user: GET /choose?uin=.
+func (r *popRole) choose(w http.ResponseWriter, req *http.Request) {
+	uin, err := region.ParseUIN(req.FormValue("uin"))
+	if err != nil {
+		peer.WriteError(w, region.Errorf(region.BadInput, "uin=%.32q is not a UIN", req.FormValue("uin")).WithHint("ask for /choose?uin=1000001"))
+		return
+	}
+	id, err := r.pop.Choose(uin)
+	if err != nil {
+		peer.WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]region.ID{"region": id})
 }
 
 func (r *popRole) status(st *observe.NodeStatus) {
