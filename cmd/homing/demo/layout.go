@@ -105,7 +105,7 @@ func (p *plan) config(m member) *node.Config {
 		Key: "../world/keys/" + m.kind + "-" + m.id + ".pem", World: "../world/genesis.json", Root: "../world/keys/root.pub",
 		TLS:    node.TLS{CA: "../tls/ca.pem", Cert: "../tls/server.pem", Key: "../tls/server.key"},
 		Gossip: node.Gossip{Bind: m.gossip.String(), Join: []string{p.dns.gossip.String(), p.regions[0].gossip.String()}},
-		Health: node.Health{Interval: 250 * time.Millisecond, Rise: 2, Fall: 3},
+		Health: node.Health{Interval: 500 * time.Millisecond, Rise: 2, Fall: 2},
 	}
 	switch m.kind {
 	case "region":
