@@ -148,7 +148,7 @@ func Open(o Options) (*Gossip, error) {
 }
 
 func (g *Gossip) metrics(r prometheus.Registerer) {
-	g.members = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "homing_gossip_members_count", Help: "Members by status, as this node sees them."}, []string{"status"})
+	g.members = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "homing_gossip_members", Help: "Members by status, as this node sees them."}, []string{"status"})
 	g.announced = prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_gossip_announced_worlds_total", Help: "Announcements of the world made."})
 	g.heard = prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_gossip_heard_worlds_total", Help: "Announcements of a world heard."})
 	for _, c := range []prometheus.Collector{g.members, g.announced, g.heard} {
