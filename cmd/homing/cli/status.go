@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/homing-im/homing/cmd/homing/console"
+	"github.com/homing-im/homing/cmd/homing/endpoints"
+	"github.com/homing-im/homing/dns/steer"
 )
 
 // getTimeout bounds a question to a running world.
@@ -81,35 +83,40 @@ func newStatusCommand(e *env) *cobra.Command {
 
 func printState(w io.Writer, s *console.State) {
 	fmt.Fprintf(w, "world %s, version %d (%.8s), zone %s\n\n", s.World.Name, s.World.Version, s.World.Hash, s.World.Zone)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REGION\tWHERE\tACTING\tTERM\tADMITS\tUSERS\tCONNECTIONS\tMSG/S\tIF IT DIED NOW")
-	for _, r := range s.Regions {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%s\n", r.ID, r.Title, r.Acting, r.Term, yes(r.Ready), r.Users, r.Connections, r.MessagesPerSecond, ifItDied(&r))
+	table := func(header string, rows func(row func(format string, args ...any))) {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, header)
+		rows(func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) })
+		_ = t.Flush()
+		fmt.Fprintln(w)
 	}
-	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t")
-	fmt.Fprintln(t, "POP\tWHERE\tNEAR\t\tHEALTHY\t\tCONNECTIONS\t\tRTT TO REGIONS")
-	for _, p := range s.POPs {
-		var rtt []string
+	table("REGION\tWHERE\tACTING\tTERM\tADMITS\tUSERS\tCONNECTIONS\tMSG/S\tIF IT DIED NOW", func(row func(string, ...any)) {
 		for _, r := range s.Regions {
-			if ms, ok := p.RTTMillis[r.ID]; ok {
-				rtt = append(rtt, fmt.Sprintf("%s %.1f ms", r.ID, ms))
-			}
+			row("%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%s", r.ID, r.Title, r.Acting, r.Term, yes(r.Ready), r.Users, r.Connections, r.MessagesPerSecond, ifItDied(&r))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t\t%s\t\t%d\t\t%s\n", p.ID, p.Title, p.Near, yes(p.Healthy), p.Connections, strings.Join(rtt, ", "))
-	}
-	fmt.Fprintln(t, "\t\t\t\t\t\t\t\t")
-	fmt.Fprintln(t, "LAG\tSTREAM\tRECORDS\tSECONDS\tSTATE\t\t\t\t")
-	for _, p := range s.Pairs {
-		fmt.Fprintf(t, "%s -> %s\t%s\t%d\t%.1f\t%s\t\t\t\t\n", p.From, p.To, p.Stream, p.Records, p.Seconds, p.State)
-	}
-	_ = t.Flush()
+	})
+	table("POP\tWHERE\tNEAR\tHEALTHY\tCONNECTIONS\tRTT TO REGIONS", func(row func(string, ...any)) {
+		for _, p := range s.POPs {
+			var rtt []string
+			for _, r := range s.Regions {
+				if ms, ok := p.RTTMillis[r.ID]; ok {
+					rtt = append(rtt, fmt.Sprintf("%s %.1f ms", r.ID, ms))
+				}
+			}
+			row("%s\t%s\t%s\t%s\t%d\t%s", p.ID, p.Title, p.Near, yes(p.Healthy), p.Connections, strings.Join(rtt, ", "))
+		}
+	})
+	table("LAG\tSTREAM\tRECORDS\tSECONDS\tSTATE", func(row func(string, ...any)) {
+		for _, p := range s.Pairs {
+			row("%s -> %s\t%s\t%d\t%.1f\t%s", p.From, p.To, p.Stream, p.Records, p.Seconds, p.State)
+		}
+	})
 	for _, n := range s.DNS {
-		fmt.Fprintf(w, "\n%s at %s: %s, %.1f questions/s", n.Name, n.Address, up(n.Healthy), n.PerSecond)
+		fmt.Fprintf(w, "%s at %s: %s, %.1f questions/s\n", n.Name, n.Address, up(n.Healthy), n.PerSecond)
 	}
 	for _, n := range s.IDs {
-		fmt.Fprintf(w, "\n%s at %s: %s", n.Name, n.Address, up(n.Healthy))
+		fmt.Fprintf(w, "%s at %s: %s\n", n.Name, n.Address, up(n.Healthy))
 	}
-	fmt.Fprintln(w)
 	for _, a := range s.Alarms {
 		fmt.Fprintf(w, "%s: %s: %s (%s)\n", strings.ToUpper(string(a.Severity)), a.Subject, a.Text, a.Hint)
 	}
@@ -138,6 +145,45 @@ func up(b bool) string {
 		return "up"
 	}
 	return "DOWN"
+}
+
+// printHops says where a client goes from each endpoint of the answer, and how
+// far the last hop is as the POP measures it now.
+func (e *env) printHops(ctx context.Context, at *endpoints.Endpoints, explanation []byte) error {
+	var x struct {
+		Answer steer.Answer `json:"answer"`
+	}
+	if err := json.Unmarshal(explanation, &x); err != nil {
+		return fmt.Errorf("the DNS node's answer is not an explanation: %w", err)
+	}
+	b, err := get(ctx, at.Console+"/api/state")
+	if err != nil {
+		return err
+	}
+	var s console.State
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("the console's answer is not a state: %w", err)
+	}
+	acting := string(x.Answer.Acting)
+	fmt.Fprintln(e.out, "hops:")
+	for _, end := range x.Answer.Endpoints {
+		if end.POP == "" {
+			last := fmt.Sprintf("region %s serves", end.Region)
+			if string(end.Region) != acting {
+				last = fmt.Sprintf("region %s redirects to %s", end.Region, acting)
+			}
+			fmt.Fprintf(e.out, "  client -> %s (region %s): %s\n", end.Address, end.Region, last)
+			continue
+		}
+		rtt := "not measured yet"
+		for _, p := range s.POPs {
+			if ms, ok := p.RTTMillis[acting]; ok && p.ID == string(end.POP) {
+				rtt = fmt.Sprintf("%.1f ms", ms)
+			}
+		}
+		fmt.Fprintf(e.out, "  client -> %s (%s) -> %s (region %s, %s): region %s serves\n", end.Address, end.POP, at.Regions[acting].Long, acting, rtt, acting)
+	}
+	return nil
 }
 
 func newExplainCommand(e *env) *cobra.Command {
@@ -173,7 +219,7 @@ func newExplainCommand(e *env) *cobra.Command {
 				return fmt.Errorf("the DNS node's answer is not an explanation: %.200s", b)
 			}
 			fmt.Fprintln(e.out, strings.TrimRight(answer.Text, "\n"))
-			return nil
+			return e.printHops(c.Context(), at, b)
 		},
 	}
 	f := cmd.Flags()
