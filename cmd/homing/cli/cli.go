@@ -76,5 +76,37 @@ Start with: homing demo`,
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e),
 		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e))
+	root.InitDefaultCompletionCmd()
+	strict(root)
 	return root
+}
+
+// strict makes every command refuse arguments it has no use for, and say where
+// the right ones stand. Without it a group of commands answers a misspelt one
+// with its help and exit status 0.
+func strict(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		strict(sub)
+	}
+	args := c.Args
+	if c.HasSubCommands() {
+		args = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+		}
+		if !c.Runnable() {
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
+	if args == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, given []string) error {
+		if err := args(c, given); err != nil {
+			return fmt.Errorf("%w; see: %s --help", err, c.CommandPath())
+		}
+		return nil
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -30,6 +31,9 @@ func newRunCommand(e *env) *cobra.Command {
 				return errors.New("say which node: homing run -c node.yaml")
 			}
 			cfg, err := node.ReadConfig(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("there is no %s: say the node's file with -c", path)
+			}
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ const marker = "homing-demo"
 func prepare(dir string, fresh bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return fmt.Errorf("%w: say another --dir", err)
 	}
 	mine := false
 	for _, e := range entries {
@@ -41,7 +41,7 @@ func prepare(dir string, fresh bool) error {
 		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return fmt.Errorf("%w: say another --dir", err)
 	}
 	if mine {
 		return nil

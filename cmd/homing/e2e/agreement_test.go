@@ -50,7 +50,9 @@ type asker struct {
 	home    string // of the UIN's segment; empty when it is in none
 }
 
-func (a asker) String() string { return fmt.Sprintf("UIN %d, version %d, from %s", a.uin, a.version, a.ip) }
+func (a asker) String() string {
+	return fmt.Sprintf("UIN %d, version %d, from %s", a.uin, a.version, a.ip)
+}
 
 func (a asker) name() string {
 	n := "long." + deployedZone

@@ -62,6 +62,9 @@ func Read(path string) (*Endpoints, error) {
 	if err := json.Unmarshal(b, e); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w; start the world again", path, err)
 	}
+	if e.DNS == "" || e.HTTPDNS == "" || e.Console == "" || e.Zone == "" || e.CACert == "" || len(e.Regions) == 0 {
+		return nil, fmt.Errorf("%s is damaged: it does not say where everything is; start the world again", path)
+	}
 	return e, nil
 }
 
