@@ -88,6 +88,7 @@ type Keeper struct {
 	unready  error                            // a world that took effect but cannot be read
 	admits   bool                             // compared worlds with a majority, or told to go on alone
 	compared map[string]bool                  // voters worlds were compared with
+	guard    func(*region.View) error         // see Guard; may be nil
 
 	hints chan uint64
 	stop  context.CancelFunc
@@ -228,6 +229,24 @@ func (k *Keeper) HintWorld(version uint64, hash region.ShortHash) {
 	k.Hint(version)
 }
 
+// Guard has f called with every world before it shows here, and with the
+// present one before Guard returns. A region raises its store's fence in it: a
+// commit that was admitted under the old world then finds the door shut, so
+// nothing is acknowledged at an older term once the newer world is held (rule
+// 3). When f fails the old world stays, and the new one is tried again with the
+// next offer. f must not call the keeper.
+func (k *Keeper) Guard(f func(*region.View) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v := k.view.Load(); v != nil {
+		if err := f(v); err != nil {
+			return err
+		}
+	}
+	k.guard = f
+	return nil
+}
+
 func (k *Keeper) poke(version uint64) {
 	select {
 	case k.hints <- version:
@@ -276,11 +295,17 @@ func (k *Keeper) offer(e *region.Envelope) error {
 		k.metrics.forks.Inc()
 		k.log.Error("fork: a sibling of the world in use was offered and won", "version", e.Signed.Version, "hash", e.Signed.Hash().Short().String())
 	}
-	k.chain = next
 	n := next.Newest()
+	view := region.NewView(n.World, n.Hash, k.overlay)
+	if k.guard != nil {
+		if err := k.guard(view); err != nil {
+			return region.Errorf(region.Unavailable, "world %d cannot be taken up now", n.World.Version).WithCause(err).WithHint("it is tried again")
+		}
+	}
+	k.chain = next
 	k.unready = nil
 	clear(k.pending)
-	k.view.Store(region.NewView(n.World, n.Hash, k.overlay))
+	k.view.Store(view)
 	k.metrics.version.Set(float64(n.World.Version))
 	k.notifyLocked()
 	k.log.Info("world in effect", "version", n.World.Version, "hash", n.Hash.Short().String(), "outcome", outcome.String())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -41,6 +42,40 @@ func TestPushReachesEverybodyAndSurvivesARestart(t *testing.T) {
 	l.stop(hk)
 	if n := l.start(hk); !n.at(2)() {
 		t.Fatalf("after a restart: %s", n.Keeper)
+	}
+}
+
+// Rule 3: the guard has raised the fence before anybody can see the newer
+// world, and a world whose fence cannot be raised is not taken up.
+func TestGuardRunsBeforeTheWorldShows(t *testing.T) {
+	l := newLab(t, "sh", "hk", "ca")
+	n := l.start(sh)
+	broken := errors.New("the disk is full")
+	var seen []uint64
+	fail := false
+	if err := n.Guard(func(v *region.View) error {
+		if now := n.View(); now.World.Version > v.World.Version || (len(seen) > 0 && now.World.Version == v.World.Version) {
+			t.Errorf("world %d shows before its guard ran", v.World.Version)
+		}
+		if fail {
+			return broken
+		}
+		seen = append(seen, v.World.Version)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	next := l.accepted(l.after(l.genesis, false, failover("sh", "hk")), sh, hk, ca)
+	fail = true
+	if err := n.Offer(context.Background(), next); region.KindOf(err) != region.Unavailable || !errors.Is(err, broken) || !n.at(1)() {
+		t.Fatalf("with a broken disk: %v at %s", err, n.Keeper)
+	}
+	fail = false
+	if err := n.Offer(context.Background(), next); err != nil || !n.at(2)() {
+		t.Fatalf("with the disk mended: %v at %s", err, n.Keeper)
+	}
+	if len(seen) != 2 || seen[0] != 1 || seen[1] != 2 {
+		t.Errorf("the guard saw worlds %v, want 1 and 2", seen)
 	}
 }
 

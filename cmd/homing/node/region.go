@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/observe"
@@ -65,6 +66,11 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	}
 	n.onClose("store", func(context.Context) error { return r.store.Close() })
 
+	if err := n.world.Guard(r.fence); err != nil {
+		return err
+	}
+	n.onClose("guard", func(context.Context) error { return n.world.Guard(func(*region.View) error { return nil }) })
+
 	presence, err := access.NewPresence(n.reg)
 	if err != nil {
 		return err
@@ -108,6 +114,24 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	}
 	n.onClose("access", r.access.Close)
 	n.region = r
+	return nil
+}
+
+// fenceTimeout bounds raising the fence: a disk that hangs keeps the old world
+// for another try.
+const fenceTimeout = 5 * time.Second
+
+// fence makes the store refuse what was admitted under older terms, for every
+// home: this region may act for any of them.
+func (r *regionRole) fence(v *region.View) error {
+	ctx, cancel := context.WithTimeout(context.Background(), fenceTimeout)
+	defer cancel()
+	for _, home := range v.World.Regions {
+		_, term, _ := v.Acting(home.ID)
+		if err := r.store.Fence(ctx, home.ID, term); err != nil {
+			return fmt.Errorf("raising the fence of %s: %w", home.ID, err)
+		}
+	}
 	return nil
 }
 
