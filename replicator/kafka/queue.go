@@ -65,6 +65,7 @@ type Queue struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	producing chan struct{}
+	cancel    context.CancelFunc // ends the library's goroutines, also those of calls that come after Close
 
 	mu     sync.Mutex
 	closed bool
@@ -102,7 +103,10 @@ func New(o Options) (*Queue, error) {
 		producing: make(chan struct{}, maxProducing),
 		conns:     make(map[net.Conn]struct{}),
 	}
+	var ctx context.Context
+	ctx, q.cancel = context.WithCancel(context.Background())
 	q.transport = &kafka.Transport{
+		Context:     ctx,
 		Dial:        q.dial,
 		ClientID:    o.ClientID,
 		DialTimeout: 5 * time.Second,
@@ -233,6 +237,7 @@ func (q *Queue) Close() error {
 		conns = append(conns, c)
 	}
 	q.mu.Unlock()
+	q.cancel()
 	q.transport.CloseIdleConnections()
 	for _, c := range conns {
 		_ = c.Close()

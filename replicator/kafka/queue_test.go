@@ -231,3 +231,19 @@ func TestSurvivesARestartOfTheBroker(t *testing.T) {
 		time.Sleep(5 * time.Millisecond) // poll until the condition holds
 	}
 }
+
+// TestCallsAfterCloseLeakNothing: a reader may be in the middle of a retry when
+// its queue is closed. The leak check of TestMain looks at what is left.
+func TestCallsAfterCloseLeakNothing(t *testing.T) {
+	b := broker(t, "a")
+	q := queue(t, b.Addr())
+	_ = q.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := q.Fetch(ctx, []replicator.FetchAt{{TopicPartition: log("a", 0), MaxBytes: 1}}, time.Second); err == nil {
+		t.Error("fetched from a closed queue")
+	}
+	if _, err := q.Produce(ctx, []replicator.Run{run("a", 0, 1, 1)}); err == nil {
+		t.Error("produced to a closed queue")
+	}
+}
