@@ -21,10 +21,6 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/client"
 	v1 "github.com/homing-im/homing/region/homingv1"
-	"github.com/homing-im/homing/region/journal"
-	"github.com/homing-im/homing/region/store"
-	"github.com/homing-im/homing/replicator"
-	"github.com/homing-im/homing/replicator/kafka"
 )
 
 // hello is the first story: three users in three regions find each other.
@@ -41,7 +37,7 @@ type hello struct {
 const greetingID, greetingText = "greeting-1", "hello from Shanghai"
 
 func (h *hello) steps() []Step {
-	const quick, slow = 5 * time.Second, 10 * time.Second
+	const quick, slow = 10 * time.Second, 20 * time.Second
 	return []Step{
 		{"dns", quick, h.resolve},
 		{"register", quick, h.register},
@@ -346,106 +342,6 @@ func (h *hello) retried(ctx context.Context) (string, error) {
 	return "a repeat under the same client message ID is the same message", nil
 }
 
-// queued: the command crosses by sh's queue, whose sequences link up.
-func (h *hello) queued(ctx context.Context) (string, error) {
-	q, err := kafka.New(kafka.Options{Brokers: []string{h.at.Regions["sh"].Queue}, ClientID: "homing-scenario"})
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = q.Close() }()
-	w := h.demo.View().World
-	p := region.PartitionOf(h.alice.UIN, w.Partitions)
-	var last uint64
-	var read int
-	found := false
-	full := replicator.TopicPartition{Topic: journal.Topic("sh", journal.Full), Partition: p}
-	// The shipper is at most a moment behind the commit.
-	err = eventually(ctx, func(ctx context.Context) error {
-		offset := int64(0)
-		last, read, found = 0, 0, false
-		for {
-			got, err := q.Fetch(ctx, []replicator.FetchAt{{TopicPartition: full, Offset: offset, MaxBytes: 1 << 20}}, 200*time.Millisecond)
-			if err != nil {
-				return err
-			}
-			if len(got) != 1 || got[0].Err != nil {
-				return fmt.Errorf("%s: %v", full.Topic, got)
-			}
-			if len(got[0].Messages) == 0 {
-				break
-			}
-			for _, m := range got[0].Messages {
-				offset = m.Offset + 1
-				b, err := journal.Decode(m.Value)
-				if err != nil {
-					return err
-				}
-				if b.First() <= last {
-					continue // shipped twice, which is allowed
-				}
-				if b.First() != last+1 {
-					return fmt.Errorf("record %d follows %d in %s/%d", b.First(), last, full.Topic, p)
-				}
-				last = b.Last()
-				for _, r := range b.Records {
-					read++
-					if r.Command != nil && r.Command.To == "hk" && r.Command.Target == h.bob.UIN {
-						found = true
-					}
-				}
-			}
-		}
-		if !found {
-			return fmt.Errorf("the command for Bob is not in %s/%d", full.Topic, p)
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s/%d: records 1 to %d, dense, %d read, the command for Bob among them", full.Topic, p, last, read), nil
-}
-
-// copies: hk's copy of sh, and every shared copy, is equal by digest.
-func (h *hello) copies(ctx context.Context) (string, error) {
-	w := h.demo.View().World
-	compared := 0
-	err := eventually(ctx, func(ctx context.Context) error {
-		compared = 0
-		for _, from := range w.Regions {
-			for _, to := range w.Regions {
-				if from.ID == to.ID {
-					continue
-				}
-				full := len(from.Backups) > 0 && from.Backups[0] == to.ID
-				n, err := equal(h.demo.Node(string(from.ID)).Store(), h.demo.Node(string(to.ID)).Store(), from.ID, full)
-				if err != nil {
-					return fmt.Errorf("%s -> %s: %w", from.ID, to.ID, err)
-				}
-				compared += n
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%d digests of partitions compared, all equal", compared), nil
-}
-
-func equal(origin, replica store.Store, home region.ID, full bool) (int, error) {
-	for p := range region.Partition(origin.Partitions()) {
-		a, b := origin.Sums(p, home), replica.Sums(p, home)
-		if a.SharedSum != b.SharedSum || a.SharedRows != b.SharedRows {
-			return 0, fmt.Errorf("partition %d: %d shared rows here, %d there, or different ones", p, a.SharedRows, b.SharedRows)
-		}
-		if full && (a.OwnSum != b.OwnSum || a.OwnRows != b.OwnRows) {
-			return 0, fmt.Errorf("partition %d: %d own rows here, %d there, or different ones", p, a.OwnRows, b.OwnRows)
-		}
-	}
-	return origin.Partitions(), nil
-}
-
 func (h *hello) groupMessage(ctx context.Context) (string, error) {
 	g, err := h.a.CreateGroup(ctx, "three seas", h.bob.UIN, h.carol.UIN)
 	if err != nil {
@@ -479,91 +375,4 @@ func (h *hello) groupMessage(ctx context.Context) (string, error) {
 		}
 	}
 	return fmt.Sprintf("group %d: three members, three regions, three messages, each once in each inbox", g), nil
-}
-
-// stolenTicket: Alice's ticket without her device key opens nothing.
-func (h *hello) stolenTicket(ctx context.Context) (string, error) {
-	thief, err := client.Register(ctx, http.DefaultClient, h.at.Regions["sh"].Short, "Mallory", "cli")
-	if err != nil {
-		return "", err
-	}
-	stolen := thief
-	stolen.UIN, stolen.Ticket = h.alice.UIN, h.alice.Ticket
-	c, err := h.client(stolen, h.at.Regions["sh"].Long)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = c.Close() }()
-	err = c.Connect(ctx)
-	if region.KindOf(err) != region.Unauthenticated {
-		return "", fmt.Errorf("want it refused as unauthenticated, got: %v", err)
-	}
-	return "refused: " + err.Error(), nil
-}
-
-// forgedWorld: a world nobody signed, and the mere claim of version 2^60,
-// change nothing.
-func (h *hello) forgedWorld(ctx context.Context) (string, error) {
-	before := h.demo.View()
-	raw, err := fetch(ctx, h.at.Regions["sh"].Admin+"/world")
-	if err != nil {
-		return "", err
-	}
-	var env region.Envelope
-	if err := json.Unmarshal(raw, &env); err != nil {
-		return "", err
-	}
-	env.Signed.Version++
-	env.Signed.Parents = []region.Hash{before.Hash}
-	env.Signed.Forced = true
-	env.Signed.Payload = bytes.Replace(env.Signed.Payload, []byte(`"version":1`), []byte(`"version":2`), 1)
-	forged, err := json.Marshal(&env)
-	if err != nil {
-		return "", err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.at.Regions["sh"].Admin+"/world", bytes.NewReader(forged))
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	_ = resp.Body.Close()
-	if resp.StatusCode < 400 {
-		return "", fmt.Errorf("sh took a forged world: %s %s", resp.Status, said)
-	}
-	h.demo.Node("sh").Keeper().Hint(1 << 60)
-	for name := range h.at.Regions {
-		if v := h.demo.Node(name).Keeper().View(); v.Hash != before.Hash {
-			return "", fmt.Errorf("%s follows another world now", name)
-		}
-	}
-	return fmt.Sprintf("refused with %d; all still follow world %d", resp.StatusCode, before.World.Version), nil
-}
-
-// explained: the explanation ends in the answer that DNS gives.
-func (h *hello) explained(ctx context.Context) (string, error) {
-	q := url.Values{"uin": {h.alice.UIN.String()}, "ip": {"223.5.5.5"}, "ver": {"80003"}, "service": {"long"}}
-	why, err := h.httpDNS(ctx, "/explain", q)
-	if err != nil {
-		return "", err
-	}
-	q.Set("host", "long."+h.at.Zone)
-	answer, err := h.httpDNS(ctx, "/d", q)
-	if err != nil {
-		return "", err
-	}
-	text, _ := why["text"].(string)
-	eps := strs(answer["endpoints"])
-	if len(eps) == 0 {
-		return "", fmt.Errorf("no endpoints: %v", answer)
-	}
-	for _, e := range eps {
-		if !strings.Contains(text, e) {
-			return "", fmt.Errorf("DNS answers %s, which the explanation does not have:\n%s", e, text)
-		}
-	}
-	return fmt.Sprintf("rule %v, home %v, %d lines of why", answer["rule"], answer["acting"], strings.Count(text, "\n")), nil
 }
