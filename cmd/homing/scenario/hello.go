@@ -246,10 +246,10 @@ func (h *hello) redirected(ctx context.Context) (string, error) {
 				redirects++
 			case client.Connected:
 				if ev.Region != "hk" {
-					return "", fmt.Errorf("Bob ended up in %s", ev.Region)
+					return "", fmt.Errorf("@bob ended up in %s", ev.Region)
 				}
 				if redirects != 1 {
-					return "", fmt.Errorf("Bob was redirected %d times, want once", redirects)
+					return "", fmt.Errorf("@bob was redirected %d times, want once", redirects)
 				}
 				return fmt.Sprintf("Bob knocked at sh, was redirected once, is home in hk after %s", time.Since(began).Round(100*time.Microsecond)), nil
 			}
@@ -274,13 +274,13 @@ func (h *hello) handles(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if _, err := a.ClaimHandle(ctx, "alice"); err != nil {
-		return "", fmt.Errorf("Alice claims alice: %w", err)
+		return "", fmt.Errorf("@alice claims alice: %w", err)
 	}
 	if _, err := b.ClaimHandle(ctx, "bob"); err != nil {
-		return "", fmt.Errorf("Bob claims bob: %w", err)
+		return "", fmt.Errorf("@bob claims bob: %w", err)
 	}
 	if _, err := b.ClaimHandle(ctx, "alice"); region.KindOf(err) != region.Conflict {
-		return "", fmt.Errorf("Bob claims alice too: want a conflict, got %v", err)
+		return "", fmt.Errorf("@bob claims alice too: want a conflict, got %v", err)
 	}
 	return "@alice and @bob are taken; Bob cannot have @alice", nil
 }
@@ -300,7 +300,7 @@ func (h *hello) arrives(ctx context.Context) (string, error) {
 	select {
 	case <-h.b.Notices():
 	case <-ctx.Done():
-		return "", errors.New("Bob got no notice: the command was not replayed into his inbox")
+		return "", errors.New("@bob got no notice: the command was not replayed into his inbox")
 	}
 	waited := time.Since(began).Round(100 * time.Microsecond)
 	n, err := count(ctx, h.b, h.greeting.Id)
