@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,7 +120,7 @@ func runDemo(ctx context.Context, e *env, o demo.Options) error {
 		return err
 	}
 	at := d.Endpoints()
-	if err := RegisterContext("demo", at.Dir+string(os.PathSeparator)+endpoints.File); err != nil {
+	if err := RegisterContext(filepath.Base(at.Dir), filepath.Join(at.Dir, endpoints.File)); err != nil {
 		fmt.Fprintln(e.err, "homing: other commands will not find this demo by themselves:", oneLine(err))
 	}
 	d.PrintTour(e.out)

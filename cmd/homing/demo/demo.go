@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -79,6 +80,11 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 		return nil, err
 	}
 	if d.lock, err = lockDir(o.Dir); err != nil {
+		return nil, err
+	}
+	// A demo that was killed left its endpoints behind: nobody shall find it
+	// before this one is ready.
+	if err := os.Remove(filepath.Join(o.Dir, endpoints.File)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if err := p.checkFree(); err != nil {
