@@ -108,7 +108,7 @@ func TestAllTransportsAgree(t *testing.T) {
 	changed := 0
 	for i := range 1000 {
 		if i == 500 {
-			h.setHealth(steer.Up{POPs: map[region.POPID]bool{"pop-2": true, "pop-4": true}, Regions: map[region.ID]bool{"hk": true, "ca": true}})
+			h.setHealth(&steer.Up{POPs: map[region.POPID]bool{"pop-2": true, "pop-4": true}, Regions: map[region.ID]bool{"hk": true, "ca": true}})
 			w := testWorld()
 			w.Version = 8
 			w.Regions[0].Acting = region.Acting{Region: "hk", Counter: 2}

@@ -13,6 +13,8 @@ type metrics struct {
 	malformed    *prometheus.CounterVec
 	badRequests  prometheus.Counter
 	socketErrors prometheus.Counter
+
+	answeredUDP prometheus.Counter // of responses
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -38,6 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Reads, writes and accepts that failed.",
 		}),
 	}
+	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
 		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors)
 	}

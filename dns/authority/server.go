@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,16 +22,22 @@ import (
 // Geo knows facts about addresses. Lookups do not block.
 type Geo interface {
 	Lookup(netip.Addr) steer.Facts
+	// Generation changes after the facts have changed, other than with the view.
+	Generation() uint64
 }
 
 // Options configure a [Server].
 type Options struct {
-	View   func() *region.View // the newest world; nil while there is none
-	Health func() steer.Health // a snapshot that does not change
+	View func() *region.View // the newest world; nil while there is none
+	// Health returns a snapshot that does not change: a pointer, the same one for
+	// as long as nobody went up or down, because what was answered by it is
+	// remembered until there is another.
+	Health func() steer.Health
 	Geo    Geo
 	Listen []string // host:port for UDP and TCP; port 0 takes a free one for both
 	HTTP   []string // host:port for HTTPDNS
-	// Workers is the number of goroutines per UDP socket; 0 is one per processor.
+	// Workers is the number of UDP sockets per address, with a goroutine each, among
+	// which the kernel spreads clients; 0 is one per processor.
 	Workers  int
 	Logger   *slog.Logger // nil is silent
 	Registry prometheus.Registerer
@@ -49,6 +56,7 @@ type Server struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
+	plan    atomic.Pointer[plan]
 
 	udp   []*net.UDPConn
 	tcp   []*net.TCPListener
@@ -124,9 +132,9 @@ func (s *Server) bind(address string) error {
 		if tcp, err = listenTCP(address); err != nil {
 			return err
 		}
-		var udp *net.UDPConn
-		if udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort())); err == nil {
-			s.tcp, s.udp = append(s.tcp, tcp), append(s.udp, udp)
+		var udp []*net.UDPConn
+		if udp, err = listenUDP(tcp.Addr().(*net.TCPAddr).AddrPort(), s.o.Workers); err == nil {
+			s.tcp, s.udp = append(s.tcp, tcp), append(s.udp, udp...)
 			return nil
 		}
 		_ = tcp.Close()
@@ -167,9 +175,7 @@ func (s *Server) Start() {
 				s.log.Warn("answers may come from another address than was asked; listen on each address instead", "err", err)
 			}
 		}
-		for range s.o.Workers {
-			s.running.Go(func() { s.serveUDP(conn) })
-		}
+		s.running.Go(func() { s.serveUDP(conn) })
 	}
 	for _, l := range s.tcp {
 		s.running.Go(func() { s.serveTCP(l) })

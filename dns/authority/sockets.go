@@ -13,32 +13,6 @@ const (
 	udpRead   = 4096    // bytes of the longest query read; a longer one is cut and thus malformed
 )
 
-// serveUDP is one worker on a socket; several read from the same one.
-func (s *Server) serveUDP(conn *net.UDPConn) {
-	buf := make([]byte, udpRead)
-	var control []byte
-	if isWildcard(conn) {
-		control = make([]byte, controlLen)
-	}
-	for {
-		n, controls, _, peer, err := conn.ReadMsgUDPAddrPort(buf, control)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			s.metrics.socketErrors.Inc() // such as an ICMP error of an earlier answer
-			continue
-		}
-		out := s.respond(buf[:n], peer.Addr(), overUDP)
-		if out == nil {
-			continue
-		}
-		if _, _, err := conn.WriteMsgUDPAddrPort(out, sourceFor(control[:controls]), peer); err != nil {
-			s.metrics.socketErrors.Inc()
-		}
-	}
-}
-
 // serveTCP accepts while there are slots.
 func (s *Server) serveTCP(l *net.TCPListener) {
 	for {

@@ -42,6 +42,7 @@ type DB struct {
 
 	sources atomic.Pointer[[]*source]
 	places  atomic.Pointer[worldPlaces]
+	reloads atomic.Uint64
 
 	mu sync.Mutex // one Reload at a time
 }
@@ -157,8 +158,14 @@ func (db *DB) Reload() error {
 		sources[i] = fresh
 	}
 	db.sources.Store(&sources)
+	db.reloads.Add(1) // after the sources: see Generation
 	return errors.Join(errs...)
 }
+
+// Generation changes after the databases have been reloaded. Facts looked up
+// after it was read are as new as it or newer; what a caller derives from them
+// holds until it, or the view, is another.
+func (db *DB) Generation() uint64 { return db.reloads.Load() }
 
 func (s *source) built() time.Time { return time.Unix(int64(s.reader.Metadata.BuildEpoch), 0).UTC() }
 

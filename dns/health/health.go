@@ -51,18 +51,28 @@ type Checker struct {
 // Snapshot is the health at one moment. It never changes and implements
 // [steer.Health]. The zero value knows nobody.
 type Snapshot struct {
-	pops    map[region.POPID]bool
-	regions map[region.ID]bool
-	report  map[Target]State
+	up     *steer.Up
+	report map[Target]State
 }
 
 var _ steer.Health = (*Snapshot)(nil)
 
 // POP says whether the POP can take clients.
-func (s *Snapshot) POP(id region.POPID) bool { return s.pops[id] }
+func (s *Snapshot) POP(id region.POPID) bool { return s.Up().POP(id) }
 
 // Region says whether the region's own listener can take clients.
-func (s *Snapshot) Region(id region.ID) bool { return s.regions[id] }
+func (s *Snapshot) Region(id region.ID) bool { return s.Up().Region(id) }
+
+// Up returns who can take clients. Snapshots between which nobody went up or
+// down return the same pointer, so that what was decided by it can be kept.
+func (s *Snapshot) Up() *steer.Up {
+	if s.up == nil {
+		return &nobody
+	}
+	return s.up
+}
+
+var nobody steer.Up
 
 // New starts checking. [Checker.Close] ends it.
 func New(o Options) *Checker {
@@ -255,22 +265,24 @@ func (c *Checker) take(o outcome, m *member) {
 // went up or down.
 func (c *Checker) publish(members map[Target]*member) {
 	old := c.Health()
-	s := &Snapshot{
-		pops: make(map[region.POPID]bool), regions: make(map[region.ID]bool),
-		report: make(map[Target]State, len(members)),
-	}
+	up := &steer.Up{POPs: make(map[region.POPID]bool), Regions: make(map[region.ID]bool)}
+	s := &Snapshot{up: up, report: make(map[Target]State, len(members))}
 	for t, m := range members {
 		s.report[t] = m.state
 		switch {
 		case !m.state.Up:
 		case t.POP != "":
-			s.pops[t.POP] = true
+			up.POPs[t.POP] = true
 		default:
-			s.regions[t.Region] = true
+			up.Regions[t.Region] = true
 		}
 	}
+	same := maps.Equal(old.Up().POPs, up.POPs) && maps.Equal(old.Up().Regions, up.Regions)
+	if same {
+		s.up = old.Up()
+	}
 	c.snapshot.Store(s)
-	if maps.Equal(old.pops, s.pops) && maps.Equal(old.regions, s.regions) {
+	if same {
 		return
 	}
 	c.mu.Lock()

@@ -159,7 +159,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		return err
 	}
 	server, err := authority.New(authority.Options{
-		View: n.world.View, Health: func() steer.Health { return s.health.Health() }, Geo: s.geo,
+		View: n.world.View, Health: func() steer.Health { return s.health.Health().Up() }, Geo: s.geo,
 		Listen: []string{me.Address}, HTTP: []string{me.HTTP}, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {

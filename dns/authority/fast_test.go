@@ -1,0 +1,234 @@
+package authority
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/dns/steer"
+	"github.com/homing-im/homing/region"
+)
+
+// classyWorld has conditions of every kind that classes are made of.
+func classyWorld() *region.World {
+	w := testWorld()
+	w.Version = 9
+	w.Rules = append([]region.Rule{
+		{Name: "canary", Match: region.Match{Percent: &region.Percent{Salt: "a", Below: 3000}, Versions: []region.VersionRange{{From: 10, To: 20}, {From: 30, To: 1<<32 - 1}}}, Act: region.Act{POPs: []region.POPID{"pop-4"}}},
+		{Name: "vip", Match: region.Match{UINs: []region.UINRange{{First: 1_500_000, Last: 1_500_010}, {First: 1<<64 - 5, Last: 1<<64 - 1}}}, Act: region.Act{POPs: []region.POPID{"pop-5"}, TTL: 77}},
+		{Name: "hk", Match: region.Match{Homes: []region.ID{"hk"}, Not: &region.Match{Percent: &region.Percent{Salt: "b", Below: 5000}}}, Act: region.Act{POPs: []region.POPID{"pop-6"}}},
+		{Name: "either", Match: region.Match{Any: []region.Match{{UINs: []region.UINRange{{First: 7, Last: 7}}}, {All: []region.Match{{Versions: []region.VersionRange{{From: 5, To: 5}}}, {Countries: []string{"CN"}}}}}}, Act: region.Act{Regions: []region.ID{"ca"}}},
+		{Name: "six", Match: region.Match{Prefixes: []netip.Prefix{netip.MustParsePrefix("240e:3a0:1234:5600::/100"), netip.MustParsePrefix("223.5.5.128/30")}}, Act: region.Act{Regions: []region.ID{"hk"}}},
+	}, w.Rules...)
+	return w
+}
+
+// overlay is one that a test changes between two questions.
+type overlay map[region.UIN]region.Moved
+
+func (o overlay) Lookup(u region.UIN) (region.Moved, bool) { m, ok := o[u]; return m, ok }
+
+// randomPacket is mostly a question that a client sends, sometimes a damaged one.
+func randomPacket(t testing.TB, r *rand.Rand) []byte {
+	name := string(services[r.IntN(3)]) + ".demo.test."
+	if r.IntN(2) == 0 {
+		name = fmt.Sprintf("v-%d.", []uint32{1, 5, 9, 10, 20, 21, 30, 89_999, 90_000, 1<<32 - 1}[r.IntN(10)]) + name
+	}
+	if r.IntN(2) == 0 {
+		name = fmt.Sprintf("u-%d.", []uint64{1, 6, 7, 8, 1_499_999, 1_500_000, 1_500_010, 1_500_011, 1<<64 - 6, 1<<64 - 5, 1<<64 - 1,
+			1_000_000 + r.Uint64N(3_100_000), 1_000_000 + r.Uint64N(3_100_000)}[r.IntN(13)]) + name
+	}
+	raw := []byte(name)
+	for i := range raw {
+		if r.IntN(8) == 0 && 'a' <= raw[i] && raw[i] <= 'z' {
+			raw[i] -= 'a' - 'A'
+		}
+	}
+	m := question(string(raw), []uint16{dns.TypeA, dns.TypeA, dns.TypeAAAA, dns.TypeSRV}[r.IntN(4)], netip.Prefix{})
+	m.Id, m.RecursionDesired, m.CheckingDisabled, m.AuthenticatedData = uint16(r.Uint32()), r.IntN(2) == 0, r.IntN(4) == 0, r.IntN(4) == 0
+	if r.IntN(5) > 0 {
+		m.SetEdns0(uint16(r.IntN(2000)), r.IntN(4) == 0)
+		if r.IntN(5) > 0 {
+			addr := randomAddr(r)
+			prefix := netip.PrefixFrom(addr, r.IntN(addr.BitLen()+1)).Masked()
+			s := subnet{family: familyIPv4, source: uint8(prefix.Bits()), prefix: prefix}
+			if addr.Is6() {
+				s.family = familyIPv6
+			}
+			m.IsEdns0().Option = []dns.EDNS0{s.option(0)}
+		}
+		if r.IntN(6) == 0 {
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: 65001, Data: make([]byte, r.IntN(5))})
+		}
+	}
+	p, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.IntN(4) == 0 {
+		p[r.IntN(len(p))] ^= 1 << r.IntN(8)
+	}
+	return p
+}
+
+// same asks both ways. It says whether the worker's memory had an answer.
+func (h *harness) same(t testing.TB, m *memory, p []byte, peer netip.Addr) bool {
+	m.begin()
+	before := bytes.Clone(p)
+	got := m.answer(make([]byte, 0, maxUDP), p, peer)
+	m.end()
+	if got == nil {
+		return false
+	}
+	if want := h.respond(p, peer, overUDP); !bytes.Equal(got, want) {
+		t.Fatalf("packet %x of %s\nworker  %x\nlibrary %x", p, peer, got, want)
+	}
+	if !bytes.Equal(before, p) {
+		t.Fatal("the packet was changed")
+	}
+	return true
+}
+
+// The worker's memory answers with the very bytes that the library path would,
+// while worlds, health and the overlay change under it, and most of the time.
+func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
+	h := start(t)
+	m := newMemory(h.Server)
+	r := rand.New(rand.NewPCG(5, 6))
+	moved := overlay{}
+	taken, plain := 0, 0
+	worlds := []*region.World{testWorld(), classyWorld()}
+	nothing := classyWorld()
+	nothing.Steering.AllDown, nothing.Steering.Answers, nothing.Steering.TTL = steer.Nothing, 12, 0
+	crowded := testWorld()
+	crowded.Rules, crowded.Steering.Answers = nil, 40
+	for i := range 60 {
+		pop := crowded.POPs[0]
+		pop.ID, pop.Serves = region.POPID(fmt.Sprint("many-", i)), serves(fmt.Sprintf("127.9.0.%d", i+1))
+		crowded.POPs = append(crowded.POPs, pop)
+	}
+	salty := testWorld()
+	for _, salt := range []string{"x", "y", "z"} {
+		salty.Rules = append(salty.Rules, region.Rule{Name: salt, Match: region.Match{Percent: &region.Percent{Salt: salt, Below: 1000}}, Act: region.Act{POPs: []region.POPID{"pop-1"}}})
+	}
+	worlds = append(worlds, nothing, crowded, salty)
+	const rounds = 30_000
+	for i := range rounds {
+		if i%500 == 0 {
+			h.view.Store(region.NewView(worlds[i/500%len(worlds)], region.Hash{byte(i)}, moved))
+			up := &steer.Up{POPs: map[region.POPID]bool{}, Regions: map[region.ID]bool{"sh": r.IntN(2) == 0, "ca": r.IntN(2) == 0}}
+			for n := range 6 {
+				up.POPs[region.POPID(fmt.Sprint("pop-", n+1))] = r.IntN(2) == 0
+			}
+			h.setHealth(up)
+			if r.IntN(2) == 0 {
+				h.setHealth(steer.AllUp)
+			}
+		}
+		if i%50 == 0 {
+			moved[region.UIN(1_000_000+r.Uint64N(3_100_000))] = region.Moved{Home: []region.ID{"sh", "hk", "ca", "gone"}[r.IntN(4)], Moves: 1}
+		}
+		p := randomPacket(t, r)
+		peer := randomAddr(r)
+		if r.IntN(2) == 0 {
+			peer = netip.MustParseAddr("223.5.5.5")
+		}
+		plain++
+		if h.same(t, m, p, peer) {
+			taken++
+		}
+	}
+	if taken < plain/2 {
+		t.Errorf("only %d of %d questions were answered from memory", taken, plain)
+	}
+}
+
+// A reload of the databases is a new plan; so is a change of health.
+func TestMemoryForgets(t *testing.T) {
+	h := start(t)
+	m := newMemory(h.Server)
+	p := packet(t, head+qA)
+	if !h.same(t, m, p, peer) {
+		t.Fatal("not answered from memory")
+	}
+	first := m.plan
+	if m.begin(); m.plan != first {
+		t.Error("a new plan for nothing")
+	}
+	if err := h.geo.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if m.begin(); m.plan == first {
+		t.Error("the old plan after a reload")
+	}
+	second := m.plan
+	h.setHealth(&steer.Up{POPs: map[region.POPID]bool{"pop-6": true}})
+	if !h.same(t, m, p, peer) || m.plan == second {
+		t.Error("the old plan after a change of health")
+	}
+	h.setHealth(steer.Up{POPs: map[region.POPID]bool{"pop-5": true}}) // cannot be compared: never remembered
+	if h.same(t, m, p, peer) {
+		t.Error("answered from memory by a health that cannot be compared")
+	}
+}
+
+// What is remembered costs no memory to answer with.
+func TestNoAllocationOnAHit(t *testing.T) {
+	h := start(t)
+	h.view.Store(region.NewView(classyWorld(), region.Hash{3}, overlay{}))
+	m := newMemory(h.Server)
+	out := make([]byte, 0, maxUDP)
+	for _, p := range []string{
+		headR + qA + "00 0029 04d0 00000000 000b 00080007 0001 18 00 df0505",
+		headR + "09 752d31303030303031 07 762d3930303033" + qname + "001c 0001" + optOK,
+		head + qA,
+	} {
+		raw := packet(t, p)
+		if n := testing.AllocsPerRun(100, func() {
+			m.begin()
+			if m.answer(out, raw, peer) == nil {
+				t.Fatal("not answered from memory")
+			}
+			m.end()
+		}); n != 0 {
+			t.Errorf("%v allocations for %s", n, p)
+		}
+	}
+}
+
+// FuzzFastAndLibrary runs both paths on any packet and compares.
+func FuzzFastAndLibrary(f *testing.F) {
+	h := start(f)
+	m := newMemory(h.Server)
+	view := region.NewView(classyWorld(), region.Hash{3}, overlay{1_000_001: {Home: "ca", Moves: 1}})
+	h.view.Store(view)
+	r := rand.New(rand.NewPCG(1, 9))
+	for range 200 {
+		f.Add(randomPacket(f, r), r.Uint32())
+	}
+	f.Fuzz(func(t *testing.T, p []byte, from uint32) {
+		var raw [4]byte
+		binary.BigEndian.PutUint32(raw[:], from)
+		h.same(t, m, p, netip.AddrFrom4(raw))
+	})
+}
+
+// BenchmarkMemory is what an answer costs without the kernel.
+func BenchmarkMemory(b *testing.B) {
+	h := start(b)
+	m := newMemory(h.Server)
+	p := packet(b, headR+qA+"00 0029 04d0 00000000 000b 00080007 0001 18 00 df0505")
+	out := make([]byte, 0, maxUDP)
+	m.begin()
+	b.ReportAllocs()
+	for b.Loop() {
+		if m.answer(out, p, peer) == nil {
+			b.Fatal("not answered from memory")
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package authority
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/dns/steer"
+)
+
+// memory is one worker's table of answers, which it shares with nobody and thus
+// needs no lock for. A slot holds the answer of one class for as much of one
+// block of addresses as the answer's scope covers; where two classes or blocks
+// meet in a slot, the later one wins.
+type memory struct {
+	s     *Server
+	plan  *plan
+	epoch uint32 // slots of another one are empty
+	slots []slot
+	g     glance
+
+	// Counted here and handed over once per batch: counters that all workers
+	// write would cost more than the answers.
+	answered uint64
+	rules    []*ruleCount
+}
+
+// remembered is the number of slots. The memory is spent by the first question.
+const remembered = 1 << 15
+
+type slot struct {
+	class class
+	epoch uint32
+	scope uint8 // bits of addr that the answer holds for
+	count uint16
+	addr  netip.Addr
+	rule  *ruleCount
+	rrs   []byte // the answer section below a question; empty for a negative answer
+}
+
+// ruleCount collects the uses of a rule between two batches.
+type ruleCount struct {
+	n       uint64
+	counter prometheus.Counter
+}
+
+func newMemory(s *Server) *memory { return &memory{s: s} }
+
+// begin takes the newest plan, for as many questions as come together.
+func (m *memory) begin() {
+	p := m.s.current()
+	if p == m.plan {
+		return
+	}
+	m.plan = p
+	if m.epoch++; m.epoch == 0 { // slots of 2^32 plans ago must not live again
+		clear(m.slots)
+		m.epoch = 1
+	}
+	m.rules = m.rules[:0]
+}
+
+// end hands over what was counted since begin.
+func (m *memory) end() {
+	if m.answered == 0 {
+		return
+	}
+	m.s.metrics.answeredUDP.Add(float64(m.answered))
+	m.answered = 0
+	for _, r := range m.rules {
+		if r.n > 0 {
+			r.counter.Add(float64(r.n))
+			r.n = 0
+		}
+	}
+}
+
+// answer appends the answer to a packet that came over UDP, and returns nil
+// when it takes respond to answer it. Both give the same bytes.
+func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
+	g := &m.g
+	if m.plan == nil || !g.read(packet, m.plan.zone) {
+		return nil
+	}
+	c, ok := m.plan.classOf(g)
+	if !ok {
+		return nil
+	}
+	addr := peer
+	if g.source.IsValid() {
+		addr = g.source.Addr()
+	} else if addr = peer.Unmap().WithZone(""); !addr.IsValid() {
+		return nil
+	}
+	found := m.slot(c, addr)
+	if found.epoch != m.epoch || found.class != c || !covers(found, addr) {
+		if !m.recall(found, c, addr) {
+			return nil
+		}
+	}
+	return m.write(out, packet, g, found)
+}
+
+// slot is where the answer of a class for an address is, if anywhere.
+func (m *memory) slot(c class, addr netip.Addr) *slot {
+	if m.slots == nil {
+		m.slots = make([]slot, remembered)
+	}
+	const odd1, odd2 = 0x9e3779b97f4a7c15, 0xff51afd7ed558ccd
+	raw := addr.As16()
+	block := binary.BigEndian.Uint64(raw[:]) >> 8 // an IPv6 /56
+	if addr.Is4() {
+		block = 1<<63 | uint64(binary.BigEndian.Uint32(raw[12:])>>8) // an IPv4 /24
+	}
+	h := block * odd1
+	h = (h ^ h>>32 ^ uint64(c.version)<<32 ^ uint64(c.uin)) * odd2
+	h = (h ^ h>>32 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
+	return &m.slots[h>>32&(remembered-1)]
+}
+
+// covers says whether the slot's answer holds for the address.
+func covers(s *slot, addr netip.Addr) bool {
+	if s.addr == addr {
+		return true
+	}
+	if s.addr.Is4() != addr.Is4() {
+		return false
+	}
+	a, b := s.addr.As16(), addr.As16()
+	bits := int(s.scope)
+	if addr.Is4() {
+		x := binary.BigEndian.Uint32(a[12:]) ^ binary.BigEndian.Uint32(b[12:])
+		return uint64(x)>>(32-bits) == 0
+	}
+	hi := binary.BigEndian.Uint64(a[:]) ^ binary.BigEndian.Uint64(b[:])
+	if bits <= 64 {
+		return hi>>(64-bits) == 0
+	}
+	lo := binary.BigEndian.Uint64(a[8:]) ^ binary.BigEndian.Uint64(b[8:])
+	return hi == 0 && lo>>(128-bits) == 0
+}
+
+// recall fills the slot by asking steer.
+func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
+	t := target{kind: steered, service: services[m.g.service], uin: m.g.uin, version: m.g.version}
+	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), "")
+	a := steer.Decide(m.plan.view, m.plan.health, client)
+	if c.uin != 0 && m.homeOf(a) != c.home {
+		return false // the overlay has moved the owner in between
+	}
+	rrs := make([]byte, 0, 64)
+	count := uint16(0)
+	for _, ip := range addrsOf(a.Endpoints) {
+		if ip.Is4() != (c.qtype == dns.TypeA) {
+			continue
+		}
+		raw := ip.AsSlice()
+		rrs = append(rrs, 0xc0, headerLen, 0, byte(c.qtype), 0, dns.ClassINET)
+		rrs = binary.BigEndian.AppendUint32(rrs, a.TTL)
+		rrs = append(append(rrs, 0, byte(len(raw))), raw...)
+		count++
+	}
+	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, rule: m.rule(a.Rule), rrs: rrs}
+	return true
+}
+
+// homeOf is the class of the home that an answer was given for. A UIN in
+// nobody's segment gets a newcomer's home, which says nothing.
+func (m *memory) homeOf(a steer.Answer) uint16 {
+	if at, ok := m.plan.view.Placement(m.g.uin); !ok || at.Home != a.Home {
+		return 0
+	}
+	return m.plan.homes[a.Home]
+}
+
+// rule finds or makes the count of a rule.
+func (m *memory) rule(name string) *ruleCount {
+	counter := m.s.metrics.answers.WithLabelValues(name)
+	for _, r := range m.rules {
+		if r.counter == counter {
+			return r
+		}
+	}
+	r := &ruleCount{counter: counter}
+	m.rules = append(m.rules, r)
+	return r
+}
+
+// write appends the answer: the question as it was asked, what the slot holds,
+// and an OPT when there was one.
+func (m *memory) write(out, packet []byte, g *glance, found *slot) []byte {
+	const answered = 1<<15 | 1<<10 // QR, AA
+	const kept = 1<<8 | 1<<4       // RD, CD
+	start := len(out)
+	length := g.end + len(found.rrs)
+	if found.count == 0 {
+		length = g.end + soaLen
+	}
+	if g.opt {
+		length += 11
+		if g.subnet != nil {
+			length += 4 + len(g.subnet)
+		}
+	}
+	if length > g.size {
+		return nil // to be truncated
+	}
+	out = append(out, packet[:g.end]...)
+	head := out[start : start+headerLen]
+	binary.BigEndian.PutUint16(head[2:], answered|g.flags&kept)
+	binary.BigEndian.PutUint16(head[6:], found.count)
+	head[8], head[9], head[10], head[11] = 0, 0, 0, 0
+	scope := found.scope
+	if found.count == 0 {
+		head[9], scope = 1, 0
+		out = m.plan.appendSOA(out, g.zoneAt)
+	} else {
+		out = append(out, found.rrs...)
+	}
+	if g.opt {
+		out[start+11] = 1
+		out = appendOPT(out, g, scope)
+	}
+	m.answered++
+	found.rule.n++
+	return out
+}
+
+func appendOPT(out []byte, g *glance, scope uint8) []byte {
+	do := byte(0)
+	if g.do {
+		do = 0x80
+	}
+	length := 0
+	if g.subnet != nil {
+		length = 4 + len(g.subnet)
+	}
+	out = append(out, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, do, 0, byte(length>>8), byte(length))
+	if g.subnet == nil {
+		return out
+	}
+	out = append(out, 0, dns.EDNS0SUBNET, 0, byte(len(g.subnet)))
+	at := len(out)
+	out = append(out, g.subnet...)
+	if g.source.IsValid() {
+		out[at+3] = scope
+	}
+	return out
+}
