@@ -2,6 +2,8 @@ package journal
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
+	"math/bits"
 
 	"github.com/homing-im/homing/region"
 )
@@ -73,27 +75,21 @@ func SumOf(b []byte) Sum {
 
 // Add returns s + t modulo 2^128, both big-endian.
 func (s Sum) Add(t Sum) Sum {
-	carry := uint16(0)
-	for i := 15; i >= 0; i-- {
-		carry += uint16(s[i]) + uint16(t[i])
-		s[i] = byte(carry)
-		carry >>= 8
-	}
-	return s
+	low, carry := bits.Add64(binary.BigEndian.Uint64(s[8:]), binary.BigEndian.Uint64(t[8:]), 0)
+	high, _ := bits.Add64(binary.BigEndian.Uint64(s[:8]), binary.BigEndian.Uint64(t[:8]), carry)
+	return sum(high, low)
 }
 
 // Sub returns s - t modulo 2^128.
 func (s Sum) Sub(t Sum) Sum {
-	borrow := int16(0)
-	for i := 15; i >= 0; i-- {
-		d := int16(s[i]) - int16(t[i]) - borrow
-		borrow = 0
-		if d < 0 {
-			d += 256
-			borrow = 1
-		}
-		s[i] = byte(d)
-	}
+	low, borrow := bits.Sub64(binary.BigEndian.Uint64(s[8:]), binary.BigEndian.Uint64(t[8:]), 0)
+	high, _ := bits.Sub64(binary.BigEndian.Uint64(s[:8]), binary.BigEndian.Uint64(t[:8]), borrow)
+	return sum(high, low)
+}
+
+func sum(high, low uint64) (s Sum) {
+	binary.BigEndian.PutUint64(s[:8], high)
+	binary.BigEndian.PutUint64(s[8:], low)
 	return s
 }
 

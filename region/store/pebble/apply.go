@@ -40,7 +40,7 @@ func (s *Store) Apply(ctx context.Context, name journal.Stream, batches []*journ
 func (p *partition) apply(name journal.Stream, batches []*journal.Batch) (*chunk, store.Applied, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer p.forget()
+	p.forget()
 	key := stream{batches[0].Origin, name}
 	at := p.positions[key]
 	fresh, head, err := store.Plan(at, name, batches)
@@ -53,7 +53,7 @@ func (p *partition) apply(name journal.Stream, batches []*journal.Batch) (*chunk
 		if p.open != nil {
 			return p.open, report, nil
 		}
-		return p.writing, report, nil
+		return p.taken, report, nil
 	}
 	found, err := p.findAll(fresh)
 	if err != nil {
@@ -106,10 +106,9 @@ func (p *partition) findAll(batches []*journal.Batch) (map[string]int, error) {
 			if err != nil {
 				return nil, err
 			}
-			if _, ok := found[string(p.scratch.key)]; !ok {
-				found[string(p.scratch.key)] = len(p.scratch.before)
+			if _, ok := found[string(f.key)]; !ok {
+				found[string(f.key)] = len(p.scratch.before) - 1
 			}
-			p.scratch.before = append(p.scratch.before, f)
 		}
 	}
 	return found, nil
@@ -118,28 +117,26 @@ func (p *partition) findAll(batches []*journal.Batch) (map[string]int, error) {
 func (p *partition) applyRow(c *chunk, b *journal.Batch, r *journal.Record, found map[string]int, report *store.Applied) {
 	w := r.Row
 	p.scratch.key = appendRowKey(p.scratch.key[:0], p.id, b.Owner, w.Table, w.Row)
-	at := found[string(p.scratch.key)]
-	have := p.scratch.before[at].stored
+	have := &p.scratch.before[found[string(p.scratch.key)]]
 	mismatch := func(want, is journal.Sum) {
 		report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Owner: b.Owner, Home: b.Home, Table: w.Table, Row: append([]byte(nil), w.Row...), Want: want, Have: is})
 	}
 	if w.Version <= have.version {
 		if w.Version == have.version {
-			if is := p.digest(b.Owner, w.Table, w.Row, &have); is != w.After {
-				mismatch(w.After, is)
+			if have.sum != w.After {
+				mismatch(w.After, have.sum)
 			}
 		}
 		return
 	}
 	row := stored{version: w.Version, epoch: b.Epoch, deleted: w.Deleted, home: b.Home, value: w.Value}
-	before, after := p.put(c, b.Owner, w.Table, w.Row, &have, &row)
+	before, after := p.put(c, b.Owner, w.Table, w.Row, have, &row)
 	if before != w.Before {
 		mismatch(w.Before, before)
 	}
 	if after != w.After {
 		mismatch(w.After, after)
 	}
-	p.scratch.before[at].stored = row // for a later batch that writes it again
 	report.Rows++
 	c.writes++
 }
@@ -180,7 +177,7 @@ func (p *partition) move(c *chunk, at journal.Position) {
 	key := stream{at.Origin, at.Stream}
 	p.positions[key] = at
 	p.scratch.value = appendPosition(p.scratch.value[:0], &at)
-	c.set(keyPosition(p.id, key), p.scratch.value)
+	c.set(keyPosition(p.id, key), p.scratch.value, nil)
 }
 
 // record puts a position into this region's own journal.
@@ -204,7 +201,7 @@ func (s *Store) SetPosition(ctx context.Context, at journal.Position) error {
 	if !store.Newer(p.positions[stream{at.Origin, at.Stream}], at) {
 		c := p.open
 		if c == nil {
-			c = p.writing
+			c = p.taken
 		}
 		p.mu.Unlock()
 		if c == nil {

@@ -11,29 +11,44 @@ import (
 type chunk struct {
 	p       *partition
 	ops     *pebble.Batch
-	rows    map[string][]byte // rows of ops by key, until Pebble shows them
-	touched bool              // the partition's state changed
-	view    *view             // of the partition after the chunk; nil when its state did not change
+	serial  uint64 // of the partition's chunks, ascending from 1
+	touched bool   // the partition's state changed
+	view    *view  // of the partition after the chunk; nil when its state did not change
 
 	commits int
 	writes  int
 	journal int // bytes
+	found   lookups
 
 	done chan struct{} // closed when err is final
 	err  error         // nil: durable
 }
 
 func (s *Store) newChunk(p *partition) *chunk {
-	return &chunk{p: p, ops: s.db.NewBatch(), rows: map[string][]byte{}, done: make(chan struct{})}
+	return &chunk{p: p, ops: s.db.NewBatch(), done: make(chan struct{})}
 }
 
-// set puts a key into the chunk and returns the value's bytes there.
-func (c *chunk) set(key, value []byte) []byte {
-	op := c.ops.SetDeferred(len(key), len(value))
+// set puts a key into the chunk, whose value is head and tail.
+func (c *chunk) set(key, head, tail []byte) {
+	op := c.ops.SetDeferred(len(key), len(head)+len(tail))
 	copy(op.Key, key)
-	copy(op.Value, value)
+	copy(op.Value[copy(op.Value, head):], tail)
 	_ = op.Finish() // of a batch without index: never an error
-	return op.Value
+}
+
+// settled says whether the chunk is durable, or failed.
+func (c *chunk) settled() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// lookups counts where commits found the rows they write over.
+type lookups struct {
+	recent, absent, engine int
 }
 
 // wait blocks until the chunk is durable or failed, or ctx ends; what was put

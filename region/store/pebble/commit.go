@@ -1,9 +1,9 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,18 +14,20 @@ import (
 
 // scratch is memory a partition uses again for every batch, under its lock.
 type scratch struct {
-	key, value, body, encoded, hash []byte
-	streams                         []journal.Stream
-	links                           []journal.Link
-	records                         []journal.Record
-	rows                            []journal.RowRecord
-	before                          []found
+	key, value, body, head, hash []byte
+	keys                         []byte // of the rows in before
+	streams                      []journal.Stream
+	links                        []journal.Link
+	records                      []journal.Record
+	rows                         []journal.RowRecord
+	before                       []found
 }
 
 // found is a row as a commit found it.
 type found struct {
-	stored
-	closer io.Closer // of the value's memory; nil when it is a chunk's
+	known
+	key  []byte
+	hash uint64
 }
 
 // Commit makes the batch durable together with its journal records: see
@@ -44,6 +46,10 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 	c, receipt, err := p.commit(b)
 	if err != nil {
 		s.metrics.refused(err)
+		// What it conflicts with has to be there for the caller who looks.
+		if c != nil && region.KindOf(err) == region.Conflict {
+			err = cmp.Or(c.wait(ctx), err)
+		}
 		return store.Receipt{}, err
 	}
 	if err := c.wait(ctx); err != nil {
@@ -52,24 +58,27 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 	return receipt, nil
 }
 
-// commit puts a batch into the partition's open chunk, or nothing of it.
+// commit puts a batch into the partition's open chunk, or nothing of it. With a
+// conflict it returns the chunk that has the row, unless that is durable.
 func (p *partition) commit(b *store.Batch) (*chunk, store.Receipt, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if e := p.s.failed.Load(); e != nil {
+		return nil, store.Receipt{}, e
+	}
 	if !p.fence.Allows(b.Home, b.Epoch.Term) {
 		return nil, store.Receipt{}, region.Errorf(region.Unavailable, "home %s is fenced at term %s, the batch is of %s", b.Home, p.fence[b.Home], b.Epoch.Term).
 			WithHint("ask again: the world is changing who acts for the home")
 	}
-	defer p.forget()
+	p.forget()
 	for i := range b.Writes {
 		w := &b.Writes[i]
 		f, err := p.find(b.Owner, w.Table, w.Row)
 		if err != nil {
 			return nil, store.Receipt{}, err
 		}
-		p.scratch.before = append(p.scratch.before, f)
-		if r := f.row(w.Table, w.Row); !w.Expect.Holds(&r) {
-			return nil, store.Receipt{}, region.Errorf(region.Conflict, "row %x of table %d of %d is at version %d, not as the batch expects", w.Row, w.Table, b.Owner, r.Version)
+		if r := (store.Row{Version: f.version, Deleted: f.deleted}); !w.Expect.Holds(&r) {
+			return p.holds(&f.known), store.Receipt{}, region.Errorf(region.Conflict, "row %x of table %d of %d is at version %d, not as the batch expects", w.Row, w.Table, b.Owner, r.Version)
 		}
 	}
 	// Nothing fails from here on.
@@ -82,13 +91,14 @@ func (p *partition) commit(b *store.Batch) (*chunk, store.Receipt, error) {
 	for i := range b.Writes {
 		w, f := &b.Writes[i], &sc.before[i]
 		row := stored{version: f.version + 1, epoch: b.Epoch, deleted: w.Delete, home: b.Home, value: w.Value}
-		before, after := p.put(c, b.Owner, w.Table, w.Row, &f.stored, &row)
+		home := f.home
+		before, after := p.put(c, b.Owner, w.Table, w.Row, f, &row)
 		if w.Table.Class() == journal.ClassLocal {
 			continue
 		}
 		p.state.home(b.Home).changed = true
-		if f.home != "" && f.home != b.Home {
-			p.state.home(f.home).changed = true
+		if home != "" && home != b.Home {
+			p.state.home(home).changed = true
 		}
 		sc.rows[i] = journal.RowRecord{Table: w.Table, Row: w.Row, Version: row.version, Deleted: row.deleted, Value: row.value, Before: before, After: after}
 		sc.records = append(sc.records, journal.Record{Kind: journal.KindRow, Row: &sc.rows[i]})
@@ -105,68 +115,91 @@ func (p *partition) commit(b *store.Batch) (*chunk, store.Receipt, error) {
 	return c, receipt, nil
 }
 
-// find returns a row as the next commit has to see it: what is not yet durable
-// included.
-func (p *partition) find(owner region.UIN, t journal.Table, row []byte) (found, error) {
-	p.scratch.key = appendRowKey(p.scratch.key[:0], p.id, owner, t, row)
-	var value []byte
-	var f found
-	ok := false
-	if p.open != nil {
-		value, ok = p.open.rows[string(p.scratch.key)]
+// holds returns the chunk a row is in while that is not known to be durable.
+func (p *partition) holds(k *known) *chunk {
+	switch {
+	case p.open != nil && p.open.serial == k.serial:
+		return p.open
+	case p.taken != nil && p.taken.serial == k.serial:
+		return p.taken
 	}
-	if !ok && p.writing != nil {
-		value, ok = p.writing.rows[string(p.scratch.key)]
-	}
-	if !ok {
-		if p.s.queue.closed.Load() {
-			return f, errClosed()
-		}
-		var err error
-		value, f.closer, err = p.s.db.Get(p.scratch.key)
-		if errors.Is(err, pebble.ErrNotFound) {
-			return f, nil
-		}
-		if err != nil {
-			return f, region.Errorf(region.Internal, "the store in %s cannot be read", p.s.options.Dir).WithCause(err)
-		}
-	}
-	var err error
-	if f.stored, err = decodeRow(value, p.state.sums); err != nil {
-		return f, region.Errorf(region.Internal, "row %x of table %d of %d is damaged", row, t, owner).WithCause(err)
-	}
-	return f, nil
+	return nil
 }
 
-// forget gives back the memory of the rows that were found.
-func (p *partition) forget() {
-	for i := range p.scratch.before {
-		if c := p.scratch.before[i].closer; c != nil {
-			_ = c.Close()
-		}
-	}
-	clear(p.scratch.before)
-	p.scratch.before = p.scratch.before[:0]
-}
-
-// put writes a row over the one before and keeps the sums; it returns both
-// digests (zero for local rows, and for no row before).
-func (p *partition) put(c *chunk, owner region.UIN, t journal.Table, key []byte, before, row *stored) (old, sum journal.Sum) {
+// find returns a row as the next commit has to see it, what is not yet durable
+// included, and puts it behind those in scratch.before.
+func (p *partition) find(owner region.UIN, t journal.Table, row []byte) (*found, error) {
 	sc := &p.scratch
-	sc.key = appendRowKey(sc.key[:0], p.id, owner, t, key)
-	sc.value = appendRow(sc.value[:0], row)
-	c.rows[string(sc.key)] = c.set(sc.key, sc.value)
-	class := t.Class()
-	if class == journal.ClassLocal {
-		return old, sum
+	start := len(sc.keys)
+	sc.keys = appendRowKey(sc.keys, p.id, owner, t, row)
+	key := sc.keys[start:]
+	f := found{key: key, hash: p.hash(key)}
+	var err error
+	if known, ok := p.recent.get(f.hash, key); ok {
+		f.known = known
+		p.lookups.recent++
+	} else if p.absent(f.hash) {
+		p.lookups.absent++
+	} else {
+		p.lookups.engine++
+		f.known, err = p.stored(owner, t, row, key)
 	}
-	if before.version > 0 {
-		old = p.digest(owner, t, key, before)
-		p.state.home(before.home).of(class).remove(old)
+	if err != nil {
+		return nil, err
 	}
-	sum = p.digest(owner, t, key, row)
-	p.state.home(row.home).of(class).add(sum)
-	c.touched = true
+	sc.before = append(sc.before, f)
+	return &sc.before[len(sc.before)-1], nil
+}
+
+// stored asks Pebble for a row.
+func (p *partition) stored(owner region.UIN, t journal.Table, row, key []byte) (known, error) {
+	if p.s.queue.closed.Load() {
+		return known{}, errClosed()
+	}
+	value, closer, err := p.s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return known{}, nil
+	}
+	if err != nil {
+		return known{}, p.s.unreadable(err)
+	}
+	defer func() { _ = closer.Close() }()
+	r, err := decodeRow(value, p.state.sums)
+	if err != nil {
+		return known{}, region.Errorf(region.Internal, "row %x of table %d of %d is damaged", row, t, owner).WithCause(err)
+	}
+	k := known{version: r.version, deleted: r.deleted, home: r.home}
+	if t.Class() != journal.ClassLocal {
+		k.sum = p.digest(owner, t, row, &r)
+	}
+	return k, nil
+}
+
+// forget begins a list of found rows.
+func (p *partition) forget() {
+	p.scratch.before, p.scratch.keys = p.scratch.before[:0], p.scratch.keys[:0]
+}
+
+// put writes a row over the one before, keeps the sums, and makes the new row
+// the one before. It returns both digests (zero for local rows, and for no row
+// before).
+func (p *partition) put(c *chunk, owner region.UIN, t journal.Table, row []byte, before *found, r *stored) (old, sum journal.Sum) {
+	sc := &p.scratch
+	sc.value = appendRowHead(sc.value[:0], r)
+	c.set(before.key, sc.value, r.value)
+	if before.version == 0 {
+		p.added(before.hash)
+	}
+	if class := t.Class(); class != journal.ClassLocal {
+		if old = before.sum; before.version > 0 {
+			p.state.home(before.home).of(class).remove(old)
+		}
+		sum = p.digest(owner, t, row, r)
+		p.state.home(r.home).of(class).add(sum)
+		c.touched = true
+	}
+	before.known = known{version: r.version, deleted: r.deleted, home: r.home, sum: sum, serial: c.serial}
+	p.recent.put(before.hash, before.key, c, &before.known)
 	return old, sum
 }
 
@@ -202,11 +235,11 @@ func (p *partition) append(c *chunk, b *journal.Batch) (first, last uint64) {
 		}
 		sc.links = append(sc.links, link)
 	}
-	sc.encoded = append(journal.AppendLinks(sc.encoded[:0], sc.links), sc.body...)
+	sc.head = journal.AppendLinks(sc.head[:0], sc.links)
 	sc.key = appendJournalKey(sc.key[:0], p.id, first)
-	c.set(sc.key, sc.encoded)
+	c.set(sc.key, sc.head, sc.body)
 	c.touched = true
-	c.journal += len(sc.encoded)
+	c.journal += len(sc.head) + len(sc.body)
 	return first, last
 }
 

@@ -53,7 +53,9 @@ func (p *partition) chunk() (*chunk, error) {
 	if q.closed.Load() {
 		return nil, errClosed()
 	}
+	p.serial++
 	p.open = p.s.newChunk(p)
+	p.open.serial = p.serial
 	q.dirty = append(q.dirty, p)
 	q.signal()
 	return p.open, nil
@@ -122,10 +124,11 @@ func (s *Store) take() []*chunk {
 		}
 		p.mu.Lock()
 		c := p.open
-		p.open, p.writing = nil, c
+		p.open, p.taken = nil, c
+		c.found, p.lookups = p.lookups, lookups{}
 		if c.touched {
 			p.scratch.value = p.state.append(p.scratch.value[:0])
-			c.set(keyState(p.id), p.scratch.value)
+			c.set(keyState(p.id), p.scratch.value, nil)
 			c.view = p.state.view()
 		}
 		p.mu.Unlock()
@@ -148,15 +151,6 @@ func (s *Store) commitGroup(chunks []*chunk) {
 		if err == nil {
 			snap, err = s.write(batch)
 		}
-	}
-	// Pebble shows the rows now, and may have the batches' memory back.
-	for _, c := range chunks {
-		if c.p != nil {
-			c.p.mu.Lock()
-			c.p.writing = nil
-			c.p.mu.Unlock()
-		}
-		c.rows = nil
 	}
 	if snap != nil {
 		start := time.Now()
@@ -201,8 +195,10 @@ func (s *Store) publish(snap *snapshot, chunks []*chunk) {
 	old.release()
 	m := s.metrics
 	commits, writes, journal := 0, 0, 0
+	var found lookups
 	for _, c := range chunks {
 		commits, writes, journal = commits+c.commits, writes+c.writes, journal+c.journal
+		found.recent, found.absent, found.engine = found.recent+c.found.recent, found.absent+c.found.absent, found.engine+c.found.engine
 		if c.view != nil {
 			c.p.publish(c.view)
 		}
@@ -210,5 +206,6 @@ func (s *Store) publish(snap *snapshot, chunks []*chunk) {
 	m.commits.Add(float64(commits))
 	m.writes.Add(float64(writes))
 	m.journal.Add(float64(journal))
+	m.lookups(found)
 	m.group.Observe(float64(commits))
 }

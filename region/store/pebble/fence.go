@@ -36,7 +36,7 @@ func (s *Store) Fence(ctx context.Context, home region.ID, t region.Term) error 
 		return nil
 	}
 	c := s.newChunk(nil)
-	c.set(keyFence(home), appendTerm(nil, t))
+	c.set(keyFence(home), appendTerm(nil, t), nil)
 	if err := s.submit(c); err != nil {
 		return err
 	}

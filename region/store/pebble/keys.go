@@ -76,7 +76,8 @@ func (s *stored) row(t journal.Table, row []byte) store.Row {
 	return store.Row{Table: t, Row: row, Version: s.version, Epoch: s.epoch, Deleted: s.deleted, Value: s.value}
 }
 
-func appendRow(dst []byte, s *stored) []byte {
+// appendRowHead appends all of a row but its value, which comes last.
+func appendRowHead(dst []byte, s *stored) []byte {
 	if s.deleted {
 		dst = append(dst, 1)
 	} else {
@@ -85,8 +86,7 @@ func appendRow(dst []byte, s *stored) []byte {
 	dst = binary.AppendUvarint(dst, s.version)
 	dst = binary.AppendUvarint(dst, s.epoch.Moves)
 	dst = appendTerm(dst, s.epoch.Term)
-	dst = appendText(dst, string(s.home))
-	return append(dst, s.value...)
+	return appendText(dst, string(s.home))
 }
 
 // decodeRow reads a row; its value shares memory with b. homes saves making the

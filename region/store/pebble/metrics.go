@@ -15,6 +15,9 @@ type metrics struct {
 	group      prometheus.Histogram
 	sync       prometheus.Histogram
 	failures   prometheus.Counter
+	unfiltered prometheus.Counter
+
+	recent, absent, engine prometheus.Counter // row look-ups of commits
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -37,10 +40,21 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_store_fsync_seconds", Help: "Wait for the fsync of a group.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16),
 		}),
 	}
+	found := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "homing_store_row_lookups_total", Help: "Rows that commits write over, by what knew them: recent rows, the filter of absent rows, the engine.",
+	}, []string{"by"})
+	m.recent, m.absent, m.engine = found.WithLabelValues("recent"), found.WithLabelValues("absent"), found.WithLabelValues("engine")
+	m.unfiltered = counter("homing_store_filters_dropped_total", "Partitions whose rows do not fit the filter's memory since the store was opened; their new rows are looked up in the engine.")
 	if r != nil {
-		r.MustRegister(m.commits, m.writes, m.journal, m.mismatches, m.refusals, m.group, m.sync, m.failures)
+		r.MustRegister(found, m.unfiltered, m.commits, m.writes, m.journal, m.mismatches, m.refusals, m.group, m.sync, m.failures)
 	}
 	return m
+}
+
+func (m *metrics) lookups(l lookups) {
+	m.recent.Add(float64(l.recent))
+	m.absent.Add(float64(l.absent))
+	m.engine.Add(float64(l.engine))
 }
 
 func (m *metrics) refused(err error) { m.refusals.WithLabelValues(region.KindOf(err).String()).Inc() }

@@ -30,8 +30,14 @@ type Options struct {
 	MinFree int64
 
 	// Memory bounds the block cache, in bytes; 0 is 64 MiB. As much again goes
-	// to memtables.
+	// to memtables, and up to as much to what is known of recent rows.
 	Memory int64
+
+	// FilterMemory bounds what the store spends on knowing which rows are not
+	// there, in bytes: 11 bits a row, up to three times as much while it grows.
+	// In partitions whose rows do not fit, every new row is looked up on the
+	// disk. 0 is 128 MiB, negative is none.
+	FilterMemory int64
 
 	// FS is the file system; nil is the operating system's. Tests lose writes
 	// and fail syncs with it.
@@ -63,6 +69,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Memory == 0 {
 		o.Memory = 64 << 20
+	}
+	if o.FilterMemory == 0 {
+		o.FilterMemory = 128 << 20
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default

@@ -26,8 +26,12 @@ type partition struct {
 	positions map[stream]journal.Position
 	fence     region.Fence // this partition's copy: Fence raises all under their locks
 	open      *chunk       // takes what commits; nil when nothing has since the last was taken
-	writing   *chunk       // taken, and not yet visible in Pebble
+	taken     *chunk       // the newest the committer took; nil when none. Those before it are durable, or failed
+	serial    uint64       // of the newest chunk
+	recent    recent       // has every row of open, and of taken until that is durable
+	filter    *filter      // nil when there is no memory for it
 	scratch   scratch
+	lookups   lookups // since the last chunk was taken
 
 	changedMu sync.Mutex
 	changed   chan struct{}

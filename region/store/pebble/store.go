@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -29,8 +30,12 @@ type Store struct {
 
 	fenceMu sync.Mutex // one Fence at a time
 
-	queue queue
-	done  chan struct{} // closed when the committer has ended
+	queue   queue
+	done    chan struct{} // closed when the committer has ended
+	learned chan struct{} // closed when learn has ended
+
+	seed         maphash.Seed // of the hashes of rows' keys
+	filterBudget atomic.Int64
 
 	snapMu  sync.RWMutex
 	snap    *snapshot // durable; nil when closed
@@ -72,7 +77,7 @@ func Open(options Options) (*Store, error) {
 		return nil, region.Errorf(region.Unavailable, "store directory %s is in use", o.Dir).
 			WithHint("stop the other process, or choose another directory").WithCause(err)
 	}
-	s := &Store{options: o, lock: lock, done: make(chan struct{}), metrics: newMetrics(o.Registry)}
+	s := &Store{options: o, lock: lock, done: make(chan struct{}), learned: make(chan struct{}), seed: maphash.MakeSeed(), metrics: newMetrics(o.Registry)}
 	s.disk = disk{fs: o.FS, dir: o.Dir, min: o.MinFree}
 	s.queue.wake = make(chan struct{}, 1)
 	if err := s.open(); err != nil {
@@ -82,6 +87,7 @@ func Open(options Options) (*Store, error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	go s.commitLoop()
+	go s.learn(s.db.NewSnapshot())
 	return s, nil
 }
 
@@ -175,8 +181,14 @@ func (s *Store) load() error {
 		return err
 	}
 	s.parts = make([]*partition, s.options.Partitions)
+	s.filterBudget.Store(max(0, s.options.FilterMemory))
+	recentRows := int(s.options.Memory/recentBytes) / 2 / len(s.parts)
 	for i := range s.parts {
 		p := &partition{s: s, id: region.Partition(i), state: newState(), positions: map[stream]journal.Position{}, fence: region.Fence{}, changed: make(chan struct{})}
+		p.recent = newRecent(recentRows)
+		if s.options.FilterMemory > 0 {
+			p.filter = &filter{budget: &s.filterBudget}
+		}
 		for home, t := range fence {
 			p.fence[home] = t
 		}
@@ -261,6 +273,7 @@ func (s *Store) close() error {
 	}
 	s.queue.signal()
 	<-s.done
+	<-s.learned
 
 	s.snapMu.Lock()
 	snap := s.snap
