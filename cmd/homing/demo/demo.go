@@ -87,6 +87,9 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err := os.Remove(filepath.Join(o.Dir, endpoints.File)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if err := checkRoom(o.Dir); err != nil {
+		return nil, err
+	}
 	if err := p.checkFree(); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,23 @@ func prepare(dir string, fresh bool) error {
 	return os.WriteFile(filepath.Join(dir, marker), []byte("This directory is the state of a homing demo.\n"), 0o600)
 }
 
+// minRoom is what has to be free on the disk for a demo to start, bytes. A
+// region's store refuses writes below 128 MiB, and a world needs some to begin
+// with: without this check a demo would start that can keep nothing.
+const minRoom = 256 << 20
+
+// checkRoom refuses a full disk before anything is written to it.
+func checkRoom(dir string) error {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("looking at the disk of %s: %w", dir, err)
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < minRoom {
+		return fmt.Errorf("the disk of %s has %d MiB free, and a demo wants %d: make room on it, or say a --dir on another one", dir, free>>20, minRoom>>20)
+	}
+	return nil
+}
+
 // lock is an flock on the marker: it goes with the process, however it ends.
 type lock struct{ f *os.File }
 
