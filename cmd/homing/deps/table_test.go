@@ -92,6 +92,7 @@ var engines = []engine{
 	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
 	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
 	{"github.com/miekg/dns", []string{"dns/authority"}, "DNS messages"},
+	{"golang.org/x/sys", []string{"dns/authority"}, "many packets per system call"},
 	{"github.com/cockroachdb/pebble/v2", []string{"region/store/pebble", "ids/pebble"}, "the embedded engine"},
 	{"github.com/hashicorp/serf", []string{"region/gossip"}, "membership"},
 	{"github.com/hashicorp/memberlist", []string{"region/gossip"}, "serf's transport and its configuration"},
