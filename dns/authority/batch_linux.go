@@ -203,7 +203,7 @@ func (s *Server) send(raw syscall.RawConn, out []mmsghdr) bool {
 
 // mmsg calls recvmmsg or sendmmsg without waiting.
 func mmsg(call, fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
-	n, _, errno := syscall.Syscall6(call, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

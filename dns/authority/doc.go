@@ -48,5 +48,13 @@
 // resolvers, the third returns the trace as JSON and text (format=text: text
 // alone). All parameters but host and name may be left out; ip, an address or
 // network, defaults to the peer's address. A bad parameter is answered with 400
-// and {"error", "hint"}.
+// and {"error", "hint"}. The answer of the first:
+//
+//	{"host": "long.demo.test", "endpoints": ["192.0.2.1:7100", "[2001:db8::1]:7100"],
+//	 "ips": ["192.0.2.1", "2001:db8::1"], "pops": ["pop-1", "pop-3"], "home": "hk", "acting": "hk",
+//	 "ttl": 30, "scope": "223.5.5.0/24", "rule": "built-in", "world": 7}
+//
+// endpoints and ips are in order of preference; pops has the endpoints that are
+// POPs; home and acting are empty without a UIN; ttl is in seconds; scope is the
+// network of clients that the answer holds for.
 package authority
