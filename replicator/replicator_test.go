@@ -446,7 +446,7 @@ func TestOnTheEmbeddedEngine(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.store, r.ran.store = s, s
-		r.server.Config.Handler = r.down.guard(replicator.JournalHandler(s, nil))
+		r.down.serve(replicator.JournalHandler(s, nil))
 	}
 	for _, r := range w.regions {
 		openStore(r)

@@ -69,7 +69,8 @@ func newWorld(t testing.TB, ids ...region.ID) *testWorld {
 		r.ran = &executor{store: r.store, times: map[journal.CommandID]int{}, last: map[spotKey]uint64{}}
 		w.regions[id] = r
 		r.startBroker()
-		r.server = httptest.NewServer(r.down.guard(replicator.JournalHandler(r.store, nil)))
+		r.down.serve(replicator.JournalHandler(r.store, nil))
+		r.server = httptest.NewServer(&r.down)
 		backups := append(append([]region.ID{}, ids[i+1:]...), ids[:i]...)
 		world.Regions = append(world.Regions, region.Region{ID: id, Backups: backups, Acting: region.Acting{Region: id},
 			Queue: r.queue, Admin: r.server.Listener.Addr().String()})
@@ -210,10 +211,12 @@ func (e *executor) disordered() int {
 	return e.disorder
 }
 
-// downSwitch makes a server answer 503 while it is down.
+// downSwitch is a region's admin listener, which can be down, and which outlives
+// the store behind it.
 type downSwitch struct {
-	mu   sync.Mutex
-	down bool
+	mu      sync.Mutex
+	down    bool
+	handler http.Handler
 }
 
 func (d *downSwitch) set(down bool) {
@@ -222,17 +225,21 @@ func (d *downSwitch) set(down bool) {
 	d.down = down
 }
 
-func (d *downSwitch) guard(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.mu.Lock()
-		down := d.down
-		d.mu.Unlock()
-		if down {
-			http.Error(w, "down", http.StatusServiceUnavailable)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
+func (d *downSwitch) serve(h http.Handler) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.handler = h
+}
+
+func (d *downSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	down, h := d.down, d.handler
+	d.mu.Unlock()
+	if down {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	h.ServeHTTP(w, r)
 }
 
 // user returns the i-th owner of a region's segment.
