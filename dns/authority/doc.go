@@ -55,6 +55,7 @@
 //	 "ttl": 30, "scope": "223.5.5.0/24", "rule": "built-in", "world": 7}
 //
 // endpoints and ips are in order of preference; pops has the endpoints that are
-// POPs; home and acting are empty without a UIN; ttl is in seconds; scope is the
-// network of clients that the answer holds for.
+// POPs; home and acting are the user's, or without a UIN those of the region chosen
+// for the address; ttl is in seconds; scope is the network of clients that the
+// answer holds for.
 package authority

@@ -15,10 +15,18 @@
 //
 //	full       every record, for the backup
 //	shared     row records of tables 1-99, and watermarks, for every region
-//	to-<home>  commands whose To is that region
+//	to-<home>  commands whose To is that region; a region takes those for
+//	           itself from its own journal, and they are in no queue
 //
-// A watermark's own sums are zero in the shared stream: a region that gets the
-// shared stream only cannot compare them, and they say nothing of use to it.
+// The class of a row is in the number of its table: 1-99 shared, 100-199 own, of
+// the owner's acting region and its backups, 200-255 local, which make no record.
+// A watermark's own sum and number of rows are zero in the shared stream: a region
+// that gets the shared stream only cannot compare them, and they say nothing of
+// use to it.
+//
+// The partition of an owner is FNV-1a 64 over the eight big-endian bytes of the
+// UIN, modulo the number of partitions, which is in the world. A batch of a
+// partition's own records (watermark, position, term) has owner 0 and home "".
 //
 // # The queue
 //
@@ -26,7 +34,9 @@
 // homing.sh.to-hk ([Topic]). The partition of the topic is the partition of the
 // journal. A message is one batch as the stream carries it: the value is the
 // encoded batch with the one link of that stream, the key is the ASCII text
-// <first>-<last> of its sequences ([QueueKey]), for people and log tools.
+// <first>-<last> of its sequences ([QueueKey]), for people and log tools. In a
+// filtered stream there may be gaps between keys and inside of one: 3-5 may be
+// the records 3 and 5.
 // A queue may lose, repeat and reorder messages; the links show it.
 //
 // # Bytes of a batch
@@ -82,4 +92,13 @@
 //
 // The sum of many rows is the sum of their digests as big-endian numbers modulo
 // 2^128. Tombstones count. Rows of tables 200-255 have no digest.
+//
+// Version, deleted and value are those of the row record; owner, moves, counter and
+// raised those of its batch. A record's after is the digest of what it writes, its
+// before the digest of what was there: that of the record with the same owner,
+// table and row before it, and zero when there was none. A watermark has the sums
+// of all rows of one home in this partition, tables 1-99 and 100-199 apart, and
+// how many there are, tombstones included, as they are after every record before
+// it. So a follower that adds after and subtracts before, from the first record
+// on, has the watermark's sums, as long as this region alone acted for the home.
 package journal

@@ -46,9 +46,26 @@
 // numbers; the others in im.proto. An unknown field is skipped. A client skips
 // pushes of methods it does not know. Numbers are never re-used.
 //
+// # Endpoints
+//
+// Where to connect is asked of the smart DNS, by HTTP or by DNS; both give the
+// same answer. By HTTP:
+//
+//	GET /d?host=long.demo.test&uin=1000001&ver=80003&platform=ios
+//
+// uin may be left out before there is one, ver and platform always. Of the JSON
+// object that comes back, use endpoints, an array of "host:port", best first (an
+// IPv6 host is in brackets), for ttl seconds. By DNS the name is
+// u-<uin>.v-<version>.long.<zone>; SRV has the ports, A and AAAA do not. The
+// rest is in dns/authority. Services are long, short and web.
+//
+// Try the endpoints in order, the next one when one does not answer; and when
+// nobody tells any, those that worked before. An endpoint is a POP or a region,
+// and the client need not know which.
+//
 // # Handshake
 //
-//  1. TCP to an endpoint (host and port from DNS, HTTPDNS or a redirect).
+//  1. TCP to an endpoint (from HTTPDNS, DNS or a redirect; see Endpoints).
 //  2. TLS 1.3. The server name is the name of the service, "long." and the
 //     zone (long.demo.test), never the endpoint's address. The certificate has to
 //     chain to the CA of the world (ca_cert of the installation). No ALPN. On loopback
@@ -61,8 +78,8 @@
 //  4. The server answers one of
 //     - HELLO, response: HelloReply with nonce (32 bytes), region, the owner's
 //     epoch, world version, and the POP's name when one relays;
-//     - REDIRECT, response: another region acts for this user. Close, and connect
-//     to the first endpoint of the list that answers. See Redirects;
+//     - REDIRECT, response: another region acts for this user. Close, and begin
+//     again at 1 with the first endpoint of the list that answers. See Redirects;
 //     - HELLO, response and error: see Errors. The server closes.
 //  5. The client sends REAUTH, sequence 2, with Reauth: the nonce, and the
 //     signature of the connection proof (below).
@@ -83,11 +100,15 @@
 //
 // Notices: NOTICE says that the inbox grew, up to sequence, and carries the
 // message when it is small. It is a hint and may be missing: Sync is the truth.
+// What a user sends is in the user's own inbox, too, so all the user's
+// connections are told of it, before or after the SendResponse.
 //
 // Sync: send the snapshot of the last SyncResponse (nothing the first time),
 // store what comes and then its snapshot, ask again while more is set. The
 // snapshot is opaque. After a failover messages may come again: drop IDs
-// that are there already. full says that the answer starts over.
+// that are there already. full says that the answer starts over, because the
+// snapshot was empty or is unknown: what comes, until more is not set, replaces
+// account and contacts, and is merged into the messages by ID.
 //
 // GOAWAY: connect again after a random part of delay_milli, elsewhere if there
 // is a choice. REHOMED: a POP moved the connection to another region; requests
@@ -112,12 +133,16 @@
 //	request:    "homing.request.v1\0"    str(procedure) u64(unix_milli) u64(uin) sha256(body)[32]
 //
 // Login: Challenge gives nonce and region; Login sends the signature back and
-// returns a ticket. It needs no ticket and so also renews one that expired.
-// epoch.raised of a missing or empty field is eight zero bytes.
+// returns a ticket. It needs no ticket and so also renews one that expired. The
+// bytes of a new ticket may equal those of the old one.
+// In the connection proof region, epoch and nonce are those of HelloReply, the
+// connection ID that of Hello. A missing epoch is all zero; epoch.raised of a
+// missing or empty field is eight zero bytes.
 //
 // # Short connection
 //
-// The same bodies by Connect: POST /homing.v1.IM/Send with Content-Type
+// HTTP/1.1 or HTTP/2, over TLS with the server name of the endpoint's service,
+// "short." and the zone; on loopback plain HTTP. The same bodies by Connect: POST /homing.v1.IM/Send with Content-Type
 // application/json (proto3 JSON: bytes are base64, 64-bit numbers strings, field
 // names lowerCamelCase, snake_case is understood) or application/proto, or gRPC
 // and gRPC-Web. All but Register, Challenge and Login need two headers:
@@ -154,7 +179,15 @@
 //	anything else   the request is wrong and stays wrong
 //
 // A connection that ends before an answer came is retryable. On the short
-// connection the Error is the first detail of the Connect error.
+// connection the Error is the first detail of the Connect error, which is JSON, the
+// body of an answer whose status is not 200 (value: protobuf in base64 without
+// padding):
+//
+//	{"code": "unauthenticated", "message": "...", "details": [{"type": "homing.v1.Error", "value": "CAMSD..."}]}
+//
+// An answer without it comes from before the region's logic: the body was no
+// message, or a POP or proxy answered. Code unavailable and statuses 502 to 504 are
+// retryable then, and anything else is wrong and stays wrong.
 //
 // # Redirects
 //
