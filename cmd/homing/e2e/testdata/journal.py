@@ -1,7 +1,7 @@
 """Checks a topic of the sync queue, as the package comment of region/journal
 describes it and with nothing but Python's standard library.
 
-    kcat -b QUEUE -C -t TOPIC -o beginning -e -q -f '%p\\t%o\\t%k\\n%R%s' | journal.py TOPIC
+    kcat -b QUEUE -C -t TOPIC -o beginning -e -q -f '%p\\t%o\\t%k\\n%R%s' | journal.py TOPIC PARTITIONS
 
 Prints one line of JSON that counts what was checked; or says what is wrong and
 exits 1.
@@ -107,6 +107,13 @@ def record(r, sequence):
     return out
 
 
+def partition_of(owner, partitions):
+    hashed = 14695981039346656037
+    for c in struct.pack(">Q", owner):  # FNV-1a 64
+        hashed = (hashed ^ c) * 1099511628211 % 2**64
+    return hashed % partitions
+
+
 def row_sum(b, r):
     return hashlib.sha256(
         struct.pack(">QBI", b["owner"], r["table"], len(r["row"]))
@@ -190,7 +197,7 @@ class Partition:
 
 
 def main():
-    topic, count, partitions = sys.argv[1], collections.Counter(), collections.defaultdict(Partition)
+    topic, number, count, partitions = sys.argv[1], int(sys.argv[2]), collections.Counter(), collections.defaultdict(Partition)
     _, origin, stream = topic.split(".")
     while header := sys.stdin.buffer.readline():
         partition, offset, key = header.decode().rstrip("\n").split("\t")
@@ -199,6 +206,8 @@ def main():
             b = partitions[partition].follow(stream, key, value, count)
             if b and (b["origin"], b["partition"]) != (origin, int(partition)):
                 raise Wrong("is of %s, partition %d" % (b["origin"], b["partition"]))
+            if b and b["owner"] and partition_of(b["owner"], number) != int(partition):
+                raise Wrong("owner %d belongs to partition %d" % (b["owner"], partition_of(b["owner"], number)))
         except Wrong as wrong:
             sys.exit("%s partition %s offset %s key %s: %s" % (topic, partition, offset, key, wrong))
     print(json.dumps({"last": {p: s.last for p, s in partitions.items()}, "count": count}))
