@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -47,16 +48,16 @@ func (c *Client) Call(ctx context.Context, m wire.Method, req, resp proto.Messag
 		case !region.KindOf(err).Retryable():
 			return err
 		}
-		if err := c.waitRetry(ctx, cn, tries, retryAfter(err)); err != nil {
+		if err := c.waitRetry(ctx, cn, tries, err); err != nil {
 			return err
 		}
 	}
 }
 
 // waitRetry pauses before another try; when the connection is gone the next one
-// is pause enough.
-func (c *Client) waitRetry(ctx context.Context, cn *conn, tries int, atLeast time.Duration) error {
-	t := time.NewTimer(max(c.backoff(min(tries, 5)), atLeast))
+// is pause enough. last is why: who gives up waiting is told.
+func (c *Client) waitRetry(ctx context.Context, cn *conn, tries int, last error) error {
+	t := time.NewTimer(max(c.backoff(min(tries, 5)), retryAfter(last)))
 	defer t.Stop()
 	over := cn.gone
 	if tries > 3 {
@@ -66,7 +67,7 @@ func (c *Client) waitRetry(ctx context.Context, cn *conn, tries int, atLeast tim
 	case <-t.C:
 	case <-over:
 	case <-ctx.Done():
-		return region.Errorf(region.Unavailable, "no answer in time").WithCause(ctx.Err())
+		return region.Errorf(region.Unavailable, "no success in time").WithCause(fmt.Errorf("%w; the last try: %w", ctx.Err(), last))
 	case <-c.ctx.Done():
 		return errClosed
 	}

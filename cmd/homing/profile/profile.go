@@ -94,7 +94,10 @@ func (p *Profile) Save() error {
 	if err != nil {
 		return err
 	}
-	return endpoints.WriteFile(p.path, append(b, '\n'), 0o600)
+	if err := endpoints.WriteFile(p.path, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("%s stays as it was: %w; make room on the disk, or see whose the directory is", p.path, err)
+	}
+	return nil
 }
 
 func names(dir string) []string {
