@@ -99,7 +99,8 @@ func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
 	heardOf, _ := strconv.ParseUint(r.Header.Get(wire.WorldHeader), 10, 64)
 	s.hint(heardOf)
 	if info.Anonymous {
-		return c, nil // placed by their request's UIN in shortIM
+		_, err := s.readBody(r)
+		return c, err // placed by their request's UIN in shortIM
 	}
 	scheme, ticket, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, wire.AuthorizationScheme) {
@@ -112,20 +113,30 @@ func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
 		return c, err
 	}
 	c.UIN, c.DeviceKeyID = d.UIN, d.KeyID
-	body, err := io.ReadAll(r.Body)
+	body, err := s.readBody(r)
 	if err != nil {
-		var big *http.MaxBytesError
-		if errors.As(err, &big) {
-			return c, s.reject("too-large", region.Errorf(region.TooLarge, "body is over the limit of %d bytes", wire.MaxBody))
-		}
-		return c, region.Errorf(region.BadInput, "body ended early").WithCause(err)
+		return c, err
 	}
 	if err := wire.CheckProof(r.Header.Get(wire.ProofHeader), d.PublicKey, info.Procedure, time.Now(), d.UIN, body); err != nil {
 		return c, s.reject("bad-proof", err)
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	_, err = s.admit(region.Short, c, heardOf)
 	return c, err
+}
+
+// readBody reads a request's body and puts it back. Connect would refuse what is
+// too large as well, but without the Error that clients branch on.
+func (s *Server) readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		var big *http.MaxBytesError
+		if errors.As(err, &big) {
+			return nil, s.reject("too-large", region.Errorf(region.TooLarge, "body is over the limit of %d bytes", wire.MaxBody))
+		}
+		return nil, region.Errorf(region.BadInput, "body ended early").WithCause(err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, nil
 }
 
 // callerOf reads what the request's address and headers say about the client.

@@ -115,6 +115,7 @@ func TestShortRefused(t *testing.T) {
 		{"no such method", "/homing.v1.IM/Nothing", send, func(http.Header) {}, 501, "unsupported"},
 		{"not JSON", procedure, []byte(`{"`), func(http.Header) {}, 400, ""},
 		{"too large", procedure, bytes.Repeat([]byte{' '}, wire.MaxBody+6), func(http.Header) {}, 429, "too-large"},
+		{"too large, from anybody", "/homing.v1.IM/Register", bytes.Repeat([]byte{' '}, wire.MaxBody+6), func(h http.Header) { h.Del("Authorization") }, 429, "too-large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			req, _ := http.NewRequest(http.MethodPost, r.url()+tt.path, bytes.NewReader(tt.body))
