@@ -27,6 +27,9 @@ func (n *Node) startQueue(context.Context, Options) error {
 	if !ok || me.Queue == "" {
 		return fmt.Errorf("world %d gives region %s no queue address", w.Version, n.self.Name)
 	}
+	if !loopback(me.Queue) {
+		return fmt.Errorf("queue address %s is not loopback: the embedded broker has no authentication; run Apache Kafka there and leave out role queue", me.Queue)
+	}
 	b, err := embedded.Start(embedded.Options{
 		Listen: me.Queue, Dir: filepath.Join(n.cfg.Dir, "queue"), Partitions: w.Partitions, Logger: n.log,
 	})
@@ -128,7 +131,7 @@ func (r *popRole) choose(w http.ResponseWriter, req *http.Request) {
 
 func (r *popRole) status(st *observe.NodeStatus) {
 	s := r.pop.Status()
-	st.POP = &observe.POPStatus{Connections: s.Connections.All, Draining: s.Draining, RTTMillis: map[string]float64{}}
+	st.POP = &observe.POPStatus{Connections: s.Connections.Long, Draining: s.Draining, RTTMillis: map[string]float64{}}
 	for id, to := range s.Regions {
 		if to.Up {
 			st.POP.RTTMillis[string(id)] = to.RTTMilli
