@@ -148,12 +148,9 @@ func (b *batch) answer(m *memory, i, n int) bool {
 	packet := b.inData[i][:b.in[i].len]
 	peer := peerOf(&b.names[i])
 	room := b.outData[n][:0]
-	out := m.answer(room, packet, peer)
-	if out == nil {
-		if out = m.s.respond(packet, peer, overUDP); out == nil {
-			return false
-		}
-		out = append(room, out...)
+	out := m.serve(room, packet, peer)
+	if len(out) == 0 {
+		return false
 	}
 	b.outVec[n].Base = &out[0]
 	b.outVec[n].SetLen(len(out))

@@ -35,12 +35,10 @@ func (s *Server) serveUDP(conn *net.UDPConn) {
 			continue
 		}
 		m.begin()
-		out := m.answer(room, in[:n], peer.Addr())
+		out := m.serve(room, in[:n], peer.Addr())
 		m.end()
-		if out == nil {
-			if out = s.respond(in[:n], peer.Addr(), overUDP); out == nil {
-				continue
-			}
+		if len(out) == 0 {
+			continue
 		}
 		if _, _, err := conn.WriteMsgUDPAddrPort(out, sourceFor(control[:controls]), peer); err != nil {
 			s.metrics.socketErrors.Inc()

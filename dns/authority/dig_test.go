@@ -24,7 +24,7 @@ func (h *harness) dig(t *testing.T, args ...string) string {
 
 // The questions an operator would type, and what the answer has to show.
 func TestDig(t *testing.T) {
-	h := start(t)
+	h := startWith(t, func(o *Options) { o.NSID = "dns-1" })
 	for _, c := range []struct {
 		name  string
 		args  string
@@ -79,6 +79,12 @@ func TestDig(t *testing.T) {
 		{"subnet longer than IPv4", "long.demo.test +ednsopt=8:00012100df05050500", []string{"status: FORMERR"}, nil},
 		{"empty subnet", "long.demo.test +ednsopt=8:", []string{"status: FORMERR"}, nil},
 		{"two subnets", "long.demo.test +ednsopt=8:00011800df0505 +ednsopt=8:00011800df0505", []string{"status: FORMERR"}, nil},
+		{"NSID", "long.demo.test +nsid", []string{"NSID: 64 6e 73 2d 31", "ANSWER: 3"}, nil},
+		{"NSID and subnet and cookie", "long.demo.test +nsid +subnet=223.5.5.0/24 +cookie=0102030405060708", []string{"NSID:", "/24/24", "COOKIE: 010203040506070801000000", "(good)"}, nil},
+		{"cookie", "long.demo.test +cookie=0102030405060708", []string{"COOKIE: 010203040506070801000000", "(good)", "ANSWER: 3"}, []string{"NSID"}},
+		{"cookie of a wrong length", "long.demo.test +ednsopt=10:010203", []string{"status: FORMERR"}, nil},
+		{"version is hidden", "version.bind CH TXT", []string{"status: REFUSED", "EDE: 18 (Prohibited)"}, []string{"homing", "Homing"}},
+		{"why outside", "example.com", []string{"EDE: 20 (Not Authoritative)"}, nil},
 		{"DO is echoed", "long.demo.test +dnssec", []string{"flags: do;"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

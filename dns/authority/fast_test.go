@@ -3,16 +3,20 @@ package authority
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
 )
+
+var testSecret = [16]byte{1, 2, 3}
 
 // classyWorld has conditions of every kind that classes are made of.
 func classyWorld() *region.World {
@@ -62,6 +66,15 @@ func randomPacket(t testing.TB, r *rand.Rand) []byte {
 			}
 			m.IsEdns0().Option = []dns.EDNS0{s.option(0)}
 		}
+		if n := r.IntN(8); n < 4 {
+			cookie := make([]byte, []int{8, 16, 24, 24}[n])
+			copy(cookie, "fixed...")
+			if n == 3 { // of the tests' secret and clock
+				b := baker{newSipKey(testSecret)}
+				cookie = b.append(nil, cookie[:8], false, netip.MustParseAddr("223.5.5.5"), uint32(testClock/time.Second))
+			}
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(cookie)})
+		}
 		if r.IntN(6) == 0 {
 			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: 65001, Data: make([]byte, r.IntN(5))})
 		}
@@ -97,11 +110,11 @@ func (h *harness) same(t testing.TB, m *memory, p []byte, peer netip.Addr) bool 
 // The worker's memory answers with the very bytes that the library path would,
 // while worlds, health and the overlay change under it, and most of the time.
 func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
-	h := start(t)
+	h := startWith(t, func(o *Options) { o.CookieSecret = &testSecret })
 	m := newMemory(h.Server)
 	r := rand.New(rand.NewPCG(5, 6))
 	moved := overlay{}
-	taken, plain := 0, 0
+	taken, plain, trusted := 0, 0, 0
 	worlds := []*region.World{testWorld(), classyWorld()}
 	nothing := classyWorld()
 	nothing.Steering.AllDown, nothing.Steering.Answers, nothing.Steering.TTL = steer.Nothing, 12, 0
@@ -141,7 +154,13 @@ func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
 		plain++
 		if h.same(t, m, p, peer) {
 			taken++
+			if m.g.trusted {
+				trusted++
+			}
 		}
+	}
+	if trusted == 0 {
+		t.Error("no cookie was ever good")
 	}
 	if taken < plain/2 {
 		t.Errorf("only %d of %d questions were answered from memory", taken, plain)
@@ -187,6 +206,7 @@ func TestNoAllocationOnAHit(t *testing.T) {
 		headR + qA + "00 0029 04d0 00000000 000b 00080007 0001 18 00 df0505",
 		headR + "09 752d31303030303031 07 762d3930303033" + qname + "001c 0001" + optOK,
 		head + qA,
+		headR + qA + "00 0029 04d0 00000000 000c 000a0008 6162636465666768",
 	} {
 		raw := packet(t, p)
 		if n := testing.AllocsPerRun(100, func() {
@@ -203,7 +223,7 @@ func TestNoAllocationOnAHit(t *testing.T) {
 
 // FuzzFastAndLibrary runs both paths on any packet and compares.
 func FuzzFastAndLibrary(f *testing.F) {
-	h := start(f)
+	h := startWith(f, func(o *Options) { o.CookieSecret = &testSecret })
 	m := newMemory(h.Server)
 	view := region.NewView(classyWorld(), region.Hash{3}, overlay{1_000_001: {Home: "ca", Moves: 1}})
 	h.view.Store(view)

@@ -25,6 +25,9 @@ type glance struct {
 	size   int          // bytes the client takes
 	subnet []byte       // the option without its head, nil for none
 	source netip.Prefix // invalid when the option does not state any
+	cookie []byte       // likewise; well formed
+
+	trusted bool // set by who checks the cookie
 }
 
 // read reads a packet of the common form, and nothing else: what it refuses may
@@ -47,7 +50,7 @@ func (g *glance) read(p []byte, zone []byte) bool {
 		return false
 	}
 	g.end += 4
-	g.opt, g.do, g.size, g.subnet, g.source = false, false, minUDP, nil, netip.Prefix{}
+	g.opt, g.do, g.size, g.subnet, g.source, g.cookie, g.trusted = false, false, minUDP, nil, netip.Prefix{}, nil, false
 	if counts == one {
 		return g.end == len(p)
 	}
@@ -141,7 +144,15 @@ func (g *glance) readOPT(p []byte) bool {
 		if 4+length > len(p) {
 			return false
 		}
-		if code == dns.EDNS0SUBNET {
+		switch code {
+		case dns.EDNS0NSID:
+			return false
+		case dns.EDNS0COOKIE:
+			if g.cookie != nil || !wellFormedCookie(p[4:4+length]) {
+				return false
+			}
+			g.cookie = p[4 : 4+length]
+		case dns.EDNS0SUBNET:
 			s, ok := parseSubnet(p[4 : 4+length])
 			if !ok || g.subnet != nil || (s.prefix.IsValid() && s.prefix.Addr().Is4In6()) {
 				return false

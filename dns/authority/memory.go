@@ -20,6 +20,7 @@ type memory struct {
 	epoch uint32 // slots of another one are empty
 	slots []slot
 	g     glance
+	now   uint32 // Unix seconds, of the batch
 
 	// Counted here and handed over once per batch: counters that all workers
 	// write would cost more than the answers.
@@ -51,6 +52,7 @@ func newMemory(s *Server) *memory { return &memory{s: s} }
 // begin takes the newest plan, for as many questions as come together.
 func (m *memory) begin() {
 	p := m.s.current()
+	m.now = m.s.unix()
 	if p == m.plan {
 		return
 	}
@@ -77,6 +79,21 @@ func (m *memory) end() {
 	}
 }
 
+// serve appends what goes out for a packet that came over UDP: the answer, less
+// when the client's network has had enough, or nothing.
+func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
+	out := m.answer(room, packet, peer)
+	trusted := m.g.trusted
+	if out == nil {
+		slow, known := m.s.reply(packet, peer, overUDP)
+		out, trusted = append(room, slow...), known
+	}
+	if l := m.s.limiter; l != nil && !trusted && len(out) > 0 && !l.allow(peer, m.s.now().UnixNano()) {
+		return l.cut(out)
+	}
+	return out
+}
+
 // answer appends the answer to a packet that came over UDP, and returns nil
 // when it takes respond to answer it. Both give the same bytes.
 func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
@@ -100,7 +117,8 @@ func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 			return nil
 		}
 	}
-	return m.write(out, packet, g, found)
+	g.trusted = g.cookie != nil && m.s.baker.check(g.cookie, peer, m.now)
+	return m.write(out, packet, peer, found)
 }
 
 // slot is where the answer of a class for an address is, if anywhere.
@@ -190,7 +208,8 @@ func (m *memory) rule(name string) *ruleCount {
 
 // write appends the answer: the question as it was asked, what the slot holds,
 // and an OPT when there was one.
-func (m *memory) write(out, packet []byte, g *glance, found *slot) []byte {
+func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte {
+	g := &m.g
 	const answered = 1<<15 | 1<<10 // QR, AA
 	const kept = 1<<8 | 1<<4       // RD, CD
 	start := len(out)
@@ -199,10 +218,7 @@ func (m *memory) write(out, packet []byte, g *glance, found *slot) []byte {
 		length = g.end + soaLen
 	}
 	if g.opt {
-		length += 11
-		if g.subnet != nil {
-			length += 4 + len(g.subnet)
-		}
+		length += 11 + g.optionsLen()
 	}
 	if length > g.size {
 		return nil // to be truncated
@@ -221,31 +237,43 @@ func (m *memory) write(out, packet []byte, g *glance, found *slot) []byte {
 	}
 	if g.opt {
 		out[start+11] = 1
-		out = appendOPT(out, g, scope)
+		out = m.appendOPT(out, peer, scope)
 	}
 	m.answered++
 	found.rule.n++
 	return out
 }
 
-func appendOPT(out []byte, g *glance, scope uint8) []byte {
+// optionsLen is the size of the answer's options.
+func (g *glance) optionsLen() int {
+	n := 0
+	if g.subnet != nil {
+		n += 4 + len(g.subnet)
+	}
+	if g.cookie != nil {
+		n += 4 + cookieLen
+	}
+	return n
+}
+
+func (m *memory) appendOPT(out []byte, peer netip.Addr, scope uint8) []byte {
+	g := &m.g
 	do := byte(0)
 	if g.do {
 		do = 0x80
 	}
-	length := 0
+	out = append(out, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, do, 0, 0, byte(g.optionsLen()))
 	if g.subnet != nil {
-		length = 4 + len(g.subnet)
+		out = append(out, 0, dns.EDNS0SUBNET, 0, byte(len(g.subnet)))
+		at := len(out)
+		out = append(out, g.subnet...)
+		if g.source.IsValid() {
+			out[at+3] = scope
+		}
 	}
-	out = append(out, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, 0, 0, do, 0, byte(length>>8), byte(length))
-	if g.subnet == nil {
-		return out
-	}
-	out = append(out, 0, dns.EDNS0SUBNET, 0, byte(len(g.subnet)))
-	at := len(out)
-	out = append(out, g.subnet...)
-	if g.source.IsValid() {
-		out[at+3] = scope
+	if g.cookie != nil {
+		out = append(out, 0, dns.EDNS0COOKIE, 0, cookieLen)
+		out = m.s.baker.append(out, g.cookie, g.trusted, peer, m.now)
 	}
 	return out
 }

@@ -13,6 +13,7 @@ type metrics struct {
 	malformed    *prometheus.CounterVec
 	badRequests  prometheus.Counter
 	socketErrors prometheus.Counter
+	limited      *prometheus.CounterVec
 
 	answeredUDP prometheus.Counter // of responses
 }
@@ -35,6 +36,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_http_bad_requests_total",
 			Help: "HTTPDNS requests with a bad parameter.",
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_rate_limited_total",
+			Help: "Answers over UDP beyond the rate of a client's network, by what became of them; they count as responses, too.",
+		}, []string{"action"}),
 		socketErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_socket_errors_total",
 			Help: "Reads, writes and accepts that failed.",
@@ -42,7 +47,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors)
+		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors, m.limited)
 	}
 	return m
 }

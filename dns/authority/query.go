@@ -32,6 +32,9 @@ type query struct {
 	size    uint16 // UDP payload the client takes
 	do      bool
 	subnet  *subnet // nil when there is no option
+	cookie  []byte  // well formed; nil when there is no option
+	nsid    bool    // the client asks which node answers (RFC 5001)
+	ede     int     // extended error of the answer (RFC 8914); -1 for none
 }
 
 // verdict says what becomes of a packet after parsing.
@@ -48,6 +51,7 @@ const (
 // bytes, a second OPT. With reject the query holds what could be read, and the
 // text says what is wrong, from a fixed set.
 func parse(p []byte) (q query, v verdict, rcode int, why string) {
+	q.ede = -1
 	if len(p) < headerLen {
 		return q, drop, 0, "short"
 	}
@@ -87,7 +91,7 @@ func parse(p []byte) (q query, v verdict, rcode int, why string) {
 		return q, reject, dns.RcodeFormatError, "trailing"
 	case q.opt && q.version != 0: // before anything else about EDNS (RFC 6891 section 6.1.3)
 		return q, reject, dns.RcodeBadVers, "edns-version"
-	case questions == 0: // a cookie query (RFC 7873 section 5.4), which this server does not offer
+	case questions == 0 && q.cookie == nil: // else it asks for a cookie alone (RFC 7873 section 5.4)
 		return q, reject, dns.RcodeFormatError, "questions"
 	}
 	return q, serve, dns.RcodeSuccess, ""
@@ -181,12 +185,23 @@ func (q *query) options(data []byte) string {
 		if 4+length > len(data) {
 			return "option"
 		}
-		if code == dns.EDNS0SUBNET {
-			s, ok := parseSubnet(data[4 : 4+length])
+		value := data[4 : 4+length]
+		switch code {
+		case dns.EDNS0SUBNET:
+			s, ok := parseSubnet(value)
 			if !ok || q.subnet != nil {
 				return "subnet"
 			}
 			q.subnet = &s
+		case dns.EDNS0COOKIE:
+			if !wellFormedCookie(value) {
+				return "cookie"
+			}
+			if q.cookie == nil { // of several the first counts (RFC 7873 section 5.2)
+				q.cookie = value
+			}
+		case dns.EDNS0NSID:
+			q.nsid = true
 		}
 		data = data[4+length:]
 	}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"encoding/hex"
 	"net"
 	"net/netip"
 	"strconv"
@@ -23,22 +24,54 @@ const (
 // respond answers one packet of a peer, nil for none. It does not block, and is
 // safe for concurrent use.
 func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
+	out, _ := s.reply(packet, peer, via)
+	return out
+}
+
+// reply is respond; trusted says that the packet has a cookie that only the
+// peer can know.
+func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byte, trusted bool) {
 	q, verdict, rcode, why := parse(packet)
 	if why != "" {
 		s.metrics.malformed.WithLabelValues(string(via), why).Inc()
 	}
 	if verdict == drop {
-		return nil
+		return nil, false
 	}
+	now := s.unix()
+	trusted = q.cookie != nil && s.baker.check(q.cookie, peer, now)
 	m := q.reply()
 	scope := uint8(0)
-	if verdict == reject {
+	switch {
+	case verdict == reject:
 		m.Rcode = rcode // what does not fit the header the library puts into the OPT
-	} else {
+	case q.asked:
 		scope = s.answer(m, &q, peer)
 	}
 	s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
-	return q.pack(m, scope, via)
+	var options []dns.EDNS0
+	if q.opt && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
+		options = s.options(&q, scope, trusted, peer, now)
+	}
+	return q.pack(m, options, via), trusted
+}
+
+// options are those of the answer, in the order in which a worker writes them.
+func (s *Server) options(q *query, scope uint8, trusted bool, peer netip.Addr, now uint32) []dns.EDNS0 {
+	var out []dns.EDNS0
+	if q.subnet != nil {
+		out = append(out, q.subnet.option(scope))
+	}
+	if q.cookie != nil {
+		out = append(out, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(s.baker.append(nil, q.cookie, trusted, peer, now))})
+	}
+	if q.nsid && s.o.NSID != "" {
+		out = append(out, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte(s.o.NSID))})
+	}
+	if q.ede >= 0 {
+		out = append(out, &dns.EDNS0_EDE{InfoCode: uint16(q.ede)})
+	}
+	return out
 }
 
 // reply is the head of the answer.
@@ -54,7 +87,7 @@ func (q *query) reply() *dns.Msg {
 }
 
 // pack adds the OPT and makes the answer fit the transport.
-func (q *query) pack(m *dns.Msg, scope uint8, via transport) []byte {
+func (q *query) pack(m *dns.Msg, options []dns.EDNS0, via transport) []byte {
 	limit := maxMessage
 	if via == overUDP {
 		limit = minUDP
@@ -67,9 +100,7 @@ func (q *query) pack(m *dns.Msg, scope uint8, via transport) []byte {
 	if q.opt {
 		o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: maxUDP}}
 		o.SetDo(q.do)
-		if q.subnet != nil && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
-			o.Option = append(o.Option, q.subnet.option(scope))
-		}
+		o.Option = options
 		opt = []dns.RR{o}
 	}
 	m.Extra = append(extra[:len(extra):len(extra)], opt...)
@@ -94,21 +125,21 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 	v := s.o.View()
 	switch {
 	case v == nil:
-		m.Rcode = dns.RcodeServerFailure
+		m.Rcode, q.ede = dns.RcodeServerFailure, int(dns.ExtendedErrorCodeNotReady)
 		return 0
-	case q.qclass != dns.ClassINET:
-		m.Rcode = dns.RcodeRefused
+	case q.qclass != dns.ClassINET: // version.bind and the like, too: what runs here is nobody's business
+		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeProhibited)
 		return 0
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		m.Rcode = dns.RcodeRefused
+		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeProhibited)
 		return 0
 	case q.qtype == dns.TypeOPT || (q.qtype >= 128 && q.qtype < dns.TypeANY): // meta types (RFC 6895 section 3.1)
-		m.Rcode = dns.RcodeNotImplemented
+		m.Rcode, q.ede = dns.RcodeNotImplemented, int(dns.ExtendedErrorCodeNotSupported)
 		return 0
 	}
 	t := find(v.World, q.labels)
 	if t.kind == outside {
-		m.Rcode = dns.RcodeRefused
+		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeNotAuthoritative)
 		return 0
 	}
 	m.Authoritative = true

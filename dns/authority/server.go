@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,7 +39,15 @@ type Options struct {
 	HTTP   []string // host:port for HTTPDNS
 	// Workers is the number of UDP sockets per address, with a goroutine each, among
 	// which the kernel spreads clients; 0 is one per processor.
-	Workers  int
+	Workers int
+	// CookieSecret is what cookies are made with (RFC 9018). Nodes that answer at
+	// one address, by anycast or behind a balancer, need the same; nil is a random
+	// one, which a restart changes.
+	CookieSecret *[16]byte
+	// RateLimit bounds answers over UDP to clients without a good cookie.
+	RateLimit RateLimit
+	// NSID is what the node calls itself when asked for (RFC 5001); empty: nothing.
+	NSID     string
 	Logger   *slog.Logger // nil is silent
 	Registry prometheus.Registerer
 }
@@ -49,6 +58,7 @@ const (
 	idleTimeout = 10 * time.Second // between two questions on a connection (RFC 7766 section 6.2.3)
 	readTimeout = 2 * time.Second  // for one message or HTTP header, against slow writers
 	maxHeader   = 16 << 10         // bytes of an HTTP request's header
+	maxNSID     = 128              // bytes, which fit any answer
 )
 
 // Server answers until it is closed.
@@ -57,6 +67,9 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	plan    atomic.Pointer[plan]
+	baker   baker
+	limiter *limiter // nil: no limit
+	now     func() time.Time
 
 	udp   []*net.UDPConn
 	tcp   []*net.TCPListener
@@ -79,6 +92,9 @@ func New(o Options) (*Server, error) {
 	if o.View == nil || o.Health == nil || o.Geo == nil {
 		return nil, region.Errorf(region.BadInput, "a DNS server needs a view, health and geo facts")
 	}
+	if len(o.NSID) > maxNSID {
+		return nil, region.Errorf(region.BadInput, "an NSID of %d bytes", len(o.NSID)).WithHint("want %d at most", maxNSID)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -86,9 +102,17 @@ func New(o Options) (*Server, error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	s := &Server{
-		o: o, log: o.Logger, metrics: newMetrics(o.Registry),
+		o: o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
 		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
 	}
+	var secret, shared [16]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	shared = secret
+	if o.CookieSecret != nil {
+		shared = *o.CookieSecret
+	}
+	s.baker = baker{newSipKey(shared)}
+	s.limiter = newLimiter(o.RateLimit, newSipKey(secret), s.metrics.limited)
 	for _, address := range o.Listen {
 		if err := s.bind(address); err != nil {
 			_ = s.closeListeners()
@@ -105,6 +129,9 @@ func New(o Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// unix is the time in seconds, as cookies have it.
+func (s *Server) unix() uint32 { return uint32(s.now().Unix()) }
 
 func cannotListen(address string, err error) error {
 	return region.Errorf(region.Unavailable, "DNS cannot listen on %s", address).WithCause(err).

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -65,11 +66,20 @@ type harness struct {
 	health atomic.Pointer[steer.Health]
 	geo    *geo.DB
 	reg    *prometheus.Registry
+	clock  atomic.Int64 // Unix time in nanoseconds, for cookies and rates
 }
+
+// testClock is the time at which a harness starts, and stays.
+const testClock = 1_800_000_000 * time.Second
 
 func (h *harness) setHealth(x steer.Health) { h.health.Store(&x) }
 
 func start(t testing.TB) *harness {
+	t.Helper()
+	return startWith(t, func(*Options) {})
+}
+
+func startWith(t testing.TB, change func(*Options)) *harness {
 	t.Helper()
 	h := &harness{reg: prometheus.NewRegistry()}
 	h.view.Store(region.NewView(testWorld(), region.Hash{1}, nil))
@@ -79,13 +89,16 @@ func start(t testing.TB) *harness {
 		t.Fatal(err)
 	}
 	h.geo = db
-	h.Server, err = New(Options{
+	o := Options{
 		View: h.view.Load, Health: func() steer.Health { return *h.health.Load() }, Geo: db,
 		Listen: []string{"127.0.0.1:0"}, HTTP: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler), Registry: h.reg,
-	})
-	if err != nil {
+	}
+	change(&o)
+	if h.Server, err = New(o); err != nil {
 		t.Fatal(err)
 	}
+	h.clock.Store(int64(testClock))
+	h.now = func() time.Time { return time.Unix(0, h.clock.Load()) }
 	h.Start()
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
