@@ -51,12 +51,14 @@ type Asked struct {
 	ASN      uint32         `json:"asn,omitempty"`
 }
 
-// Handler serves HTTPDNS, for mounting it elsewhere.
+// Handler serves HTTPDNS and DoH, for mounting it elsewhere.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /d", s.direct)
 	mux.HandleFunc("GET /resolve", s.resolve)
 	mux.HandleFunc("GET /explain", s.explain)
+	mux.HandleFunc("GET /dns-query", s.doh)
+	mux.HandleFunc("POST /dns-query", s.doh)
 	return mux
 }
 

@@ -34,6 +34,7 @@ type query struct {
 	subnet  *subnet // nil when there is no option
 	cookie  []byte  // well formed; nil when there is no option
 	nsid    bool    // the client asks which node answers (RFC 5001)
+	padded  bool    // the client wants its size hidden (RFC 7830)
 	ede     int     // extended error of the answer (RFC 8914); -1 for none
 }
 
@@ -200,6 +201,8 @@ func (q *query) options(data []byte) string {
 			if q.cookie == nil { // of several the first counts (RFC 7873 section 5.2)
 				q.cookie = value
 			}
+		case dns.EDNS0PADDING:
+			q.padded = true
 		case dns.EDNS0NSID:
 			q.nsid = true
 		}

@@ -19,6 +19,8 @@ const (
 	overUDP  transport = "udp"
 	overTCP  transport = "tcp"
 	overHTTP transport = "http"
+	overTLS  transport = "dot"
+	overDoH  transport = "doh"
 )
 
 // respond answers one packet of a peer, nil for none. It does not block, and is
@@ -51,6 +53,7 @@ func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byt
 	s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
 	var options []dns.EDNS0
 	if q.opt && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
+		q.padded = q.padded && (via == overTLS || via == overDoH)
 		options = s.options(&q, scope, trusted, peer, now)
 	}
 	return q.pack(m, options, via), trusted
@@ -68,11 +71,18 @@ func (s *Server) options(q *query, scope uint8, trusted bool, peer netip.Addr, n
 	if q.nsid && s.o.NSID != "" {
 		out = append(out, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte(s.o.NSID))})
 	}
+	if q.padded {
+		out = append(out, &dns.EDNS0_PADDING{})
+	}
 	if q.ede >= 0 {
 		out = append(out, &dns.EDNS0_EDE{InfoCode: uint16(q.ede)})
 	}
 	return out
 }
+
+// padBlock is what answers on an encrypted transport are padded to a multiple
+// of when the query was padded, in bytes (RFC 8467 section 4.1).
+const padBlock = 468
 
 // reply is the head of the answer.
 func (q *query) reply() *dns.Msg {
@@ -105,6 +115,12 @@ func (q *query) pack(m *dns.Msg, options []dns.EDNS0, via transport) []byte {
 	}
 	m.Extra = append(extra[:len(extra):len(extra)], opt...)
 	out, err := m.Pack()
+	for _, o := range options {
+		if p, ok := o.(*dns.EDNS0_PADDING); ok && err == nil {
+			p.Padding = make([]byte, (padBlock-len(out)%padBlock)%padBlock)
+			out, err = m.Pack()
+		}
+	}
 	if err == nil && len(out) <= limit {
 		return out
 	}

@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +39,10 @@ type Options struct {
 	Geo    Geo
 	Listen []string // host:port for UDP and TCP; port 0 takes a free one for both
 	HTTP   []string // host:port for HTTPDNS
+	DoT    []string // host:port for DNS over TLS; needs TLS
+	DoH    []string // host:port for DNS over HTTPS, and HTTPDNS there; needs TLS
+	// TLS has the certificate, or the function that finds it, for DoT and DoH.
+	TLS *tls.Config
 	// Workers is the number of UDP sockets per address, with a goroutine each, among
 	// which the kernel spreads clients; 0 is one per processor.
 	Workers int
@@ -71,10 +77,12 @@ type Server struct {
 	limiter *limiter // nil: no limit
 	now     func() time.Time
 
-	udp   []*net.UDPConn
-	tcp   []*net.TCPListener
-	web   []net.Listener
-	https []*http.Server
+	udp    []*net.UDPConn
+	tcp    []*net.TCPListener
+	dot    []*net.TCPListener
+	web    []net.Listener
+	secure []net.Listener
+	https  []*http.Server
 
 	slots   chan struct{} // one per open TCP connection
 	stop    chan struct{}
@@ -89,6 +97,9 @@ type Server struct {
 // is answered before [Server.Start]. Errors are of kind region.BadInput for
 // wrong options, region.Unavailable for an address that cannot be had.
 func New(o Options) (*Server, error) {
+	if o.TLS == nil && len(o.DoT)+len(o.DoH) > 0 {
+		return nil, region.Errorf(region.BadInput, "DNS over TLS or HTTPS without a certificate").WithHint("give the node a certificate, or listen on neither")
+	}
 	if o.View == nil || o.Health == nil || o.Geo == nil {
 		return nil, region.Errorf(region.BadInput, "a DNS server needs a view, health and geo facts")
 	}
@@ -119,13 +130,22 @@ func New(o Options) (*Server, error) {
 			return nil, cannotListen(address, err)
 		}
 	}
-	for _, address := range o.HTTP {
-		l, err := listenTCP(address)
-		if err != nil {
-			_ = s.closeListeners()
-			return nil, cannotListen(address, err)
+	for _, group := range []struct {
+		addresses []string
+		keep      func(*net.TCPListener)
+	}{
+		{o.HTTP, func(l *net.TCPListener) { s.web = append(s.web, l) }},
+		{o.DoT, func(l *net.TCPListener) { s.dot = append(s.dot, l) }},
+		{o.DoH, func(l *net.TCPListener) { s.secure = append(s.secure, l) }},
+	} {
+		for _, address := range group.addresses {
+			l, err := listenTCP(address)
+			if err != nil {
+				_ = s.closeListeners()
+				return nil, cannotListen(address, err)
+			}
+			group.keep(l)
 		}
-		s.web = append(s.web, l)
 	}
 	return s, nil
 }
@@ -174,18 +194,20 @@ func (s *Server) bind(address string) error {
 
 // Addrs are the addresses of the UDP and TCP listeners, in the order of
 // Options.Listen.
-func (s *Server) Addrs() []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, l := range s.tcp {
-		out = append(out, l.Addr().(*net.TCPAddr).AddrPort())
-	}
-	return out
-}
+func (s *Server) Addrs() []netip.AddrPort { return listening(s.tcp) }
 
 // HTTPAddrs are the addresses of the HTTPDNS listeners.
-func (s *Server) HTTPAddrs() []netip.AddrPort {
+func (s *Server) HTTPAddrs() []netip.AddrPort { return listening(s.web) }
+
+// DoTAddrs are the addresses of the listeners for DNS over TLS.
+func (s *Server) DoTAddrs() []netip.AddrPort { return listening(s.dot) }
+
+// DoHAddrs are the addresses of the listeners for DNS over HTTPS.
+func (s *Server) DoHAddrs() []netip.AddrPort { return listening(s.secure) }
+
+func listening[L net.Listener](listeners []L) []netip.AddrPort {
 	var out []netip.AddrPort
-	for _, l := range s.web {
+	for _, l := range listeners {
 		out = append(out, l.Addr().(*net.TCPAddr).AddrPort())
 	}
 	return out
@@ -205,22 +227,43 @@ func (s *Server) Start() {
 		s.running.Go(func() { s.serveUDP(conn) })
 	}
 	for _, l := range s.tcp {
-		s.running.Go(func() { s.serveTCP(l) })
+		s.running.Go(func() { s.serveTCP(l, nil) })
+	}
+	if s.o.TLS != nil {
+		config := s.o.TLS.Clone()
+		config.NextProtos = []string{"dot"}
+		for _, l := range s.dot {
+			s.running.Go(func() { s.serveTCP(l, config) })
+		}
 	}
 	handler := s.Handler()
 	for _, l := range s.web {
-		server := &http.Server{
-			Handler: handler, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout,
-			WriteTimeout: idleTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		}
-		s.https = append(s.https, server)
-		s.running.Go(func() {
-			if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-				s.log.Error("HTTPDNS ended", "addr", l.Addr(), "err", err)
-			}
-		})
+		s.serveHTTP(l, handler, nil)
 	}
+	for _, l := range s.secure {
+		s.serveHTTP(l, handler, s.o.TLS.Clone())
+	}
+}
+
+// serveHTTP serves on a listener, with HTTP/2 when there is TLS.
+func (s *Server) serveHTTP(l net.Listener, handler http.Handler, config *tls.Config) {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, TLSConfig: config,
+		WriteTimeout: idleTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.https = append(s.https, server)
+	s.running.Go(func() {
+		var err error
+		if config == nil {
+			err = server.Serve(l)
+		} else {
+			err = server.ServeTLS(l, "", "")
+		}
+		if err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("HTTP server of DNS ended", "addr", l.Addr(), "err", err)
+		}
+	})
 }
 
 // Close stops all listeners and connections and waits for their goroutines.
@@ -253,10 +296,10 @@ func (s *Server) closeListeners() error {
 	for _, c := range s.udp {
 		errs = append(errs, c.Close())
 	}
-	for _, l := range s.tcp {
+	for _, l := range slices.Concat(s.tcp, s.dot) {
 		errs = append(errs, l.Close())
 	}
-	for _, l := range s.web {
+	for _, l := range slices.Concat(s.web, s.secure) {
 		errs = append(errs, ignoreClosed(l.Close()))
 	}
 	return errors.Join(errs...)

@@ -1,10 +1,12 @@
 package authority
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -13,8 +15,9 @@ const (
 	udpRead   = 4096    // bytes of the longest query read; a longer one is cut and thus malformed
 )
 
-// serveTCP accepts while there are slots.
-func (s *Server) serveTCP(l *net.TCPListener) {
+// serveTCP accepts while there are slots. With a TLS configuration it is DNS
+// over TLS (RFC 7858); the handshake has to end within the time of a message.
+func (s *Server) serveTCP(l *net.TCPListener, config *tls.Config) {
 	for {
 		select {
 		case s.slots <- struct{}{}:
@@ -42,7 +45,16 @@ func (s *Server) serveTCP(l *net.TCPListener) {
 		s.running.Go(func() {
 			defer func() { <-s.slots }()
 			defer s.untrack(conn)
-			s.serveConn(conn)
+			peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+			if config == nil {
+				s.serveConn(conn, peer, overTCP)
+				return
+			}
+			secure := tls.Server(conn, config)
+			if conn.SetDeadline(time.Now().Add(readTimeout)) != nil || secure.Handshake() != nil {
+				return
+			}
+			s.serveConn(secure, peer, overTLS)
 		})
 	}
 }
@@ -69,8 +81,7 @@ func (s *Server) untrack(conn net.Conn) {
 // serveConn answers the questions of a connection in order, each prefixed with
 // its length (RFC 1035 section 4.2.2), until the client is done, idle, or sends
 // something that is no question.
-func (s *Server) serveConn(conn *net.TCPConn) {
-	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+func (s *Server) serveConn(conn net.Conn, peer netip.Addr, via transport) {
 	var head [2]byte
 	for {
 		if conn.SetDeadline(time.Now().Add(idleTimeout)) != nil {
@@ -86,7 +97,7 @@ func (s *Server) serveConn(conn *net.TCPConn) {
 		if _, err := io.ReadFull(conn, packet); err != nil {
 			return
 		}
-		out := s.respond(packet, peer, overTCP)
+		out := s.respond(packet, peer, via)
 		if out == nil {
 			return
 		}
