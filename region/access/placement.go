@@ -109,10 +109,13 @@ func (s *Server) authenticate(ctx context.Context, ticket string, uin region.UIN
 		return core.Device{}, s.reject("no-ticket", region.Errorf(region.Unauthenticated, "no ticket").WithHint("register, or log in with the device key"))
 	}
 	d, err := s.o.Logic.Authenticate(ctx, ticket)
-	if err != nil {
-		if region.KindOf(err) == region.Unauthenticated {
-			return d, s.reject("bad-ticket", err)
-		}
+	switch {
+	case err == nil:
+	case region.KindOf(err) == region.Unauthenticated:
+		return d, s.reject("bad-ticket", err)
+	case region.KindOf(err) == region.WrongRegion && uin != 0 && d.UIN != 0 && d.UIN != uin:
+		// Whose ticket it is matters, not where that user lives: below.
+	default:
 		return d, err
 	}
 	if uin != 0 && d.UIN != uin {

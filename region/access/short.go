@@ -109,10 +109,15 @@ func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.o.Request)
 	defer cancel()
 	d, err := s.authenticate(ctx, ticket, 0, nil)
+	c.UIN, c.DeviceKeyID = d.UIN, d.KeyID
+	if region.KindOf(err) == region.WrongRegion && d.UIN != 0 {
+		if _, placed := s.admit(region.Short, c, heardOf); placed != nil {
+			err = placed // the same, with the redirect
+		}
+	}
 	if err != nil {
 		return c, err
 	}
-	c.UIN, c.DeviceKeyID = d.UIN, d.KeyID
 	body, err := s.readBody(r)
 	if err != nil {
 		return c, err

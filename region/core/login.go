@@ -91,7 +91,8 @@ func namedDevice(uin uint64, id []byte) (region.UIN, [8]byte, error) {
 // counted: after a failover the row may be late or lost, and the ticket's
 // issuer vouches that it was registered. A revoked device is always refused.
 //
-// Errors: Unauthenticated; WrongRegion when another region acts for the user.
+// Errors: Unauthenticated; WrongRegion when another region acts for the user,
+// with the device as the ticket has it, so that the caller can be redirected.
 func (c *Core) Authenticate(ctx context.Context, token string) (_ Device, err error) {
 	defer c.m.count("Authenticate", &err)
 	v, err := c.view()
@@ -102,8 +103,9 @@ func (c *Core) Authenticate(ctx context.Context, token string) (_ Device, err er
 	if err != nil {
 		return Device{}, err
 	}
+	d := Device{UIN: claims.UIN, KeyID: claims.KeyID, PublicKey: claims.PublicKey, Expires: claims.Expires}
 	if _, err := v.Admit(c.o.Self, claims.UIN); err != nil {
-		return Device{}, err
+		return d, err
 	}
 	row, err := c.o.Store.Get(ctx, claims.UIN, tableDevice, claims.KeyID[:])
 	if err != nil {
@@ -113,11 +115,11 @@ func (c *Core) Authenticate(ctx context.Context, token string) (_ Device, err er
 		return region.Errorf(region.Unauthenticated, "%s", why).WithHint("register this device")
 	}
 	if row.Exists() {
-		var d v1.DeviceRow
-		if err := unmarshalRow(&row, &d); err != nil {
+		var have v1.DeviceRow
+		if err := unmarshalRow(&row, &have); err != nil {
 			return Device{}, err
 		}
-		if d.Revoked {
+		if have.Revoked {
 			return Device{}, revoked("the device was revoked")
 		}
 	} else {
@@ -126,5 +128,5 @@ func (c *Core) Authenticate(ctx context.Context, token string) (_ Device, err er
 		}
 		c.m.missing.Inc()
 	}
-	return Device{UIN: claims.UIN, KeyID: claims.KeyID, PublicKey: claims.PublicKey, Expires: claims.Expires}, nil
+	return d, nil
 }
