@@ -19,7 +19,7 @@ const dohType = "application/dns-message"
 
 // doh serves /dns-query.
 func (s *Server) doh(w http.ResponseWriter, r *http.Request) {
-	packet, status := dohMessage(w, r)
+	packet, status := dohMessage(r)
 	if status != http.StatusOK {
 		s.metrics.badRequests.Inc()
 		http.Error(w, http.StatusText(status), status)
@@ -46,13 +46,16 @@ func (s *Server) doh(w http.ResponseWriter, r *http.Request) {
 
 // dohMessage reads the packet out of the request, or says with which status it
 // is refused.
-func dohMessage(w http.ResponseWriter, r *http.Request) ([]byte, int) {
+func dohMessage(r *http.Request) ([]byte, int) {
 	if r.Method == http.MethodPost {
 		if r.Header.Get("Content-Type") != dohType {
 			return nil, http.StatusUnsupportedMediaType
 		}
-		packet, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
-		if err != nil {
+		packet, err := io.ReadAll(io.LimitReader(r.Body, maxMessage+1))
+		switch {
+		case err != nil:
+			return nil, http.StatusBadRequest
+		case len(packet) > maxMessage:
 			return nil, http.StatusRequestEntityTooLarge
 		}
 		return packet, http.StatusOK
