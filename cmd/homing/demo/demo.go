@@ -37,7 +37,7 @@ type Options struct {
 
 // readyTimeout bounds the start: past it something is wrong that waiting does
 // not cure.
-const readyTimeout = 30 * time.Second
+const readyTimeout = time.Minute
 
 // Demo is a running world.
 type Demo struct {

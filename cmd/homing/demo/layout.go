@@ -105,11 +105,12 @@ func (p *plan) config(m member) *node.Config {
 		Key: "../world/keys/" + m.kind + "-" + m.id + ".pem", World: "../world/genesis.json", Root: "../world/keys/root.pub",
 		TLS:    node.TLS{CA: "../tls/ca.pem", Cert: "../tls/server.pem", Key: "../tls/server.key"},
 		Gossip: node.Gossip{Bind: m.gossip.String(), Join: []string{p.dns.gossip.String(), p.regions[0].gossip.String()}},
-		Health: node.Health{Interval: 500 * time.Millisecond, Rise: 2, Fall: 2},
+		Health: node.Health{Interval: 500 * time.Millisecond, Rise: 1, Fall: 3},
 	}
 	switch m.kind {
 	case "region":
 		c.Roles = []node.Role{node.RoleQueue, node.RoleRegion, node.RoleReplicator}
+		c.Health.Interval = 2 * time.Second // its redirects are few; the DNS is asked first
 	case "pop":
 		c.Roles = []node.Role{node.RolePOP}
 	case "dns":

@@ -129,7 +129,7 @@ func (w *world) start(args ...string) {
 	}
 	w.done = make(chan struct{})
 	go func(c *exec.Cmd, done chan struct{}) { _ = c.Wait(); close(done) }(w.cmd, w.done)
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(90 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -137,7 +137,7 @@ func (w *world) start(args ...string) {
 		case <-w.done:
 			w.t.Fatalf("the demo ended before it was ready:\n%s", w.out)
 		case <-deadline:
-			w.t.Fatalf("the demo is not ready after a minute:\n%s", w.out)
+			w.t.Fatalf("the demo is not ready after 90 s:\n%s", w.out)
 		case <-tick.C:
 		}
 		if _, err := os.Stat(filepath.Join(w.dir, endpoints.File)); err == nil {

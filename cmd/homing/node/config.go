@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -83,6 +84,9 @@ type TLS struct {
 // Health are the checks of POPs and regions.
 type Health struct {
 	Interval time.Duration `yaml:"interval"` // default 500ms
+	// Timeout of one check, default 2s: what refuses connections fails at once, so
+	// it only bounds how long a silent member counts as well.
+	Timeout time.Duration `yaml:"timeout,omitempty"`
 	Rise     int           `yaml:"rise"`     // successes before healthy, default 2
 	Fall     int           `yaml:"fall"`     // failures before unhealthy, default 3
 }
@@ -110,9 +114,39 @@ func ReadConfig(path string) (*Config, error) {
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s:%s %w", path, place(b, err), err)
 	}
 	return c, nil
+}
+
+// wrong is a mistake in a field that is there.
+type wrong struct {
+	field string // path of yaml names: "gossip.bind"
+	text  string
+}
+
+func (w *wrong) Error() string { return w.text }
+
+func wrongf(field, format string, args ...any) error {
+	return &wrong{field: field, text: fmt.Sprintf(format, args...)}
+}
+
+// place says where in the file a wrong field's value stands, as "line:column:".
+func place(file []byte, err error) string {
+	var w *wrong
+	if !errors.As(err, &w) {
+		return ""
+	}
+	path, err := yaml.PathString("$." + w.field)
+	if err != nil {
+		return ""
+	}
+	node, err := path.ReadNode(bytes.NewReader(file))
+	if err != nil || node == nil || node.GetToken() == nil {
+		return ""
+	}
+	at := node.GetToken().Position
+	return fmt.Sprintf("%d:%d:", at.Line, at.Column)
 }
 
 // firstLine turns "[3:5] unknown field ..." and its quotation of the file into
@@ -143,40 +177,46 @@ func (c *Config) Validate() error {
 			continue
 		}
 		if !ok {
-			return fmt.Errorf("role %q is unknown: want region, replicator, queue, dns, pop, ids or console", r)
+			return wrongf("roles", "role %q is unknown: want region, replicator, queue, dns, pop, ids or console", r)
 		}
 		if want != kind {
-			return fmt.Errorf("role %s belongs to a member of kind %q, but member is %q", r, want, c.Member)
+			return wrongf("roles", "role %s belongs to a member of kind %q, but member is %q", r, want, c.Member)
 		}
 	}
 	if c.Has(RoleReplicator) != c.Has(RoleRegion) {
-		return errors.New("roles region and replicator go together: the embedded store is opened by one process")
+		return wrongf("roles", "roles region and replicator go together: the embedded store is opened by one process")
 	}
 	if c.Has(RoleConsole) && c.Console == "" {
-		return errors.New(`role console needs "console": the host:port where the page listens`)
+		return wrongf("roles", `role console needs "console": the host:port where the page listens`)
 	}
-	for name, v := range map[string]string{"dir": c.Dir, "key": c.Key, "world": c.World, "root": c.Root} {
-		if v == "" {
-			return fmt.Errorf("%q is missing for %s %s", name, kind, member)
+	for _, f := range []struct{ name, value string }{{"dir", c.Dir}, {"key", c.Key}, {"world", c.World}, {"root", c.Root}} {
+		if f.value == "" {
+			return fmt.Errorf("%q is missing for %s %s", f.name, kind, member)
 		}
 	}
 	if c.Gossip.Bind != "" && !loopback(c.Gossip.Bind) && c.Gossip.Key == "" {
-		return fmt.Errorf(`gossip.bind %s is not loopback: set gossip.key to a file with 32 random bytes in base64`, c.Gossip.Bind)
+		return wrongf("gossip.bind", `gossip.bind %s is not loopback: set gossip.key to a file with 32 random bytes in base64`, c.Gossip.Bind)
 	}
 	if c.Console != "" && !loopback(c.Console) {
-		return fmt.Errorf("console %s is not loopback: put a proxy with authentication in front of a loopback address", c.Console)
+		return wrongf("console", "console %s is not loopback: put a proxy with authentication in front of a loopback address", c.Console)
 	}
 	if c.Admin != "" && !loopback(c.Admin) && c.TLS.Cert == "" {
-		return fmt.Errorf("admin %s is not loopback: set tls.ca, tls.cert and tls.key", c.Admin)
+		return wrongf("admin", "admin %s is not loopback: set tls.ca, tls.cert and tls.key", c.Admin)
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		return errors.New("tls.cert and tls.key go together")
+		return wrongf("tls", "tls.cert and tls.key go together")
 	}
 	if c.Health.Interval == 0 {
 		c.Health.Interval = 500 * time.Millisecond
 	}
 	if c.Health.Interval < 50*time.Millisecond {
-		return fmt.Errorf("health.interval %s is below 50ms: checks would be a load of their own", c.Health.Interval)
+		return wrongf("health.interval", "health.interval %s is below 50ms: checks would be a load of their own", c.Health.Interval)
+	}
+	if c.Health.Timeout == 0 {
+		c.Health.Timeout = 2 * time.Second
+	}
+	if c.Health.Timeout < 0 {
+		return wrongf("health.timeout", "health.timeout %s: want a positive duration, such as 2s", c.Health.Timeout)
 	}
 	if c.Health.Rise == 0 {
 		c.Health.Rise = 2
@@ -193,7 +233,7 @@ func (c *Config) Has(r Role) bool { return slices.Contains(c.Roles, r) }
 func (c *Config) member() (kind, name string, err error) {
 	kind, name, ok := strings.Cut(c.Member, " ")
 	if !ok || name == "" || !slices.Contains([]string{"region", "pop", "dns", "ids"}, kind) {
-		return "", "", fmt.Errorf(`"member" is %q: want "region ID", "pop ID", "dns NAME" or "ids NAME"`, c.Member)
+		return "", "", wrongf("member", `"member" is %q: want "region ID", "pop ID", "dns NAME" or "ids NAME"`, c.Member)
 	}
 	return kind, name, nil
 }

@@ -222,7 +222,7 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 		return nil, err
 	}
 	s.health = health.New(health.Options{
-		View: n.world.View, Interval: n.cfg.Health.Interval, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
+		View: n.world.View, Interval: n.cfg.Health.Interval, Timeout: n.cfg.Health.Timeout, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
 		Check: health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
 	})
 	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
