@@ -49,6 +49,12 @@ func (l *ledger) start() {
 	if err := l.cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
+	l.t.Cleanup(func() {
+		if l.cmd.ProcessState == nil { // the test ended before finish did
+			_ = l.cmd.Process.Kill()
+			_ = l.cmd.Wait()
+		}
+	})
 }
 
 // finish stops sending and verifies.
