@@ -87,8 +87,8 @@ type Health struct {
 	// Timeout of one check, default 2s: what refuses connections fails at once, so
 	// it only bounds how long a silent member counts as well.
 	Timeout time.Duration `yaml:"timeout,omitempty"`
-	Rise     int           `yaml:"rise"`     // successes before healthy, default 2
-	Fall     int           `yaml:"fall"`     // failures before unhealthy, default 3
+	Rise    int           `yaml:"rise"` // successes before healthy, default 2
+	Fall    int           `yaml:"fall"` // failures before unhealthy, default 3
 }
 
 // Log is where log lines go: standard error, always.
