@@ -48,5 +48,8 @@ func handlers() map[wire.Method]handler {
 		wire.SetContact:    bind(Logic.SetContact),
 		wire.CreateGroup:   bind(Logic.CreateGroup),
 		wire.SetMember:     bind(Logic.SetMember),
+		wire.AddDevice:     bind(Logic.AddDevice),
+		wire.ListDevices:   bind(Logic.ListDevices),
+		wire.RevokeDevice:  bind(Logic.RevokeDevice),
 	}
 }

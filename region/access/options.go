@@ -29,6 +29,9 @@ type Logic interface {
 	SetContact(context.Context, core.Caller, *v1.SetContactRequest) (*v1.SetContactResponse, error)
 	CreateGroup(context.Context, core.Caller, *v1.CreateGroupRequest) (*v1.CreateGroupResponse, error)
 	SetMember(context.Context, core.Caller, *v1.SetMemberRequest) (*v1.SetMemberResponse, error)
+	AddDevice(context.Context, core.Caller, *v1.AddDeviceRequest) (*v1.AddDeviceResponse, error)
+	ListDevices(context.Context, core.Caller, *v1.ListDevicesRequest) (*v1.ListDevicesResponse, error)
+	RevokeDevice(context.Context, core.Caller, *v1.RevokeDeviceRequest) (*v1.RevokeDeviceResponse, error)
 
 	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)

@@ -74,6 +74,16 @@ func (p *Presence) Notify(owner region.UIN, newest uint64, m *v1.Message) {
 	}
 }
 
+// Revoked ends the connections of a user's device. The client is told that it is
+// unauthenticated, as it would be at its next request.
+func (p *Presence) Revoked(owner region.UIN, keyID [8]byte) {
+	for _, s := range p.of(owner) {
+		if s.caller.DeviceKeyID == keyID {
+			_ = s.fatal("revoked", region.Errorf(region.Unauthenticated, "the device was revoked").WithHint("register this device"))
+		}
+	}
+}
+
 func (p *Presence) shard(u region.UIN) *presenceShard {
 	return &p.shards[region.PartitionOf(u, len(p.shards))]
 }

@@ -29,6 +29,7 @@ type rig struct {
 	world    *accesstest.World
 	users    *accesstest.Users
 	logic    *accesstest.Logic
+	presence *access.Presence
 }
 
 func newRig(t *testing.T, change func(*access.Options)) *rig {
@@ -38,6 +39,7 @@ func newRig(t *testing.T, change func(*access.Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.presence = p
 	r.logic = &accesstest.Logic{Region: "sh", Users: r.users, Notify: p.Notify}
 	r.world.Set(accesstest.View(5, accesstest.Place{ID: "sh"}, accesstest.Place{ID: "hk", Long: addr("127.2.0.1:7101"), Short: addr("127.2.0.1:7102"), Web: addr("127.2.0.1:7103")}))
 	o := access.Options{
@@ -192,11 +194,18 @@ func (c *raw) proof(hr *v1.HelloReply) *v1.Reauth {
 	return &v1.Reauth{Nonce: hr.Nonce, Signature: ed25519.Sign(c.key, wire.ConnectionProof(hr.Region, e, c.conn, hr.Nonce, c.uin))}
 }
 
-// login does the whole handshake.
-func (c *raw) login() *v1.HelloReply {
+// helloReply does the first half of the handshake.
+func (c *raw) helloReply() *v1.HelloReply {
 	c.t.Helper()
 	hr := new(v1.HelloReply)
 	body(c.t, c.response(c.send(wire.Hello, c.hello())), hr)
+	return hr
+}
+
+// login does the whole handshake.
+func (c *raw) login() *v1.HelloReply {
+	c.t.Helper()
+	hr := c.helloReply()
 	body(c.t, c.response(c.send(wire.Reauth, c.proof(hr))), new(v1.ReauthReply))
 	return hr
 }

@@ -170,6 +170,12 @@ func (n *session) onProof(f wire.Frame) error {
 	if _, err := n.s.admit(n.service, n.caller, 0); err != nil {
 		return err
 	}
+	// So may the device's standing: it is revoked before Presence is told.
+	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
+	defer cancel()
+	if _, err := n.s.authenticate(ctx, n.hello.Ticket, n.caller.UIN, n.hello.DeviceKeyId); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.armExpiry()
 	n.mu.Unlock()

@@ -259,3 +259,15 @@ func (i shortIM) CreateGroup(ctx context.Context, r *connect.Request[v1.CreateGr
 func (i shortIM) SetMember(ctx context.Context, r *connect.Request[v1.SetMemberRequest]) (*connect.Response[v1.SetMemberResponse], error) {
 	return short[v1.SetMemberRequest, *v1.SetMemberRequest, v1.SetMemberResponse](ctx, i, wire.SetMember, 0, r)
 }
+
+func (i shortIM) AddDevice(ctx context.Context, r *connect.Request[v1.AddDeviceRequest]) (*connect.Response[v1.AddDeviceResponse], error) {
+	return short[v1.AddDeviceRequest, *v1.AddDeviceRequest, v1.AddDeviceResponse](ctx, i, wire.AddDevice, 0, r)
+}
+
+func (i shortIM) ListDevices(ctx context.Context, r *connect.Request[v1.ListDevicesRequest]) (*connect.Response[v1.ListDevicesResponse], error) {
+	return short[v1.ListDevicesRequest, *v1.ListDevicesRequest, v1.ListDevicesResponse](ctx, i, wire.ListDevices, 0, r)
+}
+
+func (i shortIM) RevokeDevice(ctx context.Context, r *connect.Request[v1.RevokeDeviceRequest]) (*connect.Response[v1.RevokeDeviceResponse], error) {
+	return short[v1.RevokeDeviceRequest, *v1.RevokeDeviceRequest, v1.RevokeDeviceResponse](ctx, i, wire.RevokeDevice, 0, r)
+}

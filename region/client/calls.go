@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -200,4 +201,29 @@ func (c *Client) CreateGroup(ctx context.Context, name string, members ...region
 // SetMember adds a member to a group, or removes one.
 func (c *Client) SetMember(ctx context.Context, group, member region.UIN, remove bool) error {
 	return c.Call(ctx, wire.SetMember, &v1.SetMemberRequest{Group: uint64(group), Member: uint64(member), Remove: remove, IdempotencyKey: NewKey()}, new(v1.SetMemberResponse))
+}
+
+// AddDevice adds a device to the user's account, by its public key; this
+// device's key vouches for it. The new device then connects with an Identity of
+// this UIN and its own key.
+func (c *Client) AddDevice(ctx context.Context, key ed25519.PublicKey, platform string) error {
+	id := c.Identity()
+	req := &v1.AddDeviceRequest{DeviceKey: key, Platform: platform, IdempotencyKey: NewKey(),
+		Signature: ed25519.Sign(id.Key, wire.DeviceProof(wire.DeviceAdd, id.UIN, key))}
+	return c.Call(ctx, wire.AddDevice, req, new(v1.AddDeviceResponse))
+}
+
+// Devices returns the user's devices, revoked ones included.
+func (c *Client) Devices(ctx context.Context) ([]*v1.Device, error) {
+	resp := new(v1.ListDevicesResponse)
+	err := c.Call(ctx, wire.ListDevices, &v1.ListDevicesRequest{}, resp)
+	return resp.Devices, err
+}
+
+// RevokeDevice ends one of the user's devices for ever, by its key ID (wire.KeyID).
+func (c *Client) RevokeDevice(ctx context.Context, keyID [8]byte) error {
+	id := c.Identity()
+	req := &v1.RevokeDeviceRequest{DeviceKeyId: keyID[:], IdempotencyKey: NewKey(),
+		Signature: ed25519.Sign(id.Key, wire.DeviceProof(wire.DeviceRevoke, id.UIN, keyID[:]))}
+	return c.Call(ctx, wire.RevokeDevice, req, new(v1.RevokeDeviceResponse))
 }

@@ -24,3 +24,4 @@ func (noDirectory) Allot(context.Context, string, int) (region.UIN, region.UIN, 
 type noNotifier struct{}
 
 func (noNotifier) Notify(region.UIN, uint64, *v1.Message) {}
+func (noNotifier) Revoked(region.UIN, [8]byte)            {}

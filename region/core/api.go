@@ -41,7 +41,11 @@ type Directory interface {
 }
 
 // Notifier is told, after the commit, that an inbox grew; per owner in the order
-// of sequences. It must not block, and must not change the message.
+// of sequences. Its methods must not block, nor change the message.
 type Notifier interface {
 	Notify(owner region.UIN, newest uint64, m *v1.Message)
+
+	// Revoked is told, after the commit, that a device may not ask any more: its
+	// connections have to end.
+	Revoked(owner region.UIN, keyID [8]byte)
 }

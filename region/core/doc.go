@@ -46,7 +46,7 @@
 //     "refused" from the group.
 //
 // The events of system messages are: group-created, member-added,
-// member-removed, undelivered, refused.
+// member-removed, undelivered, refused, device-added, device-revoked.
 //
 // # Bytes
 //

@@ -94,7 +94,23 @@ func (d *regionDirectory) Allot(_ context.Context, key string, n int) (region.UI
 type notices struct {
 	mu     sync.Mutex
 	newest map[region.UIN]uint64
+	gone   map[[8]byte]int // devices revoked, and how often it was told
 	broken error
+}
+
+func (n *notices) Revoked(_ region.UIN, keyID [8]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone == nil {
+		n.gone = map[[8]byte]int{}
+	}
+	n.gone[keyID]++
+}
+
+func (n *notices) revoked(keyID [8]byte) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gone[keyID]
 }
 
 func (n *notices) Notify(owner region.UIN, newest uint64, m *v1.Message) {

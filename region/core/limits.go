@@ -17,6 +17,8 @@ const (
 	MaxKey      = 64        // bytes, of an idempotency key or client message ID
 	MaxText     = 16 << 10  // bytes
 	MaxMembers  = 500       // of a group
+	MaxDevices  = 16        // of a user, revoked ones not counted
+	MaxRevoked  = 1000      // devices that a user ever had
 	MaxContacts = 5000      // of a user, removed ones included
 	MinHandle   = 3         // characters
 	MaxHandle   = 32        // characters

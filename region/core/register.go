@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"crypto/ed25519"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -27,8 +26,8 @@ func (c *Core) Register(ctx context.Context, by Caller, r *v1.RegisterRequest) (
 	if err := checkKey("idempotency_key", r.IdempotencyKey); err != nil {
 		return nil, err
 	}
-	if len(r.DeviceKey) != ed25519.PublicKeySize {
-		return nil, region.Errorf(region.BadInput, "device_key has %d bytes", len(r.DeviceKey)).WithHint("give an ed25519 public key of %d bytes", ed25519.PublicKeySize)
+	if err := checkDeviceKey(r.DeviceKey); err != nil {
+		return nil, err
 	}
 	v, err := c.view()
 	if err != nil {

@@ -44,6 +44,7 @@ type txn struct {
 	group   *members // of a group, when they were looked at
 
 	notices []*v1.Message
+	revoked [][8]byte // devices whose connections end
 }
 
 // mutate makes one atomic change of the owner's records: change fills the
@@ -114,6 +115,9 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 	// Under the owner's lock, so that notices come in the order of sequences.
 	for _, m := range t.notices {
 		c.o.Notifier.Notify(owner, m.Sequence, m)
+	}
+	for _, d := range t.revoked {
+		c.o.Notifier.Revoked(owner, d)
 	}
 	return nil
 }

@@ -59,6 +59,12 @@ const (
 	IMCreateGroupProcedure = "/homing.v1.IM/CreateGroup"
 	// IMSetMemberProcedure is the fully-qualified name of the IM's SetMember RPC.
 	IMSetMemberProcedure = "/homing.v1.IM/SetMember"
+	// IMAddDeviceProcedure is the fully-qualified name of the IM's AddDevice RPC.
+	IMAddDeviceProcedure = "/homing.v1.IM/AddDevice"
+	// IMListDevicesProcedure is the fully-qualified name of the IM's ListDevices RPC.
+	IMListDevicesProcedure = "/homing.v1.IM/ListDevices"
+	// IMRevokeDeviceProcedure is the fully-qualified name of the IM's RevokeDevice RPC.
+	IMRevokeDeviceProcedure = "/homing.v1.IM/RevokeDevice"
 )
 
 // IMClient is a client for the homing.v1.IM service.
@@ -85,6 +91,12 @@ type IMClient interface {
 	CreateGroup(context.Context, *connect.Request[CreateGroupRequest]) (*connect.Response[CreateGroupResponse], error)
 	// SetMember adds or removes a member of a group. Method 42.
 	SetMember(context.Context, *connect.Request[SetMemberRequest]) (*connect.Response[SetMemberResponse], error)
+	// AddDevice gives the caller's account another device. Method 43.
+	AddDevice(context.Context, *connect.Request[AddDeviceRequest]) (*connect.Response[AddDeviceResponse], error)
+	// ListDevices returns the caller's devices, revoked ones included. Method 44.
+	ListDevices(context.Context, *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error)
+	// RevokeDevice ends a device of the caller's, for ever. Method 45.
+	RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error)
 }
 
 // NewIMClient constructs a client for the homing.v1.IM service. By default, it uses the Connect
@@ -164,6 +176,24 @@ func NewIMClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.
 			connect.WithSchema(iMMethods.ByName("SetMember")),
 			connect.WithClientOptions(opts...),
 		),
+		addDevice: connect.NewClient[AddDeviceRequest, AddDeviceResponse](
+			httpClient,
+			baseURL+IMAddDeviceProcedure,
+			connect.WithSchema(iMMethods.ByName("AddDevice")),
+			connect.WithClientOptions(opts...),
+		),
+		listDevices: connect.NewClient[ListDevicesRequest, ListDevicesResponse](
+			httpClient,
+			baseURL+IMListDevicesProcedure,
+			connect.WithSchema(iMMethods.ByName("ListDevices")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeDevice: connect.NewClient[RevokeDeviceRequest, RevokeDeviceResponse](
+			httpClient,
+			baseURL+IMRevokeDeviceProcedure,
+			connect.WithSchema(iMMethods.ByName("RevokeDevice")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -180,6 +210,9 @@ type iMClient struct {
 	setContact    *connect.Client[SetContactRequest, SetContactResponse]
 	createGroup   *connect.Client[CreateGroupRequest, CreateGroupResponse]
 	setMember     *connect.Client[SetMemberRequest, SetMemberResponse]
+	addDevice     *connect.Client[AddDeviceRequest, AddDeviceResponse]
+	listDevices   *connect.Client[ListDevicesRequest, ListDevicesResponse]
+	revokeDevice  *connect.Client[RevokeDeviceRequest, RevokeDeviceResponse]
 }
 
 // Register calls homing.v1.IM.Register.
@@ -237,6 +270,21 @@ func (c *iMClient) SetMember(ctx context.Context, req *connect.Request[SetMember
 	return c.setMember.CallUnary(ctx, req)
 }
 
+// AddDevice calls homing.v1.IM.AddDevice.
+func (c *iMClient) AddDevice(ctx context.Context, req *connect.Request[AddDeviceRequest]) (*connect.Response[AddDeviceResponse], error) {
+	return c.addDevice.CallUnary(ctx, req)
+}
+
+// ListDevices calls homing.v1.IM.ListDevices.
+func (c *iMClient) ListDevices(ctx context.Context, req *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error) {
+	return c.listDevices.CallUnary(ctx, req)
+}
+
+// RevokeDevice calls homing.v1.IM.RevokeDevice.
+func (c *iMClient) RevokeDevice(ctx context.Context, req *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error) {
+	return c.revokeDevice.CallUnary(ctx, req)
+}
+
 // IMHandler is an implementation of the homing.v1.IM service.
 type IMHandler interface {
 	// Register makes a user in this region, with one device. Method 32.
@@ -261,6 +309,12 @@ type IMHandler interface {
 	CreateGroup(context.Context, *connect.Request[CreateGroupRequest]) (*connect.Response[CreateGroupResponse], error)
 	// SetMember adds or removes a member of a group. Method 42.
 	SetMember(context.Context, *connect.Request[SetMemberRequest]) (*connect.Response[SetMemberResponse], error)
+	// AddDevice gives the caller's account another device. Method 43.
+	AddDevice(context.Context, *connect.Request[AddDeviceRequest]) (*connect.Response[AddDeviceResponse], error)
+	// ListDevices returns the caller's devices, revoked ones included. Method 44.
+	ListDevices(context.Context, *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error)
+	// RevokeDevice ends a device of the caller's, for ever. Method 45.
+	RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error)
 }
 
 // NewIMHandler builds an HTTP handler from the service implementation. It returns the path on which
@@ -336,6 +390,24 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 		connect.WithSchema(iMMethods.ByName("SetMember")),
 		connect.WithHandlerOptions(opts...),
 	)
+	iMAddDeviceHandler := connect.NewUnaryHandler(
+		IMAddDeviceProcedure,
+		svc.AddDevice,
+		connect.WithSchema(iMMethods.ByName("AddDevice")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMListDevicesHandler := connect.NewUnaryHandler(
+		IMListDevicesProcedure,
+		svc.ListDevices,
+		connect.WithSchema(iMMethods.ByName("ListDevices")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMRevokeDeviceHandler := connect.NewUnaryHandler(
+		IMRevokeDeviceProcedure,
+		svc.RevokeDevice,
+		connect.WithSchema(iMMethods.ByName("RevokeDevice")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/homing.v1.IM/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case IMRegisterProcedure:
@@ -360,6 +432,12 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 			iMCreateGroupHandler.ServeHTTP(w, r)
 		case IMSetMemberProcedure:
 			iMSetMemberHandler.ServeHTTP(w, r)
+		case IMAddDeviceProcedure:
+			iMAddDeviceHandler.ServeHTTP(w, r)
+		case IMListDevicesProcedure:
+			iMListDevicesHandler.ServeHTTP(w, r)
+		case IMRevokeDeviceProcedure:
+			iMRevokeDeviceHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -411,4 +489,16 @@ func (UnimplementedIMHandler) CreateGroup(context.Context, *connect.Request[Crea
 
 func (UnimplementedIMHandler) SetMember(context.Context, *connect.Request[SetMemberRequest]) (*connect.Response[SetMemberResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.SetMember is not implemented"))
+}
+
+func (UnimplementedIMHandler) AddDevice(context.Context, *connect.Request[AddDeviceRequest]) (*connect.Response[AddDeviceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.AddDevice is not implemented"))
+}
+
+func (UnimplementedIMHandler) ListDevices(context.Context, *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.ListDevices is not implemented"))
+}
+
+func (UnimplementedIMHandler) RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.RevokeDevice is not implemented"))
 }

@@ -575,6 +575,7 @@ type System struct {
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"` // "group-created", "member-added", ...
 	Actor         uint64                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Members       []uint64               `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
+	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"` // device key ID: of device-added, device-revoked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -626,6 +627,13 @@ func (x *System) GetActor() uint64 {
 func (x *System) GetMembers() []uint64 {
 	if x != nil {
 		return x.Members
+	}
+	return nil
+}
+
+func (x *System) GetDevice() []byte {
+	if x != nil {
+		return x.Device
 	}
 	return nil
 }
@@ -1630,6 +1638,386 @@ func (*SetMemberResponse) Descriptor() ([]byte, []int) {
 	return file_im_proto_rawDescGZIP(), []int{26}
 }
 
+type AddDeviceRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DeviceKey      []byte                 `protobuf:"bytes,1,opt,name=device_key,json=deviceKey,proto3" json:"device_key,omitempty"` // of the new device: ed25519 public key, 32 bytes
+	Platform       string                 `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`                    // at most 16 bytes
+	Signature      []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`                  // by the caller's device key: see region/wire, "Device proof"
+	IdempotencyKey string                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AddDeviceRequest) Reset() {
+	*x = AddDeviceRequest{}
+	mi := &file_im_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddDeviceRequest) ProtoMessage() {}
+
+func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
+func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AddDeviceRequest) GetDeviceKey() []byte {
+	if x != nil {
+		return x.DeviceKey
+	}
+	return nil
+}
+
+func (x *AddDeviceRequest) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *AddDeviceRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *AddDeviceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type AddDeviceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceKeyId   []byte                 `protobuf:"bytes,1,opt,name=device_key_id,json=deviceKeyId,proto3" json:"device_key_id,omitempty"` // with it and its key the new device logs in
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddDeviceResponse) Reset() {
+	*x = AddDeviceResponse{}
+	mi := &file_im_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddDeviceResponse) ProtoMessage() {}
+
+func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
+func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AddDeviceResponse) GetDeviceKeyId() []byte {
+	if x != nil {
+		return x.DeviceKeyId
+	}
+	return nil
+}
+
+type ListDevicesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDevicesRequest) Reset() {
+	*x = ListDevicesRequest{}
+	mi := &file_im_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDevicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDevicesRequest) ProtoMessage() {}
+
+func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
+func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{29}
+}
+
+type ListDevicesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Devices       []*Device              `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"` // by device key ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDevicesResponse) Reset() {
+	*x = ListDevicesResponse{}
+	mi := &file_im_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDevicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDevicesResponse) ProtoMessage() {}
+
+func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
+func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListDevicesResponse) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+type Device struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	DeviceKeyId      []byte                 `protobuf:"bytes,1,opt,name=device_key_id,json=deviceKeyId,proto3" json:"device_key_id,omitempty"`
+	Platform         string                 `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	AddedUnixMilli   int64                  `protobuf:"varint,3,opt,name=added_unix_milli,json=addedUnixMilli,proto3" json:"added_unix_milli,omitempty"`
+	Revoked          bool                   `protobuf:"varint,4,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	AddedBy          []byte                 `protobuf:"bytes,5,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"` // key ID of the device that vouched; empty for the first one
+	RevokedUnixMilli int64                  `protobuf:"varint,6,opt,name=revoked_unix_milli,json=revokedUnixMilli,proto3" json:"revoked_unix_milli,omitempty"`
+	Current          bool                   `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"` // the one that asks
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_im_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Device) GetDeviceKeyId() []byte {
+	if x != nil {
+		return x.DeviceKeyId
+	}
+	return nil
+}
+
+func (x *Device) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *Device) GetAddedUnixMilli() int64 {
+	if x != nil {
+		return x.AddedUnixMilli
+	}
+	return 0
+}
+
+func (x *Device) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+func (x *Device) GetAddedBy() []byte {
+	if x != nil {
+		return x.AddedBy
+	}
+	return nil
+}
+
+func (x *Device) GetRevokedUnixMilli() int64 {
+	if x != nil {
+		return x.RevokedUnixMilli
+	}
+	return 0
+}
+
+func (x *Device) GetCurrent() bool {
+	if x != nil {
+		return x.Current
+	}
+	return false
+}
+
+type RevokeDeviceRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DeviceKeyId    []byte                 `protobuf:"bytes,1,opt,name=device_key_id,json=deviceKeyId,proto3" json:"device_key_id,omitempty"`
+	Signature      []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // by the caller's device key: see region/wire, "Device proof"
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RevokeDeviceRequest) Reset() {
+	*x = RevokeDeviceRequest{}
+	mi := &file_im_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeDeviceRequest) ProtoMessage() {}
+
+func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
+func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RevokeDeviceRequest) GetDeviceKeyId() []byte {
+	if x != nil {
+		return x.DeviceKeyId
+	}
+	return nil
+}
+
+func (x *RevokeDeviceRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *RevokeDeviceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type RevokeDeviceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeDeviceResponse) Reset() {
+	*x = RevokeDeviceResponse{}
+	mi := &file_im_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeDeviceResponse) ProtoMessage() {}
+
+func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
+func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{33}
+}
+
 var File_im_proto protoreflect.FileDescriptor
 
 const file_im_proto_rawDesc = "" +
@@ -1672,11 +2060,12 @@ const file_im_proto_rawDesc = "" +
 	"\x04Body\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12+\n" +
 	"\x06system\x18\x02 \x01(\v2\x11.homing.v1.SystemH\x00R\x06systemB\x06\n" +
-	"\x04kind\"N\n" +
+	"\x04kind\"f\n" +
 	"\x06System\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\x04R\x05actor\x12\x18\n" +
-	"\amembers\x18\x03 \x03(\x04R\amembers\"\x8b\x01\n" +
+	"\amembers\x18\x03 \x03(\x04R\amembers\x12\x16\n" +
+	"\x06device\x18\x04 \x01(\fR\x06device\"\x8b\x01\n" +
 	"\vSendRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\x04R\x02to\x12\x1b\n" +
 	"\tto_handle\x18\x02 \x01(\tR\btoHandle\x12*\n" +
@@ -1738,7 +2127,31 @@ const file_im_proto_rawDesc = "" +
 	"\x06member\x18\x02 \x01(\x04R\x06member\x12\x16\n" +
 	"\x06remove\x18\x03 \x01(\bR\x06remove\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\x13\n" +
-	"\x11SetMemberResponse2\x84\x06\n" +
+	"\x11SetMemberResponse\"\x94\x01\n" +
+	"\x10AddDeviceRequest\x12\x1d\n" +
+	"\n" +
+	"device_key\x18\x01 \x01(\fR\tdeviceKey\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"7\n" +
+	"\x11AddDeviceResponse\x12\"\n" +
+	"\rdevice_key_id\x18\x01 \x01(\fR\vdeviceKeyId\"\x14\n" +
+	"\x12ListDevicesRequest\"B\n" +
+	"\x13ListDevicesResponse\x12+\n" +
+	"\adevices\x18\x01 \x03(\v2\x11.homing.v1.DeviceR\adevices\"\xef\x01\n" +
+	"\x06Device\x12\"\n" +
+	"\rdevice_key_id\x18\x01 \x01(\fR\vdeviceKeyId\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\x12(\n" +
+	"\x10added_unix_milli\x18\x03 \x01(\x03R\x0eaddedUnixMilli\x12\x18\n" +
+	"\arevoked\x18\x04 \x01(\bR\arevoked\x12\x19\n" +
+	"\badded_by\x18\x05 \x01(\fR\aaddedBy\x12,\n" +
+	"\x12revoked_unix_milli\x18\x06 \x01(\x03R\x10revokedUnixMilli\x12\x18\n" +
+	"\acurrent\x18\a \x01(\bR\acurrent\"\x80\x01\n" +
+	"\x13RevokeDeviceRequest\x12\"\n" +
+	"\rdevice_key_id\x18\x01 \x01(\fR\vdeviceKeyId\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x16\n" +
+	"\x14RevokeDeviceResponse2\xeb\a\n" +
 	"\x02IM\x12C\n" +
 	"\bRegister\x12\x1a.homing.v1.RegisterRequest\x1a\x1b.homing.v1.RegisterResponse\x12F\n" +
 	"\tChallenge\x12\x1b.homing.v1.ChallengeRequest\x1a\x1c.homing.v1.ChallengeResponse\x12:\n" +
@@ -1751,7 +2164,10 @@ const file_im_proto_rawDesc = "" +
 	"\n" +
 	"SetContact\x12\x1c.homing.v1.SetContactRequest\x1a\x1d.homing.v1.SetContactResponse\x12L\n" +
 	"\vCreateGroup\x12\x1d.homing.v1.CreateGroupRequest\x1a\x1e.homing.v1.CreateGroupResponse\x12F\n" +
-	"\tSetMember\x12\x1b.homing.v1.SetMemberRequest\x1a\x1c.homing.v1.SetMemberResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\tSetMember\x12\x1b.homing.v1.SetMemberRequest\x1a\x1c.homing.v1.SetMemberResponse\x12F\n" +
+	"\tAddDevice\x12\x1b.homing.v1.AddDeviceRequest\x1a\x1c.homing.v1.AddDeviceResponse\x12L\n" +
+	"\vListDevices\x12\x1d.homing.v1.ListDevicesRequest\x1a\x1e.homing.v1.ListDevicesResponse\x12O\n" +
+	"\fRevokeDevice\x12\x1e.homing.v1.RevokeDeviceRequest\x1a\x1f.homing.v1.RevokeDeviceResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_im_proto_rawDescOnce sync.Once
@@ -1765,7 +2181,7 @@ func file_im_proto_rawDescGZIP() []byte {
 	return file_im_proto_rawDescData
 }
 
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_im_proto_goTypes = []any{
 	(*RegisterRequest)(nil),       // 0: homing.v1.RegisterRequest
 	(*RegisterResponse)(nil),      // 1: homing.v1.RegisterResponse
@@ -1794,6 +2210,13 @@ var file_im_proto_goTypes = []any{
 	(*CreateGroupResponse)(nil),   // 24: homing.v1.CreateGroupResponse
 	(*SetMemberRequest)(nil),      // 25: homing.v1.SetMemberRequest
 	(*SetMemberResponse)(nil),     // 26: homing.v1.SetMemberResponse
+	(*AddDeviceRequest)(nil),      // 27: homing.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),     // 28: homing.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),    // 29: homing.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),   // 30: homing.v1.ListDevicesResponse
+	(*Device)(nil),                // 31: homing.v1.Device
+	(*RevokeDeviceRequest)(nil),   // 32: homing.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),  // 33: homing.v1.RevokeDeviceResponse
 }
 var file_im_proto_depIdxs = []int32{
 	7,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
@@ -1805,33 +2228,40 @@ var file_im_proto_depIdxs = []int32{
 	13, // 6: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
 	13, // 7: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
 	14, // 8: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
-	0,  // 9: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
-	2,  // 10: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
-	4,  // 11: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
-	9,  // 12: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
-	11, // 13: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
-	15, // 14: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
-	17, // 15: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
-	19, // 16: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
-	21, // 17: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
-	23, // 18: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
-	25, // 19: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
-	1,  // 20: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	3,  // 21: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	5,  // 22: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	10, // 23: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	12, // 24: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	16, // 25: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	18, // 26: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	20, // 27: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	22, // 28: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	24, // 29: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	26, // 30: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	20, // [20:31] is the sub-list for method output_type
-	9,  // [9:20] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	31, // 9: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
+	0,  // 10: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
+	2,  // 11: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
+	4,  // 12: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
+	9,  // 13: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
+	11, // 14: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
+	15, // 15: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
+	17, // 16: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
+	19, // 17: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
+	21, // 18: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
+	23, // 19: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
+	25, // 20: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
+	27, // 21: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
+	29, // 22: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
+	32, // 23: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
+	1,  // 24: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	3,  // 25: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	5,  // 26: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	10, // 27: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	12, // 28: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	16, // 29: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	18, // 30: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	20, // 31: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	22, // 32: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	24, // 33: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	26, // 34: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	28, // 35: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	30, // 36: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	33, // 37: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	24, // [24:38] is the sub-list for method output_type
+	10, // [10:24] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_im_proto_init() }
@@ -1849,7 +2279,7 @@ func file_im_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -102,13 +102,15 @@ func (x *AccountRow) GetCreatedUnixMilli() int64 {
 
 // DeviceRow is one device of a user.
 type DeviceRow struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	PublicKey      []byte                 `protobuf:"bytes,1,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
-	Platform       string                 `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
-	AddedUnixMilli int64                  `protobuf:"varint,3,opt,name=added_unix_milli,json=addedUnixMilli,proto3" json:"added_unix_milli,omitempty"`
-	Revoked        bool                   `protobuf:"varint,4,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	PublicKey        []byte                 `protobuf:"bytes,1,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	Platform         string                 `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	AddedUnixMilli   int64                  `protobuf:"varint,3,opt,name=added_unix_milli,json=addedUnixMilli,proto3" json:"added_unix_milli,omitempty"`
+	Revoked          bool                   `protobuf:"varint,4,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	AddedBy          []byte                 `protobuf:"bytes,5,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"` // key ID of the device that vouched for it
+	RevokedUnixMilli int64                  `protobuf:"varint,6,opt,name=revoked_unix_milli,json=revokedUnixMilli,proto3" json:"revoked_unix_milli,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DeviceRow) Reset() {
@@ -167,6 +169,20 @@ func (x *DeviceRow) GetRevoked() bool {
 		return x.Revoked
 	}
 	return false
+}
+
+func (x *DeviceRow) GetAddedBy() []byte {
+	if x != nil {
+		return x.AddedBy
+	}
+	return nil
+}
+
+func (x *DeviceRow) GetRevokedUnixMilli() int64 {
+	if x != nil {
+		return x.RevokedUnixMilli
+	}
+	return 0
 }
 
 // MemberRow is one member of a group.
@@ -1003,13 +1019,15 @@ const file_stored_proto_rawDesc = "" +
 	"\x06handle\x18\x02 \x01(\tR\x06handle\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\bR\x05group\x12\x18\n" +
 	"\acreator\x18\x04 \x01(\x04R\acreator\x12,\n" +
-	"\x12created_unix_milli\x18\x05 \x01(\x03R\x10createdUnixMilli\"\x8a\x01\n" +
+	"\x12created_unix_milli\x18\x05 \x01(\x03R\x10createdUnixMilli\"\xd3\x01\n" +
 	"\tDeviceRow\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x01 \x01(\fR\tpublicKey\x12\x1a\n" +
 	"\bplatform\x18\x02 \x01(\tR\bplatform\x12(\n" +
 	"\x10added_unix_milli\x18\x03 \x01(\x03R\x0eaddedUnixMilli\x12\x18\n" +
-	"\arevoked\x18\x04 \x01(\bR\arevoked\"P\n" +
+	"\arevoked\x18\x04 \x01(\bR\arevoked\x12\x19\n" +
+	"\badded_by\x18\x05 \x01(\fR\aaddedBy\x12,\n" +
+	"\x12revoked_unix_milli\x18\x06 \x01(\x03R\x10revokedUnixMilli\"P\n" +
 	"\tMemberRow\x12(\n" +
 	"\x10added_unix_milli\x18\x01 \x01(\x03R\x0eaddedUnixMilli\x12\x19\n" +
 	"\badded_by\x18\x02 \x01(\x04R\aaddedBy\"V\n" +

@@ -130,6 +130,7 @@
 //	login:      "homing.login.v1\0"      str(region) u64(uin) str(nonce)
 //	connection: "homing.connection.v1\0" str(region) u64(epoch.moves) u64(epoch.counter) epoch.raised[8]
 //	            str(connection_id) str(nonce) u64(uin)
+//	device:     "homing.device.v1\0"     str(act) u64(uin) str(subject)
 //	request:    "homing.request.v1\0"    str(procedure) u64(unix_milli) u64(uin) sha256(body)[32]
 //
 // Login: Challenge gives nonce and region; Login sends the signature back and
@@ -138,6 +139,12 @@
 // In the connection proof region, epoch and nonce are those of HelloReply, the
 // connection ID that of Hello. A missing epoch is all zero; epoch.raised of a
 // missing or empty field is eight zero bytes.
+//
+// Device proof: a change of a user's devices is vouched for by the device that
+// asks. AddDevice signs the act "add" over the new device's public key,
+// RevokeDevice the act "revoke" over the 8-byte device key ID. A new device is told its
+// UIN by the old one (a QR code), sends its public key back the same way,
+// and logs in once it was added.
 //
 // # Short connection
 //

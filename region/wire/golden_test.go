@@ -77,6 +77,10 @@ func golden() []goldenFrame {
 		{"challenge", Challenge, 0, 7, &v1.ChallengeRequest{Uin: 1000001, DeviceKeyId: seq(1, 8)}},
 		{"login", Login, 0, 8, &v1.LoginRequest{Uin: 1000001, DeviceKeyId: seq(1, 8), Nonce: seq(0x80, 32), Signature: seq(0, 64)}},
 		{"create-group", CreateGroup, 0, 9, &v1.CreateGroupRequest{Name: "g", Members: []uint64{1, 2, 300}, IdempotencyKey: "k"}},
+		{"add-device", AddDevice, 0, 10, &v1.AddDeviceRequest{DeviceKey: seq(0, 32), Platform: "web", Signature: seq(0, 64), IdempotencyKey: "k"}},
+		{"list-devices-reply", ListDevices, FlagResponse, 11, &v1.ListDevicesResponse{Devices: []*v1.Device{{DeviceKeyId: seq(1, 8), Platform: "ios", AddedUnixMilli: 1700000000123,
+			Revoked: true, AddedBy: seq(2, 8), RevokedUnixMilli: 1700000000124, Current: true}}}},
+		{"revoke-device", RevokeDevice, 0, 12, &v1.RevokeDeviceRequest{DeviceKeyId: seq(1, 8), Signature: seq(0, 64), IdempotencyKey: "k"}},
 	}
 }
 
@@ -142,6 +146,7 @@ func TestGoldenProofs(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"proof-login.hex":      LoginProof("sh", 1000001, nonce),
 		"proof-connection.hex": ConnectionProof("sh", epoch, connection, nonce, 1000001),
+		"proof-device.hex":     DeviceProof(DeviceAdd, 1000001, bytes.Repeat([]byte{0x77}, 32)),
 		"proof-request.hex":    RequestProof("/homing.v1.IM/Send", 1700000000123, 1000001, []byte(`{"to":"2000001"}`)),
 	} {
 		if want := readGolden(t, name, b); !bytes.Equal(b, want) {

@@ -36,6 +36,9 @@ const (
 	SetContact    Method = 40
 	CreateGroup   Method = 41
 	SetMember     Method = 42
+	AddDevice     Method = 43
+	ListDevices   Method = 44
+	RevokeDevice  Method = 45
 )
 
 // Info describes a method.
@@ -84,6 +87,9 @@ func table() []Info {
 		mutation(im(SetContact, "SetContact", &v1.SetContactRequest{}, &v1.SetContactResponse{})),
 		mutation(im(CreateGroup, "CreateGroup", &v1.CreateGroupRequest{}, &v1.CreateGroupResponse{})),
 		mutation(im(SetMember, "SetMember", &v1.SetMemberRequest{}, &v1.SetMemberResponse{})),
+		mutation(im(AddDevice, "AddDevice", &v1.AddDeviceRequest{}, &v1.AddDeviceResponse{})),
+		im(ListDevices, "ListDevices", &v1.ListDevicesRequest{}, &v1.ListDevicesResponse{}),
+		mutation(im(RevokeDevice, "RevokeDevice", &v1.RevokeDeviceRequest{}, &v1.RevokeDeviceResponse{})),
 	}
 }
 

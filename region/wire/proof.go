@@ -20,6 +20,7 @@ const (
 	loginContext      = "homing.login.v1\x00"
 	connectionContext = "homing.connection.v1\x00"
 	requestContext    = "homing.request.v1\x00"
+	deviceContext     = "homing.device.v1\x00"
 )
 
 // Headers of the short connection.
@@ -70,6 +71,25 @@ func RequestProof(method string, unixMilli int64, uin region.UIN, body []byte) [
 	b = binary.BigEndian.AppendUint64(b, uint64(uin))
 	sum := sha256.Sum256(body)
 	return append(b, sum[:]...)
+}
+
+// DeviceAct is what a device proof is for.
+type DeviceAct string
+
+// The acts.
+const (
+	DeviceAdd    DeviceAct = "add"    // the subject is the new device's public key
+	DeviceRevoke DeviceAct = "revoke" // the subject is the device's key ID
+)
+
+// DeviceProof returns the bytes that a device signs to vouch for a change of
+// its user's devices, so that whoever relays the connection cannot make one. It
+// holds for ever, which is harmless: a revoked device never comes back.
+func DeviceProof(act DeviceAct, uin region.UIN, subject []byte) []byte {
+	b := []byte(deviceContext)
+	b = appendBytes(b, []byte(act))
+	b = binary.BigEndian.AppendUint64(b, uint64(uin))
+	return appendBytes(b, subject)
 }
 
 func appendBytes(dst, b []byte) []byte {

@@ -1,0 +1,35 @@
+package accesstest
+
+import (
+	"context"
+	"crypto/ed25519"
+
+	"github.com/homing-im/homing/region/core"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/wire"
+)
+
+// AddDevice accepts what the user's device signed, and forgets it.
+func (l *Logic) AddDevice(_ context.Context, c core.Caller, r *v1.AddDeviceRequest) (*v1.AddDeviceResponse, error) {
+	id := wire.KeyID(r.DeviceKey)
+	return &v1.AddDeviceResponse{DeviceKeyId: id[:]}, l.vouched(c, wire.DeviceAdd, r.DeviceKey, r.Signature)
+}
+
+func (l *Logic) vouched(c core.Caller, act wire.DeviceAct, subject, signature []byte) error {
+	l.Users.mu.Lock()
+	defer l.Users.mu.Unlock()
+	if pub := l.Users.devices[c.UIN]; len(pub) == 0 || !ed25519.Verify(pub, wire.DeviceProof(act, c.UIN, subject), signature) {
+		return unauthenticated("the signature is not by a device of this user")
+	}
+	return nil
+}
+
+// ListDevices knows the one that asks.
+func (l *Logic) ListDevices(_ context.Context, c core.Caller, _ *v1.ListDevicesRequest) (*v1.ListDevicesResponse, error) {
+	return &v1.ListDevicesResponse{Devices: []*v1.Device{{DeviceKeyId: c.DeviceKeyID[:], Current: true}}}, nil
+}
+
+// RevokeDevice accepts what the user's device signed, and does nothing.
+func (l *Logic) RevokeDevice(_ context.Context, c core.Caller, r *v1.RevokeDeviceRequest) (*v1.RevokeDeviceResponse, error) {
+	return &v1.RevokeDeviceResponse{}, l.vouched(c, wire.DeviceRevoke, r.DeviceKeyId, r.Signature)
+}
