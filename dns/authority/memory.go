@@ -98,7 +98,7 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 // when it takes respond to answer it. Both give the same bytes.
 func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 	g := &m.g
-	if m.plan == nil || !g.read(packet, m.plan.zone) {
+	if m.plan == nil || !g.read(packet, m.plan.zone) || (g.do && m.s.signer != nil) {
 		return nil
 	}
 	c, ok := m.plan.classOf(g)

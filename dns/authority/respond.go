@@ -149,6 +149,9 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
 		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeProhibited)
 		return 0
+	case q.qtype == typeNXNAME && s.signer != nil:
+		m.Rcode = dns.RcodeFormatError // it is in bitmaps only (RFC 9824 section 3.5)
+		return 0
 	case q.qtype == dns.TypeOPT || (q.qtype >= 128 && q.qtype < dns.TypeANY): // meta types (RFC 6895 section 3.1)
 		m.Rcode, q.ede = dns.RcodeNotImplemented, int(dns.ExtendedErrorCodeNotSupported)
 		return 0
@@ -165,6 +168,9 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		m.Rcode = dns.RcodeNameError
 	case apex:
 		z.apex(m, q)
+		if s.signer != nil {
+			s.signer.apex(m, &z, q.qtype)
+		}
 	case host:
 		m.Answer = addresses(q.name, z.ttl(), q.qtype, t.addrs)
 	case steered:
@@ -176,7 +182,10 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 	}
 	if len(m.Answer) == 0 {
 		m.Ns = []dns.RR{z.soa()} // NXDOMAIN and NODATA are cached by it (RFC 2308)
-		return 0
+		scope = 0
+	}
+	if s.signer != nil && q.do {
+		s.signer.finish(m, q, t, &z)
 	}
 	return scope
 }

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -52,6 +53,10 @@ type Options struct {
 	CookieSecret *[16]byte
 	// RateLimit bounds answers over UDP to clients without a good cookie.
 	RateLimit RateLimit
+	// Keys sign the zone (DNSSEC, ECDSA P-256); none leave it unsigned. All DNS
+	// nodes need the same. The first signs; the others are published next to it,
+	// for a rollover. The parent zone needs the [DS] of one of them.
+	Keys []*ecdsa.PrivateKey
 	// NSID is what the node calls itself when asked for (RFC 5001); empty: nothing.
 	NSID     string
 	Logger   *slog.Logger // nil is silent
@@ -75,6 +80,7 @@ type Server struct {
 	plan    atomic.Pointer[plan]
 	baker   baker
 	limiter *limiter // nil: no limit
+	signer  *signer  // nil: not signed
 	now     func() time.Time
 
 	udp    []*net.UDPConn
@@ -115,6 +121,10 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
 		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+	}
+	var err error
+	if s.signer, err = newSigner(o.Keys, func() time.Time { return s.now() }); err != nil {
+		return nil, err
 	}
 	var secret, shared [16]byte
 	_, _ = rand.Read(secret[:]) // never fails

@@ -1,0 +1,245 @@
+package authority
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/base64"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/region"
+)
+
+// signer signs answers when they are asked for (DNSSEC, RFC 4034 and 4035),
+// with ECDSA P-256 (RFC 6605). That a name or type does not exist is proved
+// without naming any other (RFC 9824).
+type signer struct {
+	keys []*ecdsa.PrivateKey // the first signs, all sign the keys themselves
+	now  func() time.Time
+
+	mu sync.Mutex
+	// made holds signatures by what they are of: a hot answer is signed once an hour.
+	made map[string]*dns.RRSIG
+}
+
+// Times of signatures.
+const (
+	signEvery  = time.Hour      // they are made anew
+	signBefore = time.Hour      // they begin: clocks of validators are late
+	signFor    = 48 * time.Hour // they hold
+	keyTTL     = 3600           // seconds
+)
+
+// maxMade is the number of signatures kept; then all are forgotten.
+const maxMade = 1 << 14
+
+// typeNXNAME says in the bitmap of an NSEC that the name does not exist.
+const typeNXNAME = 128
+
+func newSigner(keys []*ecdsa.PrivateKey, now func() time.Time) (*signer, error) {
+	for _, k := range keys {
+		if k == nil || k.Curve != elliptic.P256() {
+			return nil, region.Errorf(region.BadInput, "a key of the zone is not ECDSA P-256").
+				WithHint("make one with: openssl ecparam -name prime256v1 -genkey -noout")
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	return &signer{keys: keys, now: now, made: make(map[string]*dns.RRSIG)}, nil
+}
+
+// DNSKEY is the record of a key that signs a zone alone.
+func DNSKEY(zone string, key *ecdsa.PublicKey) (*dns.DNSKEY, error) {
+	raw, err := key.Bytes() // 4, X, Y
+	if err != nil {
+		return nil, region.Errorf(region.BadInput, "a key of the zone is unusable").WithCause(err)
+	}
+	return &dns.DNSKEY{
+		Hdr: header(dns.Fqdn(zone), dns.TypeDNSKEY, keyTTL), Flags: dns.ZONE | dns.SEP, Protocol: 3,
+		Algorithm: dns.ECDSAP256SHA256, PublicKey: base64.StdEncoding.EncodeToString(raw[1:]),
+	}, nil
+}
+
+// DS is what the parent zone has to say about a key, in presentation form.
+func DS(zone string, key *ecdsa.PublicKey) (string, error) {
+	k, err := DNSKEY(zone, key)
+	if err != nil {
+		return "", err
+	}
+	return k.ToDS(dns.SHA256).String(), nil
+}
+
+// dnskeys are the records of all keys.
+func (s *signer) dnskeys(zone string) []*dns.DNSKEY {
+	var out []*dns.DNSKEY
+	for _, k := range s.keys {
+		if record, err := DNSKEY(zone, &k.PublicKey); err == nil { // newSigner has seen that the keys are good
+			out = append(out, record)
+		}
+	}
+	return out
+}
+
+// apex answers for the types that a signed zone has besides. CDS and CDNSKEY
+// ask the parent for a DS of every key that is published (RFC 7344): to roll a
+// key, publish the new one behind the old, wait for the parent, take the old away.
+func (s *signer) apex(m *dns.Msg, z *zone, qtype uint16) {
+	for _, k := range s.dnskeys(z.name) {
+		switch qtype {
+		case dns.TypeDNSKEY:
+			m.Answer = append(m.Answer, k)
+		case dns.TypeCDNSKEY:
+			c := &dns.CDNSKEY{DNSKEY: *k}
+			c.Hdr.Rrtype = dns.TypeCDNSKEY
+			m.Answer = append(m.Answer, c)
+		case dns.TypeCDS:
+			c := &dns.CDS{DS: *k.ToDS(dns.SHA256)}
+			c.Hdr.Rrtype = dns.TypeCDS
+			m.Answer = append(m.Answer, c)
+		}
+	}
+}
+
+// finish makes a signed answer of an answer. Additional records are left out:
+// they are optional, and would need signatures, too.
+func (s *signer) finish(m *dns.Msg, q *query, t target, z *zone) {
+	m.Extra = nil
+	denied := len(m.Answer) == 0 || q.qtype == dns.TypeNSEC || q.qtype == dns.TypeRRSIG
+	if denied {
+		nsec, ok := denial(q, t, z)
+		if !ok {
+			m.Rcode, m.Answer, m.Ns = dns.RcodeServerFailure, nil, nil
+			return
+		}
+		m.Rcode = dns.RcodeSuccess // a name that does not exist is one without types (RFC 9824 section 2)
+		switch {
+		case q.qtype == dns.TypeNSEC && t.kind != missing:
+			m.Answer, m.Ns = []dns.RR{nsec}, nil
+		case q.qtype == dns.TypeRRSIG && t.kind != missing:
+			m.Answer, m.Ns = nil, nil // one of the signatures is enough (RFC 8482 section 7)
+			if sig := s.sign([]dns.RR{nsec}, z.name, 0); sig != nil {
+				m.Answer = []dns.RR{sig}
+			}
+			return
+		default:
+			m.Ns = append(m.Ns, nsec)
+		}
+	}
+	m.Answer, m.Ns = s.signAll(m.Answer, z.name), s.signAll(m.Ns, z.name)
+	if m.Answer == nil && m.Ns == nil {
+		m.Rcode = dns.RcodeServerFailure
+	}
+}
+
+// denial is the NSEC that covers one name alone.
+func denial(q *query, t target, z *zone) (*dns.NSEC, bool) {
+	next := `\000.` + q.name
+	var room [maxName]byte
+	if _, err := dns.PackDomainName(next, room[:], 0, nil, false); err != nil {
+		return nil, false // the name is so long that there is none right behind it
+	}
+	types := []uint16{dns.TypeRRSIG, dns.TypeNSEC}
+	for _, have := range typesOf(t, z.world) {
+		if have != q.qtype {
+			types = append(types, have)
+		}
+	}
+	slices.Sort(types)
+	return &dns.NSEC{Hdr: header(q.name, dns.TypeNSEC, z.soa().Hdr.Ttl), NextDomain: next, TypeBitMap: types}, true
+}
+
+// typesOf are the types that a name may have, for some client.
+func typesOf(t target, w *region.World) []uint16 {
+	switch t.kind {
+	case missing:
+		return []uint16{typeNXNAME}
+	case steered:
+		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV}
+	case host:
+		var out []uint16
+		if slices.ContainsFunc(t.addrs, netip.Addr.Is4) {
+			out = append(out, dns.TypeA)
+		}
+		if slices.ContainsFunc(t.addrs, netip.Addr.Is6) {
+			out = append(out, dns.TypeAAAA)
+		}
+		return out
+	case apex:
+		out := []uint16{dns.TypeSOA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
+		if len(w.DNS) > 0 {
+			out = append(out, dns.TypeNS)
+		}
+		return out
+	}
+	return nil
+}
+
+// signAll puts behind each set of records its signatures. The sets are already
+// together.
+func (s *signer) signAll(records []dns.RR, zone string) []dns.RR {
+	var out []dns.RR
+	for len(records) > 0 {
+		n, first := 1, records[0].Header()
+		for n < len(records) && records[n].Header().Rrtype == first.Rrtype && records[n].Header().Name == first.Name {
+			n++
+		}
+		out = append(out, records[:n]...)
+		signing := 1
+		if first.Rrtype == dns.TypeDNSKEY {
+			signing = len(s.keys)
+		}
+		for i := range signing {
+			sig := s.sign(records[:n], zone, i)
+			if sig == nil {
+				return nil
+			}
+			out = append(out, sig)
+		}
+		records = records[n:]
+	}
+	return out
+}
+
+// sign signs one set with one key, or finds the signature that it made before.
+func (s *signer) sign(set []dns.RR, zone string, key int) *dns.RRSIG {
+	at := s.now().Truncate(signEvery)
+	var what strings.Builder
+	what.WriteByte(byte('0' + key))
+	what.WriteString(at.UTC().Format(time.RFC3339))
+	for _, rr := range set {
+		what.WriteString(strings.ToLower(rr.String())) // no record of ours tells cases apart but by its owner
+		what.WriteByte('\n')
+	}
+	id := what.String()
+	s.mu.Lock()
+	sig := s.made[id]
+	s.mu.Unlock()
+	if sig == nil {
+		public, err := DNSKEY(zone, &s.keys[key].PublicKey)
+		if err != nil {
+			return nil
+		}
+		sig = &dns.RRSIG{
+			Hdr: dns.RR_Header{Ttl: set[0].Header().Ttl}, Algorithm: public.Algorithm, KeyTag: public.KeyTag(), SignerName: strings.ToLower(zone),
+			Inception: uint32(at.Add(-signBefore).Unix()), Expiration: uint32(at.Add(signFor).Unix()),
+		}
+		if sig.Sign(s.keys[key], set) != nil {
+			return nil
+		}
+		s.mu.Lock()
+		if len(s.made) >= maxMade {
+			clear(s.made)
+		}
+		s.made[id] = sig
+		s.mu.Unlock()
+	}
+	own := *sig // its owner has the case of the question
+	own.Hdr.Name = set[0].Header().Name
+	return &own
+}
