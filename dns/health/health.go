@@ -44,8 +44,9 @@ type Checker struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when the snapshot changes
 
-	checks *prometheus.CounterVec
-	up     *prometheus.GaugeVec
+	checks  *prometheus.CounterVec
+	changes *prometheus.CounterVec
+	up      *prometheus.GaugeVec
 }
 
 // Snapshot is the health at one moment. It never changes and implements
@@ -109,9 +110,13 @@ func New(o Options) *Checker {
 			Name: "homing_dns_health_up_bool",
 			Help: "Whether this observer sees the POP or region up.",
 		}, []string{"member"}),
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_health_changes_total",
+			Help: "How often this observer changed its mind about the POP or region.",
+		}, []string{"member"}),
 	}
 	if o.Registry != nil {
-		o.Registry.MustRegister(c.checks, c.up)
+		o.Registry.MustRegister(c.checks, c.up, c.changes)
 	}
 	c.snapshot.Store(&Snapshot{})
 	go c.loop(ctx)
@@ -257,6 +262,7 @@ func (c *Checker) take(o outcome, m *member) {
 	}
 	c.up.WithLabelValues(name).Set(up)
 	if m.state.Up != was.Up {
+		c.changes.WithLabelValues(name).Inc()
 		c.log.Info("health changed", "member", name, "up", m.state.Up, "err", o.err)
 	}
 }
