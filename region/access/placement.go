@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -70,6 +71,13 @@ func (s *Server) redirectTo(service region.Service, v *region.View, p region.Pla
 	var ends []netip.AddrPort
 	if s.o.Redirect != nil {
 		ends = s.o.Redirect(service, c)
+	}
+	// Steering ends with the backups of the acting region, and knows nothing else
+	// while no other was checked yet. A client sent here again would go in circles.
+	if self, ok := v.World.Region(s.o.Region); ok {
+		if own, ok := self.Serves.Of(service); ok {
+			ends = slices.DeleteFunc(slices.Clone(ends), func(a netip.AddrPort) bool { return a == own })
+		}
 	}
 	if len(ends) == 0 {
 		if acting, ok := v.World.Region(p.Acting); ok {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,9 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access"
+	"github.com/homing-im/homing/region/access/accesstest"
 	"github.com/homing-im/homing/region/client"
+	"github.com/homing-im/homing/region/core"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
@@ -207,5 +210,23 @@ func TestShortOverTLS(t *testing.T) {
 	id, err := client.Register(t.Context(), &http.Client{Transport: tr}, "https://short.demo.test", "Alice", "test")
 	if err != nil || id.UIN != 1_000_001 || id.Region != "sh" {
 		t.Errorf("%+v, %v", id, err)
+	}
+}
+
+// A region never redirects to itself, whatever steering knows at that moment.
+func TestRedirectNeverToItself(t *testing.T) {
+	own := addr("127.1.0.1:7102")
+	r := newRig(t, func(o *access.Options) {
+		o.Redirect = func(region.Service, core.Caller) []netip.AddrPort { return []netip.AddrPort{own} }
+	})
+	r.world.Set(accesstest.View(6, accesstest.Place{ID: "sh", Long: addr("127.1.0.1:7101"), Short: own, Web: addr("127.1.0.1:7103")},
+		accesstest.Place{ID: "hk", Long: addr("127.2.0.1:7101"), Short: addr("127.2.0.1:7102"), Web: addr("127.2.0.1:7103")}))
+	key, ticket := r.users.Add(2_000_001)
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	id := func() client.Identity { return client.Identity{UIN: 2_000_001, Key: key, Ticket: ticket} }
+	_, err := v1.NewIMClient(&http.Client{Transport: client.Signed(id, tr)}, r.url()).Send(t.Context(), connect.NewRequest(text(1, "m")))
+	if rd := wire.RedirectOf(wire.FromConnect(err)); len(rd.GetEndpoints()) != 1 || rd.Endpoints[0] != "127.2.0.1:7102" {
+		t.Errorf("%v with %v, want hk's own listener, 127.2.0.1:7102", err, rd)
 	}
 }
