@@ -71,7 +71,7 @@ func testMessageAcrossRegions(t *testing.T, e engine) {
 	}
 }
 
-// The bound of DESIGN section 5: five rows or fewer for a 1:1 message.
+// The bound: five rows or fewer for a 1:1 message.
 func TestRowsPerMessage(t *testing.T) {
 	u := newUniverse(t, "sh")
 	alice, bob := u.register("sh", "Alice"), u.register("sh", "Bob")

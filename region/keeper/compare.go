@@ -70,7 +70,7 @@ func (k *Keeper) getStanding(w http.ResponseWriter, r *http.Request) {
 
 // Admitting returns nil when this region may admit writes as far as knowing the
 // world goes: since it started it has compared worlds with so many voters that
-// they and it are a majority, or an admin let it go on alone (DESIGN 5). A
+// they and it are a majority, or an admin let it go on alone. A
 // world of one voter needs nobody else.
 //
 // Errors: Forbidden for a node that is no region, Unavailable while it waits,

@@ -313,7 +313,7 @@ func (k *Keeper) offer(e *region.Envelope) error {
 }
 
 // unreadableLocked remembers a world that took effect but that this node is too
-// old to read: it keeps the old one and is not ready (DESIGN 4).
+// old to read: it keeps the old one and is not ready.
 func (k *Keeper) unreadableLocked(e *region.Envelope, err error) {
 	n := k.chain.Newest()
 	if n == nil || e == nil || e.Signed == nil || region.KindOf(err) != region.Unsupported || !region.TakesEffect(n.World, e) {

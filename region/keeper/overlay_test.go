@@ -177,7 +177,7 @@ func TestEntriesAgainstAMap(t *testing.T) {
 
 func has(m map[region.UIN]Entry, u region.UIN) bool { _, ok := m[u]; return ok }
 
-// Ten million must fit in 200 MB (DESIGN 4): twenty bytes each.
+// Ten million must fit in 200 MB: twenty bytes each.
 func TestEntriesMemory(t *testing.T) {
 	const n = 300_000
 	heap := func() uint64 {

@@ -3,7 +3,7 @@ package deps
 // An edge lets a package import another one of this module, for a reason.
 type edge struct{ from, to, why string }
 
-// edges is DESIGN's table of the tree, as it has grown. Everything below
+// edges is the table of the tree. Everything below
 // cmd/homing may import anything, and nobody else may import that, so it has no
 // lines here; neither do tests.
 //

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// kills is how often each world is killed: the number.
+// kills is how often each world is killed.
 const kills = 20
 
 // ledger is the outside witness, a process of its own.
