@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import socket
 import ssl
 import struct
@@ -295,6 +296,21 @@ class Refused(Exception):
         self.redirect = error.get("redirect")
 
 
+def patiently(call):
+    """Calls again, after a growing, jittered pause, for as long as that may help."""
+    pause, until = 0.2, time.monotonic() + 90
+    while True:
+        try:
+            return call()
+        except (Refused, EOFError, OSError) as failed:
+            error = failed.error if isinstance(failed, Refused) else {"retryable": True}
+            if not error.get("retryable") or time.monotonic() > until:
+                raise
+            show("retrying", why=str(failed))
+            time.sleep(error.get("retry_after_milli", 0) / 1000 or pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, 5)
+
+
 # --- the short connection --------------------------------------------------
 
 
@@ -314,7 +330,11 @@ def short_call(base, method, request, user=None, spoil=False):
         with urllib.request.urlopen(urllib.request.Request(base + procedure, body, headers), timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as failed:
-        detail = json.load(failed)["details"][0]
+        refused = json.load(failed)
+        if not refused.get("details"):  # from before the region's logic
+            retryable = refused["code"] == "unavailable" or failed.code in (502, 503, 504)
+            raise Refused({"message": refused.get("message"), "retryable": retryable}) from None
+        detail = refused["details"][0]
         assert detail["type"] == "homing.v1.Error", detail
         value = detail["value"]
         raise Refused(decode(ERROR, base64.b64decode(value + "=" * (-len(value) % 4)))) from None
@@ -403,7 +423,7 @@ class User:
             "platform": PLATFORM,
             "idempotencyKey": os.urandom(8).hex(),
         }
-        answer = short_call(self.config["short"], "Register", request)
+        answer = patiently(lambda: short_call(self.config["short"], "Register", request))
         again = short_call(self.config["short"], "Register", request)
         assert again["uin"] == answer["uin"], (again, answer)
         assert base64.b64decode(answer["deviceKeyId"]) == self.key.id, answer
@@ -425,6 +445,9 @@ class User:
         return found["endpoints"]
 
     def connect(self, endpoints, spoil=False):
+        return patiently(lambda: self.connect_once(endpoints, spoil))
+
+    def connect_once(self, endpoints, spoil):
         """Connects to the first endpoint that answers; follows redirects."""
         for _ in range(4):
             for endpoint in endpoints:
