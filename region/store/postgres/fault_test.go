@@ -1,0 +1,339 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/deploy/test/pgtest"
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/postgres"
+)
+
+const table journal.Table = 101
+
+// server starts one that a test may harm.
+func server(t *testing.T, settings ...string) *pgtest.Server {
+	t.Helper()
+	needPostgres(t)
+	s, err := pgtest.New(pgtest.Memory(), settings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	start(t, s)
+	return s
+}
+
+func start(t *testing.T, s *pgtest.Server) {
+	t.Helper()
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func options(dsns ...string) postgres.Options {
+	return postgres.Options{DSNs: dsns, Region: "sh", Partitions: 4, Patience: time.Minute}
+}
+
+func closed(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// increment writes a row on the condition that it is at version n.
+func increment(c context.Context, s store.Store, u region.UIN, n int) error {
+	_, err := s.Commit(c, &store.Batch{Owner: u, Home: "sh", Writes: []store.Write{
+		{Table: table, Row: []byte("n"), Value: fmt.Append(nil, n), Expect: store.AtVersion(uint64(n))},
+	}})
+	return err
+}
+
+// traffic counts up the rows of owners 1 to n, each from a goroutine that goes
+// on from the last acknowledged version, until stop is called. Then each row
+// is at the number of its acknowledgements: none is lost, none doubled.
+func traffic(t *testing.T, s store.Store, n int) (acknowledged func() int64, stop func()) {
+	counts := make([]atomic.Int64, n+1)
+	ending := make(chan struct{})
+	var wg sync.WaitGroup
+	for u := 1; u <= n; u++ {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ending:
+					return
+				default:
+				}
+				switch err := increment(ctx, s, region.UIN(u), int(counts[u].Load())); {
+				case err == nil:
+					counts[u].Add(1)
+				case region.KindOf(err) == region.Unavailable: // refused: nothing was written
+				default:
+					t.Errorf("Commit: %v", err)
+					return
+				}
+			}
+		})
+	}
+	acknowledged = func() (sum int64) {
+		for i := range counts {
+			sum += counts[i].Load()
+		}
+		return sum
+	}
+	return acknowledged, func() {
+		t.Helper()
+		close(ending)
+		wg.Wait()
+		for u := 1; u <= n; u++ {
+			r, err := s.Get(ctx, region.UIN(u), table, []byte("n"))
+			if err != nil || r.Version != uint64(counts[u].Load()) {
+				t.Errorf("owner %d has %d acknowledgements, the row is at version %d, error %v", u, counts[u].Load(), r.Version, err)
+			}
+		}
+		follow(t, s)
+	}
+}
+
+// follow reads the whole journal and checks its chain.
+func follow(t *testing.T, s store.Store) {
+	t.Helper()
+	for p := range region.Partition(s.Partitions()) {
+		head := journal.StreamHead{Stream: journal.Full}
+		for {
+			batches, err := s.Journal(ctx, p, journal.Full, head.Last+1, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(batches) == 0 {
+				break
+			}
+			for _, b := range batches {
+				if head, err = journal.Follow(head, b); err != nil {
+					t.Fatalf("partition %d: %v", p, err)
+				}
+			}
+		}
+		if h := s.Head(p); h.Next != head.Last+1 {
+			t.Errorf("partition %d: the journal ends at %d, its head says %d", p, head.Last, h.Next-1)
+		}
+	}
+}
+
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func more(t *testing.T, acknowledged func() int64, n int64) {
+	t.Helper()
+	have := acknowledged()
+	until(t, "acknowledgements", func() bool { return acknowledged() >= have+n || t.Failed() })
+}
+
+// TestKill kills the server under traffic, twice.
+func TestKill(t *testing.T) {
+	pg := server(t)
+	s := open(t, options(pg.DSN()))
+	acknowledged, stop := traffic(t, s, 6)
+	for range 2 {
+		more(t, acknowledged, 50)
+		pg.Kill()
+		start(t, pg)
+	}
+	more(t, acknowledged, 50)
+	stop()
+	if h := s.Head(0); h.Incarnation != 1 {
+		t.Errorf("a restart made incarnation %d", h.Incarnation)
+	}
+	closed(t, s)
+	s = open(t, options(pg.DSN()))
+	follow(t, s)
+	closed(t, s)
+}
+
+// TestUnknownOutcome takes away the answer to a COMMIT that happened, and the
+// server before a COMMIT that therefore did not.
+func TestUnknownOutcome(t *testing.T) {
+	pg := server(t)
+	metric := func(r *prometheus.Registry) (outcomes string) {
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "homing_store_postgres_unknown_commits_total" {
+				for _, m := range f.GetMetric() {
+					outcomes += fmt.Sprint(m.GetLabel()[0].GetValue(), " ", m.GetCounter().GetValue())
+				}
+			}
+		}
+		return outcomes
+	}
+	check := func(s *postgres.Store, r *prometheus.Registry, n int, outcome string) {
+		t.Helper()
+		if err := increment(ctx, s, 1, n); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := metric(r), outcome+" 1"; got != want {
+			t.Errorf("unknown outcomes are %q, want %q", got, want)
+		}
+		if row, err := s.Get(ctx, 1, table, []byte("n")); err != nil || row.Version != uint64(n+1) {
+			t.Errorf("the row is at version %d, want %d, error %v", row.Version, n+1, err)
+		}
+		follow(t, s)
+		closed(t, s)
+	}
+	proxy := newProxy(t, pg.Dir)
+	o := options(strings.Replace(pg.DSN(), pg.Dir, proxy.dir, 1))
+	r := prometheus.NewRegistry()
+	o.Registry = r
+	s := open(t, o)
+	proxy.swallow.Store(true)
+	check(s, r, 0, "committed")
+
+	r = prometheus.NewRegistry()
+	o = options(pg.DSN())
+	o.Registry = r
+	s = open(t, o)
+	var once sync.Once
+	s.BeforeCommit(func() {
+		once.Do(func() {
+			pg.Kill()
+			start(t, pg)
+		})
+	})
+	check(s, r, 1, "rolled-back")
+}
+
+// TestOneCommitter opens a store twice, cuts the first off, and wakes it up.
+func TestOneCommitter(t *testing.T) {
+	dsn := place(t, 1)[0]
+	first := open(t, options(dsn))
+	defer closed(t, first)
+	if err := increment(ctx, first, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err := postgres.Open(options(dsn))
+	if region.KindOf(err) != region.Unavailable || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("a second process is told %v", err)
+	}
+	if _, err := shared.admin.Exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'`); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, options(dsn))
+	if err := increment(ctx, second, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	refused := func() {
+		t.Helper()
+		if err := increment(ctx, first, 1, 2); region.KindOf(err) != region.Unavailable || !strings.Contains(err.Error(), "taken over") {
+			t.Fatalf("the process that was cut off is told %v", err)
+		}
+	}
+	refused()
+	if err := increment(ctx, second, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, second)
+	refused() // even when nobody else is there any more
+}
+
+// TestRefusesOthers opens what is not this store's.
+func TestRefusesOthers(t *testing.T) {
+	dsns := place(t, 2)
+	closed(t, open(t, options(dsns...)))
+	for name, change := range map[string]func(*postgres.Options){
+		"region":     func(o *postgres.Options) { o.Region = "hk" },
+		"partitions": func(o *postgres.Options) { o.Partitions = 8 },
+		"order":      func(o *postgres.Options) { o.DSNs = []string{dsns[1], dsns[0]} },
+		"number":     func(o *postgres.Options) { o.DSNs = dsns[:1] },
+		"none":       func(o *postgres.Options) { o.DSNs = nil },
+		"spelling":   func(o *postgres.Options) { o.DSNs = []string{"postgres://u:secret@h:port/d"} },
+	} {
+		o := options(dsns...)
+		change(&o)
+		s, err := postgres.Open(o)
+		if region.KindOf(err) != region.BadInput {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error has the password: %v", name, err)
+		}
+	}
+	o := options("host=/nonexistent dbname=x sslmode=disable")
+	if _, err := postgres.Open(o); region.KindOf(err) != region.Unavailable {
+		t.Errorf("no server: %v", err)
+	}
+}
+
+// TestQuorum runs three servers with ANY 1: one standby is lost, then both, then
+// the primary.
+func TestQuorum(t *testing.T) {
+	a := server(t)
+	var standbys []*pgtest.Server
+	for _, name := range []string{"b", "c"} {
+		s, err := a.Standby(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Stop() })
+		start(t, s)
+		standbys = append(standbys, s)
+	}
+	b, c := standbys[0], standbys[1]
+	if err := errors.Join(a.Configure("synchronous_standby_names = 'ANY 1 (b, c)'"), a.Reload()); err != nil {
+		t.Fatal(err)
+	}
+	o := options(strings.Replace(a.DSN(), "host="+a.Dir, "host="+a.Dir+","+b.Dir, 1))
+	o.Timeout = 2 * time.Second
+	s := open(t, o)
+	acknowledged, stop := traffic(t, s, 6)
+	more(t, acknowledged, 30)
+	c.Kill()
+	more(t, acknowledged, 30)
+
+	b.Kill()
+	// What was on its way may still be acknowledged; a new write is not.
+	deadline, cancel := context.WithTimeout(ctx, 3*time.Second)
+	err := increment(deadline, s, 1000, 0)
+	cancel()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("without a quorum a commit is answered %v", err)
+	}
+	start(t, b)
+	more(t, acknowledged, 30)
+
+	a.Kill()
+	if err := b.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	more(t, acknowledged, 30)
+	stop()
+	for p := range region.Partition(4) {
+		if h := s.Head(p); h.Incarnation != 2 {
+			t.Errorf("partition %d: after a promotion the incarnation is %d", p, h.Incarnation)
+		}
+	}
+	closed(t, s)
+}

@@ -1,0 +1,293 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/store/internal/partition"
+)
+
+// maxGroup and maxGroupBytes bound a group: how long the first caller of it
+// waits for the rest, and the memory for its arrays.
+const (
+	maxGroup      = 4096
+	maxGroupBytes = 8 << 20
+)
+
+// op is what a caller wants done in one partition, or in all of a database.
+type op struct {
+	ctx  context.Context
+	part *part // nil: every partition of the database
+	keys []partition.Key
+	size int // bytes
+	eval func(*partition.Step) error
+
+	done chan struct{} // closed when err is final
+	err  error         // nil: done and durable
+}
+
+// wait blocks until the operation is durable or refused, or its context ends.
+// Once its group is under way it happens all the same then.
+func (o *op) wait() error {
+	select {
+	case <-o.done:
+		return o.err
+	default:
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-o.ctx.Done():
+		return o.ctx.Err()
+	}
+}
+
+// group is what one transaction writes. It is sent again exactly as it was until
+// its outcome is known.
+type group struct {
+	id       string
+	steps    map[*part]*partition.Step
+	timeline string // "" leaves it
+	args     []any
+	moved    []any // arguments of the positions' statement; nil for none
+	writes   int
+	journal  int  // bytes
+	unknown  bool // it was sent, and nobody knows what became of it
+}
+
+// fetchSQL reads what a step needs of rows. Sums spare it their values.
+const fetchSQL = `
+SELECT k.i, r.version, r.deleted, r.home, r.sum
+FROM unnest($1::integer[], $2::bigint[], $3::smallint[], $4::bytea[]) WITH ORDINALITY AS k (partition, owner, tab, key, i)
+JOIN homing_row r ON r.partition = k.partition AND r.owner = k.owner AND r.tab = k.tab AND r.key = k.key`
+
+// writeSQL writes a group. It returns how many partitions were as the group
+// before left them and this process's to write: all, or the transaction is
+// rolled back.
+const writeSQL = `
+WITH p AS (
+	UPDATE homing_partition p SET group_id = $2, incarnation = u.incarnation, first = u.first, next = u.next,
+		unix_milli = u.unix_milli, heads = u.heads, sums = u.sums, fence = u.fence
+	FROM unnest($3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[])
+		AS u (partition, was, incarnation, first, next, unix_milli, heads, sums, fence), homing_store s
+	WHERE p.partition = u.partition AND p.group_id = u.was AND s.token = $1
+	RETURNING 1
+), r AS (
+	INSERT INTO homing_row (partition, owner, tab, key, version, moves, counter, raised, deleted, home, sum, value)
+	SELECT * FROM unnest($12::integer[], $13::bigint[], $14::smallint[], $15::bytea[], $16::bigint[], $17::bigint[], $18::bigint[],
+		$19::bytea[], $20::boolean[], $21::text[], $22::bytea[], $23::bytea[])
+	ON CONFLICT (partition, owner, tab, key) DO UPDATE SET version = excluded.version, moves = excluded.moves, counter = excluded.counter,
+		raised = excluded.raised, deleted = excluded.deleted, home = excluded.home, sum = excluded.sum, value = excluded.value
+), j AS (
+	INSERT INTO homing_journal (partition, first, streams, data)
+	SELECT * FROM unnest($24::integer[], $25::bigint[], $26::text[], $27::bytea[])
+)
+SELECT count(*) FROM p`
+
+const moveSQL = `
+INSERT INTO homing_position (partition, origin, stream, incarnation, seq, chain, unix_milli)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[])
+ON CONFLICT (partition, origin, stream) DO UPDATE SET incarnation = excluded.incarnation, seq = excluded.seq, chain = excluded.chain, unix_milli = excluded.unix_milli`
+
+// step begins a partition's part of a group.
+func (d *shard) step(p *part) *partition.Step {
+	return &partition.Step{
+		Self: d.store.options.Region, Partition: p.id, State: p.durable.Load().state.Clone(), Rows: map[partition.Key]partition.Row{},
+		Now: func() int64 { return d.store.options.Now().UnixMilli() },
+	}
+}
+
+// fetch reads the rows that operations name into their partitions' steps.
+func (d *shard) fetch(ops []*op, steps map[*part]*partition.Step) error {
+	var parts, owners []int64
+	var tables []int64
+	var keys pq.ByteaArray
+	var at []partition.Key
+	var in []*partition.Step
+	for _, o := range ops {
+		for _, k := range o.keys {
+			step := steps[o.part]
+			if _, ok := step.Rows[k]; ok {
+				continue
+			}
+			step.Rows[k] = partition.Row{}
+			parts, owners, tables, keys = append(parts, int64(o.part.id)), append(owners, int64(k.Owner)), append(tables, int64(k.Table)), append(keys, []byte(k.Row))
+			at, in = append(at, k), append(in, step)
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	return d.session.guard(func() error {
+		rows, err := d.session.fetch.QueryContext(always, pq.Array(parts), pq.Array(owners), pq.Array(tables), keys)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var i, version int64
+		var digest []byte
+		var home string
+		for rows.Next() {
+			var row partition.Row
+			if err := rows.Scan(&i, &version, &row.Deleted, &home, &digest); err != nil {
+				return err
+			}
+			if copy(row.Sum[:], digest) != len(row.Sum) || i < 1 || int(i) > len(at) {
+				return region.Errorf(region.Internal, "row %x of table %d of %d is damaged", at[i-1].Row, at[i-1].Table, at[i-1].Owner)
+			}
+			row.Version, row.Home = uint64(version), region.ID(home)
+			in[i-1].Rows[at[i-1]] = row
+		}
+		return rows.Err()
+	})
+}
+
+// assemble makes one transaction of what steps changed; nil when nothing did.
+func (d *shard) assemble(steps map[*part]*partition.Step) (*group, error) {
+	g := &group{id: d.newID(), steps: map[*part]*partition.Step{}}
+	var p struct {
+		id, incarnation, first, next, milli []int64
+		was, heads, sums, fence             []string
+	}
+	var r struct {
+		part, owner, table, version, moves, counter []int64
+		key, raised, sum, value                     pq.ByteaArray
+		deleted                                     []bool
+		home                                        []string
+	}
+	var j struct {
+		part, first []int64
+		streams     []string
+		data        pq.ByteaArray
+	}
+	var m struct {
+		part, incarnation, seq, milli []int64
+		origin, stream                []string
+		chain                         pq.ByteaArray
+	}
+	for q, s := range steps {
+		if !s.Touched {
+			continue
+		}
+		g.steps[q] = s
+		c, err := encode(s.State)
+		if err != nil {
+			return nil, err
+		}
+		p.id, p.was = append(p.id, int64(q.id)), append(p.was, q.durable.Load().group)
+		p.incarnation, p.first, p.next = append(p.incarnation, int64(s.State.Incarnation)), append(p.first, int64(s.State.First)), append(p.next, int64(s.State.Next))
+		p.milli, p.heads, p.sums, p.fence = append(p.milli, s.State.UnixMilli), append(p.heads, c.heads), append(p.sums, c.sums), append(p.fence, c.fence)
+		for k := range s.Written {
+			row := s.Rows[k]
+			raised, digest := row.Epoch.Term.Raised, row.Sum
+			r.part, r.owner, r.table, r.key = append(r.part, int64(q.id)), append(r.owner, int64(k.Owner)), append(r.table, int64(k.Table)), append(r.key, []byte(k.Row))
+			r.version, r.moves, r.counter = append(r.version, int64(row.Version)), append(r.moves, int64(row.Epoch.Moves)), append(r.counter, int64(row.Epoch.Term.Counter))
+			r.raised, r.sum, r.value = append(r.raised, raised[:]), append(r.sum, digest[:]), append(r.value, present(row.Value))
+			r.deleted, r.home = append(r.deleted, row.Deleted), append(r.home, string(row.Home))
+		}
+		for _, e := range s.Journal {
+			var streams strings.Builder
+			for _, name := range e.Streams {
+				streams.WriteString(" " + string(name))
+			}
+			j.part, j.first, j.streams, j.data = append(j.part, int64(q.id)), append(j.first, int64(e.First)), append(j.streams, streams.String()+" "), append(j.data, e.Data)
+			g.journal += len(e.Data)
+		}
+		for k := range s.Moved {
+			at := s.State.Positions[k]
+			m.part, m.origin, m.stream = append(m.part, int64(q.id)), append(m.origin, string(at.Origin)), append(m.stream, string(at.Stream))
+			m.incarnation, m.seq, m.milli, m.chain = append(m.incarnation, int64(at.Incarnation)), append(m.seq, int64(at.Seq)), append(m.milli, at.UnixMilli), append(m.chain, at.Chain[:])
+		}
+	}
+	if len(g.steps) == 0 {
+		return nil, nil
+	}
+	g.writes = len(r.part)
+	a := func(s any) any { return pq.Array(s) }
+	g.args = []any{
+		d.token, g.id,
+		a(p.id), a(p.was), a(p.incarnation), a(p.first), a(p.next), a(p.milli), a(p.heads), a(p.sums), a(p.fence),
+		a(r.part), a(r.owner), a(r.table), r.key, a(r.version), a(r.moves), a(r.counter), r.raised, a(r.deleted), a(r.home), r.sum, r.value,
+		a(j.part), a(j.first), a(j.streams), j.data,
+	}
+	if len(m.part) > 0 {
+		g.moved = []any{a(m.part), a(m.origin), a(m.stream), a(m.incarnation), a(m.seq), m.chain, a(m.milli)}
+	}
+	return g, nil
+}
+
+// present makes no value an empty one: lib/pq writes nil as NULL.
+func present(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// write sends a group. Afterwards g.unknown says whether its COMMIT was sent and
+// not answered.
+func (d *shard) write(g *group) error {
+	s := d.session
+	g.unknown = false
+	start := time.Now()
+	err := s.guard(func() error {
+		if _, err := s.conn.ExecContext(always, "BEGIN"); err != nil {
+			return err
+		}
+		err := d.fill(g)
+		if err != nil {
+			_, _ = s.conn.ExecContext(always, "ROLLBACK")
+			return err
+		}
+		s.warned.Store(false)
+		g.unknown = true
+		if d.store.beforeCommit != nil {
+			d.store.beforeCommit()
+		}
+		_, err = s.conn.ExecContext(always, "COMMIT")
+		if e := (*pq.Error)(nil); errors.As(err, &e) && e.Code.Class() == "40" {
+			g.unknown = false // the server says that it rolled back
+		}
+		if err == nil && s.warned.Load() {
+			err = errWarned
+		}
+		return err
+	})
+	if err == nil {
+		g.unknown = false
+		d.store.metrics.seconds.Observe(time.Since(start).Seconds())
+	}
+	return err
+}
+
+// fill sends everything of a group's transaction but its COMMIT.
+func (d *shard) fill(g *group) error {
+	s := d.session
+	var n int
+	if err := s.write.QueryRowContext(always, g.args...).Scan(&n); err != nil {
+		return err
+	}
+	if n != len(g.steps) {
+		if err := d.ousted(); err != errNotOusted {
+			return err
+		}
+		return d.store.fail(region.Errorf(region.Internal, "database %d was changed by somebody else", d.number).
+			WithHint("find out who wrote into it, then restart this node"))
+	}
+	if g.moved != nil {
+		if _, err := s.conn.ExecContext(always, moveSQL, g.moved...); err != nil {
+			return err
+		}
+	}
+	if g.timeline != "" {
+		if _, err := s.conn.ExecContext(always, `UPDATE homing_store SET timeline = $1`, g.timeline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
