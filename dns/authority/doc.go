@@ -1,5 +1,5 @@
 // Package authority is the name server: it answers for the world's zone over
-// UDP, TCP and HTTP with what dns/steer decides.
+// UDP, TCP, TLS, HTTP and HTTPS with what dns/steer decides.
 //
 // # Guarantees
 //
@@ -12,6 +12,8 @@
 //     time. Packets are handled by a fixed number of goroutines.
 //   - An answer over UDP has at most 1232 bytes (or less, if the client says
 //     so); what does not fit is marked truncated.
+//   - What a worker answers from memory has the very bytes that the library
+//     would answer; a new world, health or geo database empties the memory.
 //   - Until the node has a world the answer is SERVFAIL, never a guess.
 //
 // # Names
@@ -37,6 +39,42 @@
 // answered with scope 0. An option with another number of octets than its
 // length needs, set bits beyond it, a scope in the query, or an unknown family
 // is a format error.
+//
+// # The way of a packet
+//
+// Each UDP address has a socket per processor, and each socket a worker, which
+// takes and sends many packets per system call. A [plan] is all that an answer
+// depends on: world, health, geo databases. It sorts UINs and versions into
+// classes that no rule tells apart, so that a worker can keep the answer of a
+// class for the network that the answer's scope covers, and give it to the next
+// client without allocating. What is rare (other types, wrong packets, DO in a
+// signed zone) takes the way through the library, as does all that comes by
+// another transport.
+//
+// # Cookies and rates
+//
+// A client that sends a cookie (RFC 7873) gets a server cookie (RFC 9018); a
+// question for a cookie alone is answered. With a rate limit, UDP answers to a
+// network without a good cookie are limited: beyond the rate most are dropped,
+// and some cut to the head and the question, marked truncated or, for who has
+// sent a client cookie, BADCOOKIE. CHAOS questions are refused. Refusals say why
+// (RFC 8914), and NSID (RFC 5001) says which node answers if it is to.
+//
+// # DNSSEC
+//
+// With keys the zone is signed at the time of the question, if that has the DO
+// bit: ECDSA P-256, and one NSEC right behind the name for what does not exist
+// (RFC 9824: such a name is answered NOERROR, with NXNAME in the bitmap). A
+// signed answer has no additional records. CDS and CDNSKEY ask the parent for
+// every published key. A name too long to have one right behind it is
+// answered SERVFAIL with DO.
+//
+// # DNS over TLS and HTTPS
+//
+// DoT (RFC 7858) and DoH (RFC 8484, at /dns-query) answer as TCP does, padded
+// to 468 bytes when the query is padded (RFC 8467). HTTPDNS is served on the
+// HTTPS listeners as well, and /dns-query on the HTTP ones, for proxies that end
+// TLS; the client is then the proxy, unless the question states a subnet.
 //
 // # HTTPDNS
 //

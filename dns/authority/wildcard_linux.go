@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // On a socket bound to the wildcard address the kernel would choose the source
@@ -38,16 +40,16 @@ func askDestinations(conn *net.UDPConn) error {
 // sourceFor turns the ancillary data of a packet, in place, into that of its
 // answer. The interface is left to routing, which need not be symmetric.
 func sourceFor(control []byte) []byte {
-	messages, err := syscall.ParseSocketControlMessage(control)
-	if err != nil || len(messages) != 1 {
+	head, data, rest, err := unix.ParseOneSocketControlMessage(control)
+	if err != nil || len(rest) > 0 {
 		return nil
 	}
 	const in6, in4 = syscall.SizeofInet6Pktinfo, syscall.SizeofInet4Pktinfo
-	switch m := messages[0]; {
-	case m.Header.Level == syscall.IPPROTO_IPV6 && m.Header.Type == syscall.IPV6_PKTINFO && len(m.Data) == in6:
-		binary.NativeEndian.PutUint32(m.Data[16:], 0) // behind the address
-	case m.Header.Level == syscall.IPPROTO_IP && m.Header.Type == syscall.IP_PKTINFO && len(m.Data) == in4:
-		binary.NativeEndian.PutUint32(m.Data, 0) // before both addresses, the local one of which becomes the source
+	switch {
+	case head.Level == syscall.IPPROTO_IPV6 && head.Type == syscall.IPV6_PKTINFO && len(data) == in6:
+		binary.NativeEndian.PutUint32(data[16:], 0) // behind the address
+	case head.Level == syscall.IPPROTO_IP && head.Type == syscall.IP_PKTINFO && len(data) == in4:
+		binary.NativeEndian.PutUint32(data, 0) // before both addresses, the local one of which becomes the source
 	default:
 		return nil
 	}

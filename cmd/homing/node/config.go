@@ -64,6 +64,7 @@ type Config struct {
 	// ShedAbove refuses connections above so many; 0 is the default of the role.
 	ShedAbove int `yaml:"shedAbove,omitempty"`
 	Log       Log `yaml:"log,omitempty"`
+	DNS       DNS `yaml:"dns,omitempty"` // only for the dns role
 }
 
 // Gossip is the serf membership.
@@ -113,6 +114,7 @@ func ReadConfig(path string) (*Config, error) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
+	c.DNS.resolve(dir)
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%s:%s %w", path, place(b, err), err)
 	}
@@ -205,6 +207,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return wrongf("tls", "tls.cert and tls.key go together")
+	}
+	if err := c.DNS.validate(c); err != nil {
+		return err
 	}
 	if c.Health.Interval == 0 {
 		c.Health.Interval = 500 * time.Millisecond

@@ -161,12 +161,23 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	if err != nil {
 		return err
 	}
-	server, err := authority.New(authority.Options{
-		View: n.world.View, Health: func() steer.Health { return s.health.Health().Up() }, Geo: s.geo,
+	o := authority.Options{
+		View: n.world.View, Health: func() steer.Health { return s.health.Health().Up() }, Geo: s.geo, TLS: n.server,
 		Listen: []string{me.Address}, HTTP: []string{me.HTTP}, Logger: n.log, Registry: n.reg,
-	})
+	}
+	if err := n.cfg.DNS.options(&o); err != nil {
+		return err
+	}
+	server, err := authority.New(o)
 	if err != nil {
 		return err
+	}
+	for _, key := range o.Keys {
+		ds, err := authority.DS(w.Zone, &key.PublicKey)
+		if err != nil {
+			return err
+		}
+		n.log.Info("the zone is signed; its parent needs the DS of one of the keys", "ds", ds)
 	}
 	server.Start()
 	n.onClose("dns", func(context.Context) error { return server.Close() })

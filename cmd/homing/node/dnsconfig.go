@@ -1,0 +1,110 @@
+package node
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/homing-im/homing/dns/authority"
+)
+
+// DNS is what the dns role does besides answering where the world says it
+// listens. All of it is off unless it is set.
+type DNS struct {
+	DoT []string `yaml:"dot,omitempty"` // host:port for DNS over TLS, with tls.cert
+	DoH []string `yaml:"doh,omitempty"` // host:port for DNS over HTTPS and HTTPDNS, with tls.cert
+	// ZoneKeys are PEM files of ECDSA P-256 keys that sign the zone; the first signs, the others are published. The same on all DNS nodes.
+	ZoneKeys []string `yaml:"zoneKeys,omitempty"`
+	// CookieSecret is a file of 16 bytes, base64; the same on all nodes behind one address. Empty is a random one.
+	CookieSecret string `yaml:"cookieSecret,omitempty"`
+	// RateLimit is the number of UDP answers per second for a network (IPv4 /24, IPv6 /56) without cookies; 0 is no limit.
+	RateLimit int    `yaml:"rateLimit,omitempty"`
+	Slip      int    `yaml:"slip,omitempty"` // every so many'th answer beyond the limit goes out truncated; default 2
+	NSID      string `yaml:"nsid,omitempty"` // what the node calls itself when asked; empty is nothing
+}
+
+// resolve makes the paths relative to the file's folder.
+func (d *DNS) resolve(dir string) {
+	paths := []*string{&d.CookieSecret}
+	for i := range d.ZoneKeys {
+		paths = append(paths, &d.ZoneKeys[i])
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func (d *DNS) validate(c *Config) error {
+	for _, group := range []struct {
+		name      string
+		addresses []string
+	}{{"dns.dot", d.DoT}, {"dns.doh", d.DoH}} {
+		if len(group.addresses) > 0 && c.TLS.Cert == "" {
+			return wrongf(group.name, "%s needs a certificate: set tls.cert and tls.key", group.name)
+		}
+		for _, a := range group.addresses {
+			if _, _, err := net.SplitHostPort(a); err != nil {
+				return wrongf(group.name, "%s %q: want host:port", group.name, a)
+			}
+		}
+	}
+	if d.RateLimit < 0 {
+		return wrongf("dns.rateLimit", "dns.rateLimit %d: want answers per second, or 0 for no limit", d.RateLimit)
+	}
+	if d.Slip < 0 {
+		return wrongf("dns.slip", "dns.slip %d: want 1 or more, or 0 for the default", d.Slip)
+	}
+	return nil
+}
+
+// options adds to those of the server, reading the files.
+func (d *DNS) options(o *authority.Options) error {
+	o.DoT, o.DoH, o.NSID = d.DoT, d.DoH, d.NSID
+	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Slip: d.Slip}
+	if d.CookieSecret != "" {
+		b, err := os.ReadFile(d.CookieSecret)
+		if err != nil {
+			return err
+		}
+		raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
+		if err != nil || len(raw) != 16 {
+			return fmt.Errorf("%s: want the base64 of 16 bytes", d.CookieSecret)
+		}
+		o.CookieSecret = (*[16]byte)(raw)
+	}
+	for _, path := range d.ZoneKeys {
+		key, err := readZoneKey(path)
+		if err != nil {
+			return err
+		}
+		o.Keys = append(o.Keys, key)
+	}
+	return nil
+}
+
+// readZoneKey reads a PEM file as openssl writes it.
+func readZoneKey(path string) (*ecdsa.PrivateKey, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+			return key, nil
+		}
+		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			if key, ok := key.(*ecdsa.PrivateKey); ok {
+				return key, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s: want a PEM file with an ECDSA P-256 key (openssl ecparam -name prime256v1 -genkey -noout)", path)
+}

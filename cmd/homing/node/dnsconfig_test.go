@@ -1,0 +1,62 @@
+package node
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/homing-im/homing/dns/authority"
+)
+
+// What the file names is read, in either form of key; what is wrong is named.
+func TestDNSOptions(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := DNS{
+		DoT: []string{"127.0.0.1:0"}, RateLimit: 5, NSID: "x",
+		ZoneKeys: []string{
+			write("a.pem", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})),
+			write("b.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+		},
+		CookieSecret: write("secret", []byte(base64.StdEncoding.EncodeToString(make([]byte, 16))+"\n")),
+	}
+	d.resolve(dir)
+	var o authority.Options
+	if err := d.options(&o); err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.NSID != "x" || len(o.DoT) != 1 {
+		t.Errorf("%+v", o)
+	}
+	for _, bad := range []DNS{{ZoneKeys: []string{write("c.pem", []byte("no key"))}}, {CookieSecret: write("short", []byte("AAAA"))}, {ZoneKeys: []string{"absent.pem"}}} {
+		bad.resolve(dir)
+		if err := bad.options(&authority.Options{}); err == nil || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
