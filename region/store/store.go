@@ -127,7 +127,9 @@ type Store interface {
 	// Commit makes the batch durable, together with its journal records, and
 	// returns. Concurrent commits share an fsync.
 	//
-	// Errors: region.Conflict when a precondition does not hold;
+	// Errors: region.Conflict when a precondition does not hold; what it
+	// conflicts with is durable by then and Get shows it, so that a caller who
+	// reads again and retries does not run into the same conflict;
 	// region.Unavailable when the fence refuses the epoch, the disk is full or
 	// the store is closed (nothing was written, retry later); region.TooLarge,
 	// region.BadInput ([Batch.Validate]); region.Internal when the write failed

@@ -1,6 +1,7 @@
 package pebble_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -8,10 +9,50 @@ import (
 	"testing"
 	"time"
 
+	engine "github.com/cockroachdb/pebble/v2"
+
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/pebble"
 )
+
+// BenchmarkNaive is the peer: callers that each commit a batch of their own to
+// Pebble, four rows of 100 bytes, without journal, digest or precondition.
+func BenchmarkNaive(b *testing.B) {
+	for _, callers := range []int{256, 2048} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			db, err := engine.Open(b.TempDir(), &engine.Options{FormatMajorVersion: engine.FormatTableFormatV6, MemTableSize: 32 << 20})
+			if err != nil {
+				b.Fatal(err)
+			}
+			value := make([]byte, 100)
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for c := range callers {
+				wg.Go(func() {
+					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+						batch := db.NewBatch()
+						for table := range 4 {
+							_ = batch.Set(fmt.Appendf(nil, "%08d%d%016d", c, table, i), value, nil)
+						}
+						if err := errors.Join(batch.Commit(engine.Sync), batch.Close()); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(4*b.N)/b.Elapsed().Seconds(), "rows/s")
+			if err := db.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
 
 // BenchmarkCommit commits batches of five rows on the real disk, as a message
 // does, from a number of callers that each wait for their acknowledgement.

@@ -11,9 +11,10 @@ import (
 type chunk struct {
 	p       *partition
 	ops     *pebble.Batch
-	serial  uint64 // of the partition's chunks, ascending from 1
-	touched bool   // the partition's state changed
-	view    *view  // of the partition after the chunk; nil when its state did not change
+	log     *pebble.Batch // journal records; apart, because Pebble inserts keys faster that follow each other
+	serial  uint64        // of the partition's chunks, ascending from 1
+	touched bool          // the partition's state changed
+	view    *view         // of the partition after the chunk; nil when its state did not change
 
 	commits int
 	writes  int
@@ -25,15 +26,26 @@ type chunk struct {
 }
 
 func (s *Store) newChunk(p *partition) *chunk {
-	return &chunk{p: p, ops: s.db.NewBatch(), done: make(chan struct{})}
+	return &chunk{p: p, ops: s.db.NewBatch(), log: s.db.NewBatch(), done: make(chan struct{})}
 }
 
 // set puts a key into the chunk, whose value is head and tail.
-func (c *chunk) set(key, head, tail []byte) {
-	op := c.ops.SetDeferred(len(key), len(head)+len(tail))
+func (c *chunk) set(key, head, tail []byte) { set(c.ops, key, head, tail) }
+
+func set(b *pebble.Batch, key, head, tail []byte) {
+	op := b.SetDeferred(len(key), len(head)+len(tail))
 	copy(op.Key, key)
 	copy(op.Value[copy(op.Value, head):], tail)
 	_ = op.Finish() // of a batch without index: never an error
+}
+
+// size is about what the chunk takes in Pebble's log, in bytes.
+func (c *chunk) size() int { return c.ops.Len() + c.log.Len() }
+
+// free gives the memory back. Pebble must not have it.
+func (c *chunk) free() {
+	_ = c.ops.Close()
+	_ = c.log.Close()
 }
 
 // settled says whether the chunk is durable, or failed.

@@ -135,11 +135,11 @@ func (p *partition) find(owner region.UIN, t journal.Table, row []byte) (*found,
 	key := sc.keys[start:]
 	f := found{key: key, hash: p.hash(key)}
 	var err error
-	if known, ok := p.recent.get(f.hash, key); ok {
+	if p.absent(f.hash) { // first, because it is cheap and most rows are new
+		p.lookups.absent++
+	} else if known, ok := p.recent.get(f.hash, key); ok {
 		f.known = known
 		p.lookups.recent++
-	} else if p.absent(f.hash) {
-		p.lookups.absent++
 	} else {
 		p.lookups.engine++
 		f.known, err = p.stored(owner, t, row, key)
@@ -237,7 +237,7 @@ func (p *partition) append(c *chunk, b *journal.Batch) (first, last uint64) {
 	}
 	sc.head = journal.AppendLinks(sc.head[:0], sc.links)
 	sc.key = appendJournalKey(sc.key[:0], p.id, first)
-	c.set(sc.key, sc.head, sc.body)
+	set(c.log, sc.key, sc.head, sc.body)
 	c.touched = true
 	c.journal += len(sc.head) + len(sc.body)
 	return first, last

@@ -81,13 +81,19 @@ func (s *Store) submit(c *chunk) error {
 // waits. It owns the order of everything that is written.
 func (s *Store) commitLoop() {
 	defer close(s.done)
+	group := s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(2 * maxGroup))
+	defer func() {
+		if s.failed.Load() == nil { // after an error Pebble may still look at the memory
+			_ = group.Close()
+		}
+	}()
 	for range s.queue.wake {
 		for {
 			chunks := s.take()
 			if len(chunks) == 0 {
 				break
 			}
-			s.commitGroup(chunks)
+			s.commitGroup(group, chunks)
 		}
 		if s.queue.closed.Load() && s.idle() {
 			return
@@ -132,21 +138,27 @@ func (s *Store) take() []*chunk {
 			c.view = p.state.view()
 		}
 		p.mu.Unlock()
-		size += c.ops.Len()
+		size += c.size()
 		chunks = append(chunks, c)
 	}
 	return append(chunks, wide...)
 }
 
-// commitGroup makes chunks durable with one fsync and wakes their callers.
-func (s *Store) commitGroup(chunks []*chunk) {
-	batch := chunks[0].ops
+// commitGroup makes chunks durable with one fsync and wakes their callers. The
+// batch lends its memory.
+func (s *Store) commitGroup(batch *pebble.Batch, chunks []*chunk) {
 	snap, err := (*snapshot)(nil), error(nil)
 	if e := s.failed.Load(); e != nil {
 		err = e
 	} else {
-		for _, c := range chunks[1:] {
+		batch.Reset()
+		for _, c := range chunks {
 			err = errors.Join(err, batch.Apply(c.ops, nil))
+		}
+		for _, c := range chunks {
+			if !c.log.Empty() {
+				err = errors.Join(err, batch.Apply(c.log, nil))
+			}
 		}
 		if err == nil {
 			snap, err = s.write(batch)
@@ -169,9 +181,7 @@ func (s *Store) commitGroup(chunks []*chunk) {
 		}
 	}
 	for _, c := range chunks {
-		if err == nil { // after an error Pebble may still look at the memory
-			_ = c.ops.Close()
-		}
+		c.free()
 		close(c.done)
 	}
 }

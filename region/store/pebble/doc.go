@@ -17,6 +17,16 @@
 // syncs. So an fsync carries whatever arrived during the one before it, and the
 // rate grows with the callers.
 //
+// Most of what commits write over is not read from Pebble: each partition has an
+// exact list of its recent rows, which alone knows the rows under way, and a
+// filter over the keys of all its rows, which says of most new rows that nothing
+// is there. A filter begins empty and is of use once the keys that were there
+// when the store was opened have been read, in the background.
+//
+// A commit sees what is under way, and a reader does not. So a commit that is
+// refused because of a row under way returns when that row is durable, and so
+// does an Apply or SetPosition that finds its work already done.
+//
 // Pebble shows writes to readers before they are synced. Reads therefore go to
 // a snapshot taken between two groups, and published when its group is durable.
 //

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
@@ -111,10 +112,17 @@ func (s *Store) open() error {
 	po.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { o.Logger.Error("store cannot write in the background", "dir", o.Dir, "error", err) },
 	}
+	// Files of 8 MiB with an index in one piece: a read looks at fewer of both.
+	po.TargetFileSizes[0] = 8 << 20
+	po.LBaseMaxBytes = 256 << 20
 	for i := range po.Levels {
-		// Most rows are new: a filter on every level answers that without a read.
+		// A filter on every level says without a read that a row is not there.
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		po.Levels[i].IndexBlockSize = 256 << 10
 	}
+	// What is flushed is rewritten at once: compressing it is lost work.
+	po.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	po.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
 	db, err := pebble.Open(o.Dir, po)
 	if err != nil {
 		return region.Errorf(region.Internal, "store directory %s cannot be opened", o.Dir).WithCause(err)

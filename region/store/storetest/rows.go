@@ -430,6 +430,12 @@ func testCounter(t *testing.T, f Factory) {
 				_, err = s.Commit(ctx, batch(u, w))
 				var e *region.Error
 				if errors.As(err, &e) && e.Kind == region.Conflict {
+					// Whoever lost can see what to: the next try is against another version.
+					again, err := s.Get(ctx, u, own, []byte("n"))
+					if err != nil || again.Version <= r.Version {
+						t.Errorf("a conflict at version %d, and then Get shows version %d, %v", r.Version, again.Version, err)
+						return
+					}
 					continue
 				}
 				if err != nil {
