@@ -1,0 +1,102 @@
+// Package bench is `homing bench`: it measures parts of Homing on this machine
+// and says what the machine can do at the same time, so that figures of two
+// machines, or of two hours, can be compared.
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/pprof"
+
+	"github.com/spf13/cobra"
+)
+
+// NewCommand returns the command with what can be measured below it. It writes
+// to out.
+func NewCommand(out io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "bench", Short: "Measure parts of Homing on this machine",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	cmd.AddCommand(newStoreCommand(out))
+	return cmd
+}
+
+func newStoreCommand(out io.Writer) *cobra.Command {
+	o := Options{Callers: 512, Owners: 100_000, Rows: 4, Fresh: 3, Value: 100, Partitions: 64, Duration: defaultDuration}
+	var output, profile string
+	cmd := &cobra.Command{
+		Use: "store", Short: "Measure the embedded store: durable writes, point reads, delay at half load",
+		Long: `Callers commit batches of one random owner each and wait until they are durable,
+as a message does; journal and digests are included. Then they read random rows.
+Then batches arrive at half the rate that was reached, on schedule whether or not
+the store keeps up, and the time from schedule to durable is the delay.
+
+"cpu" is the processor time of this process for one row, callers included; it
+compares on a machine that does other work, where the rates do not.`,
+		Example: "  homing bench store\n  homing bench store --duration 30s --owners 1000000 -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if output != "" && output != "json" {
+				return fmt.Errorf("-o %s: want json, or nothing for people", output)
+			}
+			if err := o.Validate(); err != nil {
+				return err
+			}
+			ctx := c.Context()
+			if ctx == nil {
+				ctx = context.Background()
+			}
+			stop, err := startProfile(profile)
+			if err != nil {
+				return err
+			}
+			report, err := Store(ctx, o)
+			if err = errors.Join(err, stop()); err != nil {
+				return err
+			}
+			if output == "json" {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				return e.Encode(report)
+			}
+			return report.print(out)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure; a new one is made below it, and removed (default: the system's for temporary files)")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "of each of the three measurements")
+	f.IntVar(&o.Callers, "callers", o.Callers, "that wait at the same time")
+	f.IntVar(&o.Owners, "owners", o.Owners, "to choose from")
+	f.IntVar(&o.Rows, "rows", o.Rows, "of a batch")
+	f.IntVar(&o.Fresh, "new", o.Fresh, "of these rows are new; the others are written over")
+	f.IntVar(&o.Value, "value", o.Value, "bytes of a row's value")
+	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the store")
+	f.StringVar(&profile, "cpuprofile", "", "file for a profile of the run, for go tool pprof")
+	f.StringVarP(&output, "output", "o", "", "json prints it for programs")
+	return cmd
+}
+
+// startProfile profiles into a file until the function it returns is called.
+// Without a file it does nothing.
+func startProfile(file string) (stop func() error, err error) {
+	if file == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}

@@ -1,0 +1,108 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(t *testing.T, ctx context.Context, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	c := NewCommand(&out)
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.SetOut(io.Discard)
+	c.SetArgs(append([]string{"store"}, args...))
+	err := c.ExecuteContext(ctx)
+	return out.String(), err
+}
+
+func TestStore(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"--dir", dir, "--duration", "100ms", "--callers", "16", "--owners", "100", "--partitions", "4", "--cpuprofile", filepath.Join(dir, "cpu")}
+	out, err := run(t, t.Context(), append(args, "-o", "json")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r StoreReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	for name, rate := range map[string]Rate{"write": r.Write, "read": r.Read, "half": r.Half} {
+		if rate.Calls == 0 || rate.PerSecond <= 0 || rate.CPU <= 0 || rate.Cores <= 0 || rate.P50 <= 0 || rate.P99 < rate.P50 || rate.P999 < rate.P99 {
+			t.Errorf("%s: %+v", name, rate)
+		}
+	}
+	if r.Machine.CPUs < 1 || r.Machine.Fsync <= 0 || r.Options.Callers != 16 {
+		t.Errorf("machine %+v, options %+v", r.Machine, r.Options)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "cpu" {
+		t.Errorf("the directory has %v, %v; want the profile only", left, err)
+	}
+	out, err = run(t, t.Context(), args...)
+	if err != nil || !strings.Contains(out, "durable writes") || !strings.Contains(out, "point reads") || strings.Contains(out, "NaN") {
+		t.Errorf("for people: %q, %v", out, err)
+	}
+}
+
+func TestStoreBadInput(t *testing.T) {
+	for _, c := range []struct{ want, args string }{
+		{"--duration 0s", "--duration 0s"},
+		{"--callers 0", "--callers 0"},
+		{"--owners 0", "--owners 0"},
+		{"--rows 101", "--rows 101"},
+		{"--new 5", "--new 5"},
+		{"--value -1", "--value -1"},
+		{"--partitions 0", "--partitions 0"},
+		{"want json", "-o yaml"},
+		{"no such file", "--dir /nowhere/at/all"},
+		{"no such file", "--cpuprofile /nowhere/at/all"},
+	} {
+		if _, err := run(t, t.Context(), strings.Fields(c.args)...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", c.args, err, c.want)
+		}
+	}
+}
+
+// TestStoreStops ends a long run at once, and leaves nothing behind.
+func TestStoreStops(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := run(t, ctx, "--dir", dir, "--duration", "1h", "--callers", "4")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("the directory has %v, %v", left, err)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h, other histogram
+	for i := range 1000 {
+		h.add(time.Duration(i) * time.Millisecond)
+		other.add(24 * time.Hour)
+	}
+	for q, want := range map[float64]float64{0.5: 500, 0.99: 990, 0: 0} {
+		if got := h.quantile(q); got < want || got > want*17/16+1 {
+			t.Errorf("quantile %g is %g ms, want %g to a sixteenth more", q, got, want)
+		}
+	}
+	h.merge(&other)
+	if got := h.quantile(0.75); h.n != 2000 || got < 1000_000 {
+		t.Errorf("after a merge: %d values, quantile %g", h.n, got)
+	}
+}
