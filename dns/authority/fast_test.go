@@ -130,7 +130,7 @@ func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
 		salty.Rules = append(salty.Rules, region.Rule{Name: salt, Match: region.Match{Percent: &region.Percent{Salt: salt, Below: 1000}}, Act: region.Act{POPs: []region.POPID{"pop-1"}}})
 	}
 	worlds = append(worlds, nothing, crowded, salty)
-	const rounds = 30_000
+	const rounds = 15_000
 	for i := range rounds {
 		if i%500 == 0 {
 			h.view.Store(region.NewView(worlds[i/500%len(worlds)], region.Hash{byte(i)}, moved))

@@ -152,12 +152,19 @@ func TestSignaturesAreKept(t *testing.T) {
 	if later := signature(); later.Signature == first.Signature || later.Expiration != first.Expiration+3600 {
 		t.Error("not signed anew after an hour")
 	}
-	for n := range maxMade { // then it forgets rather than grow
-		h.signer.made[fmt.Sprint(n)] = first
+	kept := func(add int) int {
+		h.signer.mu.Lock()
+		defer h.signer.mu.Unlock()
+		for n := range add {
+			h.signer.made[fmt.Sprint(n)] = first
+		}
+		return len(h.signer.made)
 	}
+	kept(maxMade) // then it forgets rather than grow
 	h.clock.Add(int64(signEvery))
-	if signature(); len(h.signer.made) != 1 {
-		t.Errorf("%d signatures kept", len(h.signer.made))
+	signature()
+	if n := kept(0); n != 1 {
+		t.Errorf("%d signatures kept", n)
 	}
 }
 
