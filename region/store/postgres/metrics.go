@@ -20,7 +20,7 @@ type metrics struct {
 }
 
 // newMetrics has the embedded engine's names with another word: a name is made
-// made in one place, and a region has one engine.
+// in one place, and a region has one engine.
 func newMetrics(r prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})

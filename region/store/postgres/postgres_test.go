@@ -91,9 +91,9 @@ func place(t testing.TB, n int) []string {
 func TestContract(t *testing.T) {
 	needPostgres(t)
 	// Each random story opens and reads real databases thousands of times; the
-	// embedded engine runs ten times as many.
+	// embedded engine runs four times as many.
 	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue {
-		if err := f.Value.Set("10"); err != nil {
+		if err := f.Value.Set("25"); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = f.Value.Set(f.DefValue) }()

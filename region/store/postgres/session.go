@@ -43,7 +43,9 @@ func config(dsn string) (pq.Config, error) {
 	}
 	// Every statement here goes by primary key. A plan made while the tables
 	// were empty, or before they were first analysed, would scan them whole.
-	for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+	// Compiling them takes a hundred times as long as running them, and the price
+	// that the planner puts on what is off would have them compiled each time.
+	for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
 		c.Runtime[name] = "off"
 	}
 	c.Runtime["plan_cache_mode"] = "force_generic_plan"

@@ -166,8 +166,8 @@ func (d *shard) evaluate(ops []*op) (*group, error) {
 			continue
 		}
 		for p, s := range steps {
-			if o.part == nil || o.part == p {
-				o.err = errors.Join(o.err, o.eval(s))
+			if o.err == nil && (o.part == nil || o.part == p) {
+				o.err = o.eval(s) // as it is: callers tell a *store.Gap by its type
 			}
 		}
 	}
