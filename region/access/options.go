@@ -32,6 +32,9 @@ type Logic interface {
 	AddDevice(context.Context, core.Caller, *v1.AddDeviceRequest) (*v1.AddDeviceResponse, error)
 	ListDevices(context.Context, core.Caller, *v1.ListDevicesRequest) (*v1.ListDevicesResponse, error)
 	RevokeDevice(context.Context, core.Caller, *v1.RevokeDeviceRequest) (*v1.RevokeDeviceResponse, error)
+	RequestContact(context.Context, core.Caller, *v1.RequestContactRequest) (*v1.RequestContactResponse, error)
+	AnswerContact(context.Context, core.Caller, *v1.AnswerContactRequest) (*v1.AnswerContactResponse, error)
+	BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error)
 
 	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)

@@ -271,3 +271,15 @@ func (i shortIM) ListDevices(ctx context.Context, r *connect.Request[v1.ListDevi
 func (i shortIM) RevokeDevice(ctx context.Context, r *connect.Request[v1.RevokeDeviceRequest]) (*connect.Response[v1.RevokeDeviceResponse], error) {
 	return short[v1.RevokeDeviceRequest, *v1.RevokeDeviceRequest, v1.RevokeDeviceResponse](ctx, i, wire.RevokeDevice, 0, r)
 }
+
+func (i shortIM) RequestContact(ctx context.Context, r *connect.Request[v1.RequestContactRequest]) (*connect.Response[v1.RequestContactResponse], error) {
+	return short[v1.RequestContactRequest, *v1.RequestContactRequest, v1.RequestContactResponse](ctx, i, wire.RequestContact, 0, r)
+}
+
+func (i shortIM) AnswerContact(ctx context.Context, r *connect.Request[v1.AnswerContactRequest]) (*connect.Response[v1.AnswerContactResponse], error) {
+	return short[v1.AnswerContactRequest, *v1.AnswerContactRequest, v1.AnswerContactResponse](ctx, i, wire.AnswerContact, 0, r)
+}
+
+func (i shortIM) BlockUser(ctx context.Context, r *connect.Request[v1.BlockUserRequest]) (*connect.Response[v1.BlockUserResponse], error) {
+	return short[v1.BlockUserRequest, *v1.BlockUserRequest, v1.BlockUserResponse](ctx, i, wire.BlockUser, 0, r)
+}

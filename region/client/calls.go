@@ -227,3 +227,22 @@ func (c *Client) RevokeDevice(ctx context.Context, keyID [8]byte) error {
 		Signature: ed25519.Sign(id.Key, wire.DeviceProof(wire.DeviceRevoke, id.UIN, keyID[:]))}
 	return c.Call(ctx, wire.RevokeDevice, req, new(v1.RevokeDeviceResponse))
 }
+
+// RequestContact asks another user to be a contact; state is AGREED when the
+// other one had asked.
+func (c *Client) RequestContact(ctx context.Context, uin region.UIN, text string) (v1.ContactState, error) {
+	resp := new(v1.RequestContactResponse)
+	err := c.Call(ctx, wire.RequestContact, &v1.RequestContactRequest{Uin: uint64(uin), Text: text, IdempotencyKey: NewKey()}, resp)
+	return resp.State, err
+}
+
+// AnswerContact accepts or refuses another user's request.
+func (c *Client) AnswerContact(ctx context.Context, uin region.UIN, accept bool) error {
+	return c.Call(ctx, wire.AnswerContact, &v1.AnswerContactRequest{Uin: uint64(uin), Accept: accept, IdempotencyKey: NewKey()}, new(v1.AnswerContactResponse))
+}
+
+// BlockUser drops what another user sends to this one, or ends that. The other
+// one is not told.
+func (c *Client) BlockUser(ctx context.Context, uin region.UIN, blocked bool) error {
+	return c.Call(ctx, wire.BlockUser, &v1.BlockUserRequest{Uin: uint64(uin), Blocked: blocked, IdempotencyKey: NewKey()}, new(v1.BlockUserResponse))
+}

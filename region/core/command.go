@@ -28,10 +28,14 @@ const (
 	methodGroupCreate method = 4
 	// methodGroupChange: v1.GroupChange. Add or remove a member of the target.
 	methodGroupChange method = 5
+	// methodContact: v1.ContactAct. Tell the target what another user decided
+	// about being contacts.
+	methodContact method = 6
 )
 
 var methodNames = map[method]string{methodAppend: "append", methodGroupPost: "group-post",
-	methodGroupDeliver: "group-deliver", methodGroupCreate: "group-create", methodGroupChange: "group-change"}
+	methodGroupDeliver: "group-deliver", methodGroupCreate: "group-create", methodGroupChange: "group-change",
+	methodContact: "contact"}
 
 // String is the metrics' label: one word for all unknown numbers.
 func (m method) String() string {
@@ -51,7 +55,7 @@ type origin struct {
 }
 
 // operation is the part of a command that changes one owner's records.
-// Exactly one of message, create and change is set.
+// Exactly one of message, create, change and contact is set.
 type operation struct {
 	from    origin
 	command *journal.Command
@@ -61,6 +65,7 @@ type operation struct {
 	stored  []byte   // message as an inbox keeps it
 	create  *v1.GroupCreate
 	change  *v1.GroupChange
+	contact *v1.ContactAct
 }
 
 func (o *operation) method() method { return method(o.command.Method) }
@@ -141,6 +146,18 @@ func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region
 		}
 		if region.UIN(o.change.Actor) != from.owner || o.change.Member == 0 {
 			return nil, nil, fmt.Errorf("owner %d changes member %d in the name of %d", from.owner, o.change.Member, o.change.Actor)
+		}
+		return one(o)
+	case methodContact:
+		o.contact = new(v1.ContactAct)
+		if err := proto.Unmarshal(c.Payload, o.contact); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if region.UIN(o.contact.Actor) != from.owner || c.Target == from.owner {
+			return nil, nil, fmt.Errorf("owner %d asks user %d in the name of %d", from.owner, c.Target, o.contact.Actor)
+		}
+		if err := checkText("text", o.contact.Text, MaxRequest); err != nil {
+			return nil, nil, err
 		}
 		return one(o)
 	default:

@@ -45,8 +45,18 @@
 //   - a change of members that the rules forbid is answered by a system message
 //     "refused" from the group.
 //
+// # Blocks
+//
+// What a blocked user sends, and its contact requests, are dropped where they
+// arrive: by the region that acts for the one who blocks, at the moment they
+// arrive. The sender is answered as if they were delivered, and is never told. What
+// was dropped stays dropped when the block ends. Groups, and messages written by
+// regions, are not concerned. A block is part of the contact and is synced
+// to all devices with it; nothing but BlockUser ends it.
+//
 // The events of system messages are: group-created, member-added,
-// member-removed, undelivered, refused, device-added, device-revoked.
+// member-removed, undelivered, refused, device-added, device-revoked,
+// contact-request, contact-accepted, contact-refused.
 //
 // # Bytes
 //

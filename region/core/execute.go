@@ -115,6 +115,7 @@ const (
 	repeated = "repeated" // took effect before
 	refused  = "refused"  // the target's rules forbid it; its cause was told
 	dead     = "dead"     // kept as a dead letter
+	blocked  = "blocked"  // dropped for ever, because the target blocks its sender, who is not told
 )
 
 // runSome executes as many operations as fit into one commit, at least one, and
@@ -165,6 +166,8 @@ func (t *txn) execute(o *operation) (outcome string, err error) {
 		return t.groupCreate(o)
 	case o.change != nil:
 		return t.groupChange(o)
+	case o.contact != nil:
+		return t.contactAct(o)
 	}
 	account, err := t.theAccount()
 	if err != nil {
@@ -183,6 +186,15 @@ func (t *txn) execute(o *operation) (outcome string, err error) {
 	}
 	if _, found, err := t.known(o.id); err != nil || found {
 		return repeated, err
+	}
+	if region.UIN(o.message.To) == t.owner && o.message.Body.GetSystem() == nil { // not a group's
+		from, err := t.contact(region.UIN(o.message.Sender))
+		if err != nil {
+			return "", err
+		}
+		if from.Blocked {
+			return blocked, t.drop(o.id)
+		}
 	}
 	_, err = t.append(o.id, o.message, o.stored)
 	return applied, err

@@ -14,6 +14,8 @@ const (
 	MaxNickname = 64        // characters, of a user's or a group's name
 	MaxRemark   = 64        // characters
 	MaxPlatform = 16        // bytes
+	MaxRequest  = 256       // characters, of a contact request
+	MaxAsking   = 2500      // contacts beyond which strangers cannot ask to be one
 	MaxKey      = 64        // bytes, of an idempotency key or client message ID
 	MaxText     = 16 << 10  // bytes
 	MaxMembers  = 500       // of a group

@@ -11,7 +11,7 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec // method, outcome
 	messages  *prometheus.CounterVec // kind: own, user, group, system
-	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead
+	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead, blocked
 	delay     prometheus.Histogram
 	conflicts prometheus.Counter
 	missing   prometheus.Counter

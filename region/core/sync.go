@@ -103,8 +103,15 @@ func (c *Core) syncAccount(ctx context.Context, p region.Placement, s *snapshot,
 
 func (c *Core) syncContacts(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
 	head, err := c.o.Store.Get(ctx, s.owner, tableContactHead, keySingle)
-	if err != nil || head.Version <= s.contacts {
+	if err != nil || !head.Exists() {
 		return err
+	}
+	var headRow v1.ContactHeadRow
+	if err := unmarshalRow(&head, &headRow); err != nil {
+		return err
+	}
+	if max(headRow.Change, head.Version) <= s.contacts {
+		return nil
 	}
 	type changed struct {
 		contact *v1.Contact
@@ -118,7 +125,7 @@ func (c *Core) syncContacts(ctx context.Context, s *snapshot, resp *v1.SyncRespo
 			return false
 		}
 		if u, ok := numberOf(r.Row); ok && row.Change > s.contacts {
-			list = append(list, changed{&v1.Contact{Uin: u, Remark: row.Remark, Removed: row.Removed}, row.Change})
+			list = append(list, changed{&v1.Contact{Uin: u, Remark: row.Remark, Removed: row.Removed, Blocked: row.Blocked, State: row.State}, row.Change})
 		}
 		return true
 	})

@@ -24,7 +24,8 @@ const (
 	// sequence, which is the key.
 	tableInbox journal.Table = 101
 	// tableMessage: by message ID (16 bytes), the sequence in the inbox (8
-	// bytes); of a group, which has no inbox, 0. It is the retry table: a
+	// bytes); of a group, which has no inbox, or of a message that a block kept
+	// out, 0. It is the retry table: a
 	// message whose ID is here was taken already.
 	tableMessage journal.Table = 102
 	// tableContact: by UIN (8 bytes), a ContactRow.

@@ -65,6 +65,12 @@ const (
 	IMListDevicesProcedure = "/homing.v1.IM/ListDevices"
 	// IMRevokeDeviceProcedure is the fully-qualified name of the IM's RevokeDevice RPC.
 	IMRevokeDeviceProcedure = "/homing.v1.IM/RevokeDevice"
+	// IMRequestContactProcedure is the fully-qualified name of the IM's RequestContact RPC.
+	IMRequestContactProcedure = "/homing.v1.IM/RequestContact"
+	// IMAnswerContactProcedure is the fully-qualified name of the IM's AnswerContact RPC.
+	IMAnswerContactProcedure = "/homing.v1.IM/AnswerContact"
+	// IMBlockUserProcedure is the fully-qualified name of the IM's BlockUser RPC.
+	IMBlockUserProcedure = "/homing.v1.IM/BlockUser"
 )
 
 // IMClient is a client for the homing.v1.IM service.
@@ -97,6 +103,12 @@ type IMClient interface {
 	ListDevices(context.Context, *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error)
 	// RevokeDevice ends a device of the caller's, for ever. Method 45.
 	RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error)
+	// RequestContact asks another user to be a contact of the caller, and to have the caller as one. Method 46.
+	RequestContact(context.Context, *connect.Request[RequestContactRequest]) (*connect.Response[RequestContactResponse], error)
+	// AnswerContact accepts or refuses another user's request. Method 47.
+	AnswerContact(context.Context, *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error)
+	// BlockUser refuses what another user writes to the caller, or takes that back. Method 48.
+	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
 }
 
 // NewIMClient constructs a client for the homing.v1.IM service. By default, it uses the Connect
@@ -194,25 +206,46 @@ func NewIMClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.
 			connect.WithSchema(iMMethods.ByName("RevokeDevice")),
 			connect.WithClientOptions(opts...),
 		),
+		requestContact: connect.NewClient[RequestContactRequest, RequestContactResponse](
+			httpClient,
+			baseURL+IMRequestContactProcedure,
+			connect.WithSchema(iMMethods.ByName("RequestContact")),
+			connect.WithClientOptions(opts...),
+		),
+		answerContact: connect.NewClient[AnswerContactRequest, AnswerContactResponse](
+			httpClient,
+			baseURL+IMAnswerContactProcedure,
+			connect.WithSchema(iMMethods.ByName("AnswerContact")),
+			connect.WithClientOptions(opts...),
+		),
+		blockUser: connect.NewClient[BlockUserRequest, BlockUserResponse](
+			httpClient,
+			baseURL+IMBlockUserProcedure,
+			connect.WithSchema(iMMethods.ByName("BlockUser")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // iMClient implements IMClient.
 type iMClient struct {
-	register      *connect.Client[RegisterRequest, RegisterResponse]
-	challenge     *connect.Client[ChallengeRequest, ChallengeResponse]
-	login         *connect.Client[LoginRequest, LoginResponse]
-	send          *connect.Client[SendRequest, SendResponse]
-	sync          *connect.Client[SyncRequest, SyncResponse]
-	claimHandle   *connect.Client[ClaimHandleRequest, ClaimHandleResponse]
-	resolve       *connect.Client[ResolveRequest, ResolveResponse]
-	updateProfile *connect.Client[UpdateProfileRequest, UpdateProfileResponse]
-	setContact    *connect.Client[SetContactRequest, SetContactResponse]
-	createGroup   *connect.Client[CreateGroupRequest, CreateGroupResponse]
-	setMember     *connect.Client[SetMemberRequest, SetMemberResponse]
-	addDevice     *connect.Client[AddDeviceRequest, AddDeviceResponse]
-	listDevices   *connect.Client[ListDevicesRequest, ListDevicesResponse]
-	revokeDevice  *connect.Client[RevokeDeviceRequest, RevokeDeviceResponse]
+	register       *connect.Client[RegisterRequest, RegisterResponse]
+	challenge      *connect.Client[ChallengeRequest, ChallengeResponse]
+	login          *connect.Client[LoginRequest, LoginResponse]
+	send           *connect.Client[SendRequest, SendResponse]
+	sync           *connect.Client[SyncRequest, SyncResponse]
+	claimHandle    *connect.Client[ClaimHandleRequest, ClaimHandleResponse]
+	resolve        *connect.Client[ResolveRequest, ResolveResponse]
+	updateProfile  *connect.Client[UpdateProfileRequest, UpdateProfileResponse]
+	setContact     *connect.Client[SetContactRequest, SetContactResponse]
+	createGroup    *connect.Client[CreateGroupRequest, CreateGroupResponse]
+	setMember      *connect.Client[SetMemberRequest, SetMemberResponse]
+	addDevice      *connect.Client[AddDeviceRequest, AddDeviceResponse]
+	listDevices    *connect.Client[ListDevicesRequest, ListDevicesResponse]
+	revokeDevice   *connect.Client[RevokeDeviceRequest, RevokeDeviceResponse]
+	requestContact *connect.Client[RequestContactRequest, RequestContactResponse]
+	answerContact  *connect.Client[AnswerContactRequest, AnswerContactResponse]
+	blockUser      *connect.Client[BlockUserRequest, BlockUserResponse]
 }
 
 // Register calls homing.v1.IM.Register.
@@ -285,6 +318,21 @@ func (c *iMClient) RevokeDevice(ctx context.Context, req *connect.Request[Revoke
 	return c.revokeDevice.CallUnary(ctx, req)
 }
 
+// RequestContact calls homing.v1.IM.RequestContact.
+func (c *iMClient) RequestContact(ctx context.Context, req *connect.Request[RequestContactRequest]) (*connect.Response[RequestContactResponse], error) {
+	return c.requestContact.CallUnary(ctx, req)
+}
+
+// AnswerContact calls homing.v1.IM.AnswerContact.
+func (c *iMClient) AnswerContact(ctx context.Context, req *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error) {
+	return c.answerContact.CallUnary(ctx, req)
+}
+
+// BlockUser calls homing.v1.IM.BlockUser.
+func (c *iMClient) BlockUser(ctx context.Context, req *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error) {
+	return c.blockUser.CallUnary(ctx, req)
+}
+
 // IMHandler is an implementation of the homing.v1.IM service.
 type IMHandler interface {
 	// Register makes a user in this region, with one device. Method 32.
@@ -315,6 +363,12 @@ type IMHandler interface {
 	ListDevices(context.Context, *connect.Request[ListDevicesRequest]) (*connect.Response[ListDevicesResponse], error)
 	// RevokeDevice ends a device of the caller's, for ever. Method 45.
 	RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error)
+	// RequestContact asks another user to be a contact of the caller, and to have the caller as one. Method 46.
+	RequestContact(context.Context, *connect.Request[RequestContactRequest]) (*connect.Response[RequestContactResponse], error)
+	// AnswerContact accepts or refuses another user's request. Method 47.
+	AnswerContact(context.Context, *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error)
+	// BlockUser refuses what another user writes to the caller, or takes that back. Method 48.
+	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
 }
 
 // NewIMHandler builds an HTTP handler from the service implementation. It returns the path on which
@@ -408,6 +462,24 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 		connect.WithSchema(iMMethods.ByName("RevokeDevice")),
 		connect.WithHandlerOptions(opts...),
 	)
+	iMRequestContactHandler := connect.NewUnaryHandler(
+		IMRequestContactProcedure,
+		svc.RequestContact,
+		connect.WithSchema(iMMethods.ByName("RequestContact")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMAnswerContactHandler := connect.NewUnaryHandler(
+		IMAnswerContactProcedure,
+		svc.AnswerContact,
+		connect.WithSchema(iMMethods.ByName("AnswerContact")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMBlockUserHandler := connect.NewUnaryHandler(
+		IMBlockUserProcedure,
+		svc.BlockUser,
+		connect.WithSchema(iMMethods.ByName("BlockUser")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/homing.v1.IM/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case IMRegisterProcedure:
@@ -438,6 +510,12 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 			iMListDevicesHandler.ServeHTTP(w, r)
 		case IMRevokeDeviceProcedure:
 			iMRevokeDeviceHandler.ServeHTTP(w, r)
+		case IMRequestContactProcedure:
+			iMRequestContactHandler.ServeHTTP(w, r)
+		case IMAnswerContactProcedure:
+			iMAnswerContactHandler.ServeHTTP(w, r)
+		case IMBlockUserProcedure:
+			iMBlockUserHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -501,4 +579,16 @@ func (UnimplementedIMHandler) ListDevices(context.Context, *connect.Request[List
 
 func (UnimplementedIMHandler) RevokeDevice(context.Context, *connect.Request[RevokeDeviceRequest]) (*connect.Response[RevokeDeviceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.RevokeDevice is not implemented"))
+}
+
+func (UnimplementedIMHandler) RequestContact(context.Context, *connect.Request[RequestContactRequest]) (*connect.Response[RequestContactResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.RequestContact is not implemented"))
+}
+
+func (UnimplementedIMHandler) AnswerContact(context.Context, *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.AnswerContact is not implemented"))
+}
+
+func (UnimplementedIMHandler) BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.BlockUser is not implemented"))
 }

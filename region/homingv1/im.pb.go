@@ -26,6 +26,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ContactState says how far two users agree. It is apart from being listed: see
+// Contact.removed.
+type ContactState int32
+
+const (
+	ContactState_CONTACT_STATE_NONE   ContactState = 0 // nobody asked, or it was refused or taken back
+	ContactState_CONTACT_STATE_ASKED  ContactState = 1 // the owner asked, and waits for an answer
+	ContactState_CONTACT_STATE_ASKING ContactState = 2 // the other one asked: AnswerContact
+	ContactState_CONTACT_STATE_AGREED ContactState = 3 // one asked and the other accepted
+)
+
+// Enum value maps for ContactState.
+var (
+	ContactState_name = map[int32]string{
+		0: "CONTACT_STATE_NONE",
+		1: "CONTACT_STATE_ASKED",
+		2: "CONTACT_STATE_ASKING",
+		3: "CONTACT_STATE_AGREED",
+	}
+	ContactState_value = map[string]int32{
+		"CONTACT_STATE_NONE":   0,
+		"CONTACT_STATE_ASKED":  1,
+		"CONTACT_STATE_ASKING": 2,
+		"CONTACT_STATE_AGREED": 3,
+	}
+)
+
+func (x ContactState) Enum() *ContactState {
+	p := new(ContactState)
+	*p = x
+	return p
+}
+
+func (x ContactState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ContactState) Descriptor() protoreflect.EnumDescriptor {
+	return file_im_proto_enumTypes[0].Descriptor()
+}
+
+func (ContactState) Type() protoreflect.EnumType {
+	return &file_im_proto_enumTypes[0]
+}
+
+func (x ContactState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ContactState.Descriptor instead.
+func (ContactState) EnumDescriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{0}
+}
+
 type RegisterRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Nickname       string                 `protobuf:"bytes,1,opt,name=nickname,proto3" json:"nickname,omitempty"`                                   // 1 to 64 characters
@@ -576,6 +630,7 @@ type System struct {
 	Actor         uint64                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Members       []uint64               `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
 	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"` // device key ID: of device-added, device-revoked
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`     // of contact-request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,6 +691,13 @@ func (x *System) GetDevice() []byte {
 		return x.Device
 	}
 	return nil
+}
+
+func (x *System) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 type SendRequest struct {
@@ -998,7 +1060,9 @@ type Contact struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uin           uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
 	Remark        string                 `protobuf:"bytes,2,opt,name=remark,proto3" json:"remark,omitempty"`
-	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"` // not in the list: taken out of it, or only asked for or blocked so far
+	Blocked       bool                   `protobuf:"varint,4,opt,name=blocked,proto3" json:"blocked,omitempty"` // what this user writes to the owner is dropped
+	State         ContactState           `protobuf:"varint,5,opt,name=state,proto3,enum=homing.v1.ContactState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1116,20 @@ func (x *Contact) GetRemoved() bool {
 		return x.Removed
 	}
 	return false
+}
+
+func (x *Contact) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *Contact) GetState() ContactState {
+	if x != nil {
+		return x.State
+	}
+	return ContactState_CONTACT_STATE_NONE
 }
 
 type ClaimHandleRequest struct {
@@ -2018,6 +2096,302 @@ func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
 	return file_im_proto_rawDescGZIP(), []int{33}
 }
 
+type RequestContactRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Uin            uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
+	Text           string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"` // who it is; at most 256 characters
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RequestContactRequest) Reset() {
+	*x = RequestContactRequest{}
+	mi := &file_im_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestContactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestContactRequest) ProtoMessage() {}
+
+func (x *RequestContactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestContactRequest.ProtoReflect.Descriptor instead.
+func (*RequestContactRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RequestContactRequest) GetUin() uint64 {
+	if x != nil {
+		return x.Uin
+	}
+	return 0
+}
+
+func (x *RequestContactRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RequestContactRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type RequestContactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         ContactState           `protobuf:"varint,1,opt,name=state,proto3,enum=homing.v1.ContactState" json:"state,omitempty"` // ASKED; AGREED when the other one had asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestContactResponse) Reset() {
+	*x = RequestContactResponse{}
+	mi := &file_im_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestContactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestContactResponse) ProtoMessage() {}
+
+func (x *RequestContactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestContactResponse.ProtoReflect.Descriptor instead.
+func (*RequestContactResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RequestContactResponse) GetState() ContactState {
+	if x != nil {
+		return x.State
+	}
+	return ContactState_CONTACT_STATE_NONE
+}
+
+type AnswerContactRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Uin            uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
+	Accept         bool                   `protobuf:"varint,2,opt,name=accept,proto3" json:"accept,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AnswerContactRequest) Reset() {
+	*x = AnswerContactRequest{}
+	mi := &file_im_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerContactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerContactRequest) ProtoMessage() {}
+
+func (x *AnswerContactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerContactRequest.ProtoReflect.Descriptor instead.
+func (*AnswerContactRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AnswerContactRequest) GetUin() uint64 {
+	if x != nil {
+		return x.Uin
+	}
+	return 0
+}
+
+func (x *AnswerContactRequest) GetAccept() bool {
+	if x != nil {
+		return x.Accept
+	}
+	return false
+}
+
+func (x *AnswerContactRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type AnswerContactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerContactResponse) Reset() {
+	*x = AnswerContactResponse{}
+	mi := &file_im_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerContactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerContactResponse) ProtoMessage() {}
+
+func (x *AnswerContactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerContactResponse.ProtoReflect.Descriptor instead.
+func (*AnswerContactResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{37}
+}
+
+type BlockUserRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Uin            uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
+	Blocked        bool                   `protobuf:"varint,2,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BlockUserRequest) Reset() {
+	*x = BlockUserRequest{}
+	mi := &file_im_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockUserRequest) ProtoMessage() {}
+
+func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockUserRequest.ProtoReflect.Descriptor instead.
+func (*BlockUserRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *BlockUserRequest) GetUin() uint64 {
+	if x != nil {
+		return x.Uin
+	}
+	return 0
+}
+
+func (x *BlockUserRequest) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *BlockUserRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type BlockUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockUserResponse) Reset() {
+	*x = BlockUserResponse{}
+	mi := &file_im_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockUserResponse) ProtoMessage() {}
+
+func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockUserResponse.ProtoReflect.Descriptor instead.
+func (*BlockUserResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{39}
+}
+
 var File_im_proto protoreflect.FileDescriptor
 
 const file_im_proto_rawDesc = "" +
@@ -2060,12 +2434,13 @@ const file_im_proto_rawDesc = "" +
 	"\x04Body\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12+\n" +
 	"\x06system\x18\x02 \x01(\v2\x11.homing.v1.SystemH\x00R\x06systemB\x06\n" +
-	"\x04kind\"f\n" +
+	"\x04kind\"z\n" +
 	"\x06System\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\x04R\x05actor\x12\x18\n" +
 	"\amembers\x18\x03 \x03(\x04R\amembers\x12\x16\n" +
-	"\x06device\x18\x04 \x01(\fR\x06device\"\x8b\x01\n" +
+	"\x06device\x18\x04 \x01(\fR\x06device\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"\x8b\x01\n" +
 	"\vSendRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\x04R\x02to\x12\x1b\n" +
 	"\tto_handle\x18\x02 \x01(\tR\btoHandle\x12*\n" +
@@ -2092,11 +2467,13 @@ const file_im_proto_rawDesc = "" +
 	"\x06handle\x18\x03 \x01(\tR\x06handle\x12\x12\n" +
 	"\x04home\x18\x04 \x01(\tR\x04home\x12\x14\n" +
 	"\x05group\x18\x05 \x01(\bR\x05group\x12\x18\n" +
-	"\amembers\x18\x06 \x03(\x04R\amembers\"M\n" +
+	"\amembers\x18\x06 \x03(\x04R\amembers\"\x96\x01\n" +
 	"\aContact\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x16\n" +
 	"\x06remark\x18\x02 \x01(\tR\x06remark\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\bR\aremoved\"U\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x18\n" +
+	"\ablocked\x18\x04 \x01(\bR\ablocked\x12-\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x17.homing.v1.ContactStateR\x05state\"U\n" +
 	"\x12ClaimHandleRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\tR\x06handle\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"-\n" +
@@ -2151,7 +2528,28 @@ const file_im_proto_rawDesc = "" +
 	"\rdevice_key_id\x18\x01 \x01(\fR\vdeviceKeyId\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x16\n" +
-	"\x14RevokeDeviceResponse2\xeb\a\n" +
+	"\x14RevokeDeviceResponse\"f\n" +
+	"\x15RequestContactRequest\x12\x10\n" +
+	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"G\n" +
+	"\x16RequestContactResponse\x12-\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x17.homing.v1.ContactStateR\x05state\"i\n" +
+	"\x14AnswerContactRequest\x12\x10\n" +
+	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x16\n" +
+	"\x06accept\x18\x02 \x01(\bR\x06accept\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x17\n" +
+	"\x15AnswerContactResponse\"g\n" +
+	"\x10BlockUserRequest\x12\x10\n" +
+	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x18\n" +
+	"\ablocked\x18\x02 \x01(\bR\ablocked\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x13\n" +
+	"\x11BlockUserResponse*s\n" +
+	"\fContactState\x12\x16\n" +
+	"\x12CONTACT_STATE_NONE\x10\x00\x12\x17\n" +
+	"\x13CONTACT_STATE_ASKED\x10\x01\x12\x18\n" +
+	"\x14CONTACT_STATE_ASKING\x10\x02\x12\x18\n" +
+	"\x14CONTACT_STATE_AGREED\x10\x032\xde\t\n" +
 	"\x02IM\x12C\n" +
 	"\bRegister\x12\x1a.homing.v1.RegisterRequest\x1a\x1b.homing.v1.RegisterResponse\x12F\n" +
 	"\tChallenge\x12\x1b.homing.v1.ChallengeRequest\x1a\x1c.homing.v1.ChallengeResponse\x12:\n" +
@@ -2167,7 +2565,10 @@ const file_im_proto_rawDesc = "" +
 	"\tSetMember\x12\x1b.homing.v1.SetMemberRequest\x1a\x1c.homing.v1.SetMemberResponse\x12F\n" +
 	"\tAddDevice\x12\x1b.homing.v1.AddDeviceRequest\x1a\x1c.homing.v1.AddDeviceResponse\x12L\n" +
 	"\vListDevices\x12\x1d.homing.v1.ListDevicesRequest\x1a\x1e.homing.v1.ListDevicesResponse\x12O\n" +
-	"\fRevokeDevice\x12\x1e.homing.v1.RevokeDeviceRequest\x1a\x1f.homing.v1.RevokeDeviceResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\fRevokeDevice\x12\x1e.homing.v1.RevokeDeviceRequest\x1a\x1f.homing.v1.RevokeDeviceResponse\x12U\n" +
+	"\x0eRequestContact\x12 .homing.v1.RequestContactRequest\x1a!.homing.v1.RequestContactResponse\x12R\n" +
+	"\rAnswerContact\x12\x1f.homing.v1.AnswerContactRequest\x1a .homing.v1.AnswerContactResponse\x12F\n" +
+	"\tBlockUser\x12\x1b.homing.v1.BlockUserRequest\x1a\x1c.homing.v1.BlockUserResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_im_proto_rawDescOnce sync.Once
@@ -2181,87 +2582,103 @@ func file_im_proto_rawDescGZIP() []byte {
 	return file_im_proto_rawDescData
 }
 
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_im_proto_goTypes = []any{
-	(*RegisterRequest)(nil),       // 0: homing.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 1: homing.v1.RegisterResponse
-	(*ChallengeRequest)(nil),      // 2: homing.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),     // 3: homing.v1.ChallengeResponse
-	(*LoginRequest)(nil),          // 4: homing.v1.LoginRequest
-	(*LoginResponse)(nil),         // 5: homing.v1.LoginResponse
-	(*Message)(nil),               // 6: homing.v1.Message
-	(*Body)(nil),                  // 7: homing.v1.Body
-	(*System)(nil),                // 8: homing.v1.System
-	(*SendRequest)(nil),           // 9: homing.v1.SendRequest
-	(*SendResponse)(nil),          // 10: homing.v1.SendResponse
-	(*SyncRequest)(nil),           // 11: homing.v1.SyncRequest
-	(*SyncResponse)(nil),          // 12: homing.v1.SyncResponse
-	(*Account)(nil),               // 13: homing.v1.Account
-	(*Contact)(nil),               // 14: homing.v1.Contact
-	(*ClaimHandleRequest)(nil),    // 15: homing.v1.ClaimHandleRequest
-	(*ClaimHandleResponse)(nil),   // 16: homing.v1.ClaimHandleResponse
-	(*ResolveRequest)(nil),        // 17: homing.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 18: homing.v1.ResolveResponse
-	(*UpdateProfileRequest)(nil),  // 19: homing.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil), // 20: homing.v1.UpdateProfileResponse
-	(*SetContactRequest)(nil),     // 21: homing.v1.SetContactRequest
-	(*SetContactResponse)(nil),    // 22: homing.v1.SetContactResponse
-	(*CreateGroupRequest)(nil),    // 23: homing.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),   // 24: homing.v1.CreateGroupResponse
-	(*SetMemberRequest)(nil),      // 25: homing.v1.SetMemberRequest
-	(*SetMemberResponse)(nil),     // 26: homing.v1.SetMemberResponse
-	(*AddDeviceRequest)(nil),      // 27: homing.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),     // 28: homing.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),    // 29: homing.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),   // 30: homing.v1.ListDevicesResponse
-	(*Device)(nil),                // 31: homing.v1.Device
-	(*RevokeDeviceRequest)(nil),   // 32: homing.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),  // 33: homing.v1.RevokeDeviceResponse
+	(ContactState)(0),              // 0: homing.v1.ContactState
+	(*RegisterRequest)(nil),        // 1: homing.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 2: homing.v1.RegisterResponse
+	(*ChallengeRequest)(nil),       // 3: homing.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),      // 4: homing.v1.ChallengeResponse
+	(*LoginRequest)(nil),           // 5: homing.v1.LoginRequest
+	(*LoginResponse)(nil),          // 6: homing.v1.LoginResponse
+	(*Message)(nil),                // 7: homing.v1.Message
+	(*Body)(nil),                   // 8: homing.v1.Body
+	(*System)(nil),                 // 9: homing.v1.System
+	(*SendRequest)(nil),            // 10: homing.v1.SendRequest
+	(*SendResponse)(nil),           // 11: homing.v1.SendResponse
+	(*SyncRequest)(nil),            // 12: homing.v1.SyncRequest
+	(*SyncResponse)(nil),           // 13: homing.v1.SyncResponse
+	(*Account)(nil),                // 14: homing.v1.Account
+	(*Contact)(nil),                // 15: homing.v1.Contact
+	(*ClaimHandleRequest)(nil),     // 16: homing.v1.ClaimHandleRequest
+	(*ClaimHandleResponse)(nil),    // 17: homing.v1.ClaimHandleResponse
+	(*ResolveRequest)(nil),         // 18: homing.v1.ResolveRequest
+	(*ResolveResponse)(nil),        // 19: homing.v1.ResolveResponse
+	(*UpdateProfileRequest)(nil),   // 20: homing.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil),  // 21: homing.v1.UpdateProfileResponse
+	(*SetContactRequest)(nil),      // 22: homing.v1.SetContactRequest
+	(*SetContactResponse)(nil),     // 23: homing.v1.SetContactResponse
+	(*CreateGroupRequest)(nil),     // 24: homing.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),    // 25: homing.v1.CreateGroupResponse
+	(*SetMemberRequest)(nil),       // 26: homing.v1.SetMemberRequest
+	(*SetMemberResponse)(nil),      // 27: homing.v1.SetMemberResponse
+	(*AddDeviceRequest)(nil),       // 28: homing.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),      // 29: homing.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),     // 30: homing.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 31: homing.v1.ListDevicesResponse
+	(*Device)(nil),                 // 32: homing.v1.Device
+	(*RevokeDeviceRequest)(nil),    // 33: homing.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),   // 34: homing.v1.RevokeDeviceResponse
+	(*RequestContactRequest)(nil),  // 35: homing.v1.RequestContactRequest
+	(*RequestContactResponse)(nil), // 36: homing.v1.RequestContactResponse
+	(*AnswerContactRequest)(nil),   // 37: homing.v1.AnswerContactRequest
+	(*AnswerContactResponse)(nil),  // 38: homing.v1.AnswerContactResponse
+	(*BlockUserRequest)(nil),       // 39: homing.v1.BlockUserRequest
+	(*BlockUserResponse)(nil),      // 40: homing.v1.BlockUserResponse
 }
 var file_im_proto_depIdxs = []int32{
-	7,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
-	8,  // 1: homing.v1.Body.system:type_name -> homing.v1.System
-	7,  // 2: homing.v1.SendRequest.body:type_name -> homing.v1.Body
-	13, // 3: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
-	14, // 4: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
-	6,  // 5: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
-	13, // 6: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
-	13, // 7: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
-	14, // 8: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
-	31, // 9: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
-	0,  // 10: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
-	2,  // 11: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
-	4,  // 12: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
-	9,  // 13: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
-	11, // 14: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
-	15, // 15: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
-	17, // 16: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
-	19, // 17: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
-	21, // 18: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
-	23, // 19: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
-	25, // 20: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
-	27, // 21: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
-	29, // 22: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
-	32, // 23: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
-	1,  // 24: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	3,  // 25: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	5,  // 26: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	10, // 27: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	12, // 28: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	16, // 29: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	18, // 30: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	20, // 31: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	22, // 32: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	24, // 33: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	26, // 34: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	28, // 35: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
-	30, // 36: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
-	33, // 37: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
-	24, // [24:38] is the sub-list for method output_type
-	10, // [10:24] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
+	9,  // 1: homing.v1.Body.system:type_name -> homing.v1.System
+	8,  // 2: homing.v1.SendRequest.body:type_name -> homing.v1.Body
+	14, // 3: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
+	15, // 4: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
+	7,  // 5: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
+	0,  // 6: homing.v1.Contact.state:type_name -> homing.v1.ContactState
+	14, // 7: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
+	14, // 8: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
+	15, // 9: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
+	32, // 10: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
+	0,  // 11: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
+	1,  // 12: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
+	3,  // 13: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
+	5,  // 14: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
+	10, // 15: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
+	12, // 16: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
+	16, // 17: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
+	18, // 18: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
+	20, // 19: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
+	22, // 20: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
+	24, // 21: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
+	26, // 22: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
+	28, // 23: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
+	30, // 24: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
+	33, // 25: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
+	35, // 26: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
+	37, // 27: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
+	39, // 28: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
+	2,  // 29: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	4,  // 30: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	6,  // 31: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	11, // 32: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	13, // 33: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	17, // 34: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	19, // 35: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	21, // 36: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	23, // 37: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	25, // 38: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	27, // 39: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	29, // 40: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	31, // 41: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	34, // 42: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	36, // 43: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
+	38, // 44: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
+	40, // 45: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
+	29, // [29:46] is the sub-list for method output_type
+	12, // [12:29] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_im_proto_init() }
@@ -2278,13 +2695,14 @@ func file_im_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   34,
+			NumEnums:      1,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_im_proto_goTypes,
 		DependencyIndexes: file_im_proto_depIdxs,
+		EnumInfos:         file_im_proto_enumTypes,
 		MessageInfos:      file_im_proto_msgTypes,
 	}.Build()
 	File_im_proto = out.File

@@ -245,6 +245,8 @@ type ContactRow struct {
 	Remark        string                 `protobuf:"bytes,1,opt,name=remark,proto3" json:"remark,omitempty"`
 	Removed       bool                   `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
 	Change        uint64                 `protobuf:"varint,3,opt,name=change,proto3" json:"change,omitempty"`
+	Blocked       bool                   `protobuf:"varint,4,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	State         ContactState           `protobuf:"varint,5,opt,name=state,proto3,enum=homing.v1.ContactState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +300,20 @@ func (x *ContactRow) GetChange() uint64 {
 		return x.Change
 	}
 	return 0
+}
+
+func (x *ContactRow) GetBlocked() bool {
+	if x != nil {
+		return x.Blocked
+	}
+	return false
+}
+
+func (x *ContactRow) GetState() ContactState {
+	if x != nil {
+		return x.State
+	}
+	return ContactState_CONTACT_STATE_NONE
 }
 
 // OnceRow remembers the outcome of a mutation by its idempotency key.
@@ -622,11 +638,12 @@ func (x *Snapshot) GetUin() uint64 {
 	return 0
 }
 
-// ContactHeadRow counts an owner's contacts, removed ones included. Its row
-// version is the owner's contact version.
+// ContactHeadRow counts an owner's contacts, removed ones included. The owner's
+// contact version is the newest change, or the row's version if that is larger.
 type ContactHeadRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Contacts      uint64                 `protobuf:"varint,1,opt,name=contacts,proto3" json:"contacts,omitempty"`
+	Change        uint64                 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -664,6 +681,13 @@ func (*ContactHeadRow) Descriptor() ([]byte, []int) {
 func (x *ContactHeadRow) GetContacts() uint64 {
 	if x != nil {
 		return x.Contacts
+	}
+	return 0
+}
+
+func (x *ContactHeadRow) GetChange() uint64 {
+	if x != nil {
+		return x.Change
 	}
 	return 0
 }
@@ -1008,6 +1032,75 @@ func (x *DeadLetterRow) GetUnixMilli() int64 {
 	return 0
 }
 
+// ContactAct tells a user what another one decided about being contacts.
+type ContactAct struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         uint64                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Event         string                 `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"` // "contact-request", "contact-accepted", "contact-refused"
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`   // of a request
+	UnixMilli     int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContactAct) Reset() {
+	*x = ContactAct{}
+	mi := &file_stored_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContactAct) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContactAct) ProtoMessage() {}
+
+func (x *ContactAct) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContactAct.ProtoReflect.Descriptor instead.
+func (*ContactAct) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ContactAct) GetActor() uint64 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *ContactAct) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *ContactAct) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ContactAct) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -1030,12 +1123,14 @@ const file_stored_proto_rawDesc = "" +
 	"\x12revoked_unix_milli\x18\x06 \x01(\x03R\x10revokedUnixMilli\"P\n" +
 	"\tMemberRow\x12(\n" +
 	"\x10added_unix_milli\x18\x01 \x01(\x03R\x0eaddedUnixMilli\x12\x19\n" +
-	"\badded_by\x18\x02 \x01(\x04R\aaddedBy\"V\n" +
+	"\badded_by\x18\x02 \x01(\x04R\aaddedBy\"\x9f\x01\n" +
 	"\n" +
 	"ContactRow\x12\x16\n" +
 	"\x06remark\x18\x01 \x01(\tR\x06remark\x12\x18\n" +
 	"\aremoved\x18\x02 \x01(\bR\aremoved\x12\x16\n" +
-	"\x06change\x18\x03 \x01(\x04R\x06change\"\x81\x01\n" +
+	"\x06change\x18\x03 \x01(\x04R\x06change\x12\x18\n" +
+	"\ablocked\x18\x04 \x01(\bR\ablocked\x12-\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x17.homing.v1.ContactStateR\x05state\"\x81\x01\n" +
 	"\aOnceRow\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1d\n" +
 	"\n" +
@@ -1059,9 +1154,10 @@ const file_stored_proto_rawDesc = "" +
 	"\aaccount\x18\x05 \x01(\x04R\aaccount\x12\x1a\n" +
 	"\bcontacts\x18\x06 \x01(\x04R\bcontacts\x12\x1a\n" +
 	"\bmessages\x18\a \x01(\x04R\bmessages\x12\x10\n" +
-	"\x03uin\x18\b \x01(\x04R\x03uin\",\n" +
+	"\x03uin\x18\b \x01(\x04R\x03uin\"D\n" +
 	"\x0eContactHeadRow\x12\x1a\n" +
-	"\bcontacts\x18\x01 \x01(\x04R\bcontacts\"\x83\x01\n" +
+	"\bcontacts\x18\x01 \x01(\x04R\bcontacts\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06change\"\x83\x01\n" +
 	"\vGroupCreate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acreator\x18\x02 \x01(\x04R\acreator\x12\x18\n" +
@@ -1095,7 +1191,14 @@ const file_stored_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
 	"unix_milli\x18\n" +
-	" \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	" \x01(\x03R\tunixMilli\"k\n" +
+	"\n" +
+	"ContactAct\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\x04R\x05actor\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -1109,7 +1212,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),     // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),      // 1: homing.v1.DeviceRow
@@ -1125,17 +1228,20 @@ var file_stored_proto_goTypes = []any{
 	(*GroupChange)(nil),    // 11: homing.v1.GroupChange
 	(*RangeRow)(nil),       // 12: homing.v1.RangeRow
 	(*DeadLetterRow)(nil),  // 13: homing.v1.DeadLetterRow
-	(*Message)(nil),        // 14: homing.v1.Message
+	(*ContactAct)(nil),     // 14: homing.v1.ContactAct
+	(ContactState)(0),      // 15: homing.v1.ContactState
+	(*Message)(nil),        // 16: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	14, // 0: homing.v1.Append.message:type_name -> homing.v1.Message
-	14, // 1: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	14, // 2: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	3,  // [3:3] is the sub-list for method output_type
-	3,  // [3:3] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	15, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	16, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
+	16, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	16, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_stored_proto_init() }
@@ -1150,7 +1256,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

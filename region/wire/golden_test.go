@@ -80,6 +80,11 @@ func golden() []goldenFrame {
 		{"add-device", AddDevice, 0, 10, &v1.AddDeviceRequest{DeviceKey: seq(0, 32), Platform: "web", Signature: seq(0, 64), IdempotencyKey: "k"}},
 		{"list-devices-reply", ListDevices, FlagResponse, 11, &v1.ListDevicesResponse{Devices: []*v1.Device{{DeviceKeyId: seq(1, 8), Platform: "ios", AddedUnixMilli: 1700000000123,
 			Revoked: true, AddedBy: seq(2, 8), RevokedUnixMilli: 1700000000124, Current: true}}}},
+		{"request-contact", RequestContact, 0, 13, &v1.RequestContactRequest{Uin: 2000001, Text: "it is me", IdempotencyKey: "k"}},
+		{"request-contact-reply", RequestContact, FlagResponse, 13, &v1.RequestContactResponse{State: v1.ContactState_CONTACT_STATE_ASKED}},
+		{"answer-contact", AnswerContact, 0, 14, &v1.AnswerContactRequest{Uin: 2000001, Accept: true, IdempotencyKey: "k"}},
+		{"block-user", BlockUser, 0, 15, &v1.BlockUserRequest{Uin: 2000001, Blocked: true, IdempotencyKey: "k"}},
+		{"sync-reply-contacts", Sync, FlagResponse, 16, &v1.SyncResponse{Contacts: []*v1.Contact{{Uin: 2000001, Removed: true, Blocked: true, State: v1.ContactState_CONTACT_STATE_AGREED}}}},
 		{"revoke-device", RevokeDevice, 0, 12, &v1.RevokeDeviceRequest{DeviceKeyId: seq(1, 8), Signature: seq(0, 64), IdempotencyKey: "k"}},
 	}
 }

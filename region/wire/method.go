@@ -25,20 +25,23 @@ const (
 
 // Methods of the IM service, with the numbers of im.proto.
 const (
-	Register      Method = 32
-	Challenge     Method = 33
-	Login         Method = 34
-	Send          Method = 35
-	Sync          Method = 36
-	ClaimHandle   Method = 37
-	Resolve       Method = 38
-	UpdateProfile Method = 39
-	SetContact    Method = 40
-	CreateGroup   Method = 41
-	SetMember     Method = 42
-	AddDevice     Method = 43
-	ListDevices   Method = 44
-	RevokeDevice  Method = 45
+	Register       Method = 32
+	Challenge      Method = 33
+	Login          Method = 34
+	Send           Method = 35
+	Sync           Method = 36
+	ClaimHandle    Method = 37
+	Resolve        Method = 38
+	UpdateProfile  Method = 39
+	SetContact     Method = 40
+	CreateGroup    Method = 41
+	SetMember      Method = 42
+	AddDevice      Method = 43
+	ListDevices    Method = 44
+	RevokeDevice   Method = 45
+	RequestContact Method = 46
+	AnswerContact  Method = 47
+	BlockUser      Method = 48
 )
 
 // Info describes a method.
@@ -90,6 +93,9 @@ func table() []Info {
 		mutation(im(AddDevice, "AddDevice", &v1.AddDeviceRequest{}, &v1.AddDeviceResponse{})),
 		im(ListDevices, "ListDevices", &v1.ListDevicesRequest{}, &v1.ListDevicesResponse{}),
 		mutation(im(RevokeDevice, "RevokeDevice", &v1.RevokeDeviceRequest{}, &v1.RevokeDeviceResponse{})),
+		mutation(im(RequestContact, "RequestContact", &v1.RequestContactRequest{}, &v1.RequestContactResponse{})),
+		mutation(im(AnswerContact, "AnswerContact", &v1.AnswerContactRequest{}, &v1.AnswerContactResponse{})),
+		mutation(im(BlockUser, "BlockUser", &v1.BlockUserRequest{}, &v1.BlockUserResponse{})),
 	}
 }
 

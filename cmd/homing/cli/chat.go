@@ -17,6 +17,7 @@ import (
 const chatHelp = `@bob hello      send to a handle (or to a UIN: 2000001 hello)
 hello           send to whom you wrote last
 /group NAME UIN...  make a group
+/contact UIN    ask somebody to be a contact (/accept UIN, /refuse UIN answer, /block UIN, /unblock UIN)
 /who            show where you are connected
 /quit           leave`
 
@@ -143,6 +144,9 @@ func (c *chat) say(ctx context.Context, line string) {
 	case word == "/group":
 		c.group(ctx, strings.Fields(rest))
 		return
+	case word == "/contact" || word == "/accept" || word == "/refuse" || word == "/block" || word == "/unblock":
+		c.contact(ctx, word, rest)
+		return
 	case strings.HasPrefix(word, "/"):
 		fmt.Fprintln(c.out, chatHelp)
 		return
@@ -183,4 +187,23 @@ func (c *chat) group(ctx context.Context, args []string) {
 	}
 	c.uin, c.handle = g, ""
 	fmt.Fprintf(c.out, "-- group %s is UIN %d; what you type now goes to it\n", args[0], g)
+}
+
+func (c *chat) contact(ctx context.Context, word, who string) {
+	u, err := region.ParseUIN(strings.TrimSpace(who))
+	if err == nil {
+		switch word {
+		case "/contact":
+			_, err = c.s.RequestContact(ctx, u, "")
+		case "/accept", "/refuse":
+			err = c.s.AnswerContact(ctx, u, word == "/accept")
+		default:
+			err = c.s.BlockUser(ctx, u, word == "/block")
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(c.out, "--", oneLine(err))
+		return
+	}
+	fmt.Fprintln(c.out, "-- done")
 }

@@ -33,3 +33,18 @@ func (l *Logic) ListDevices(_ context.Context, c core.Caller, _ *v1.ListDevicesR
 func (l *Logic) RevokeDevice(_ context.Context, c core.Caller, r *v1.RevokeDeviceRequest) (*v1.RevokeDeviceResponse, error) {
 	return &v1.RevokeDeviceResponse{}, l.vouched(c, wire.DeviceRevoke, r.DeviceKeyId, r.Signature)
 }
+
+// RequestContact accepts anything.
+func (l *Logic) RequestContact(context.Context, core.Caller, *v1.RequestContactRequest) (*v1.RequestContactResponse, error) {
+	return &v1.RequestContactResponse{}, nil
+}
+
+// AnswerContact accepts anything.
+func (l *Logic) AnswerContact(context.Context, core.Caller, *v1.AnswerContactRequest) (*v1.AnswerContactResponse, error) {
+	return &v1.AnswerContactResponse{}, nil
+}
+
+// BlockUser accepts anything.
+func (l *Logic) BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error) {
+	return &v1.BlockUserResponse{}, nil
+}
