@@ -162,6 +162,7 @@ func covers(s *slot, addr netip.Addr) bool {
 
 // recall fills the slot by asking steer.
 func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
+	m.s.metrics.misses.Inc()
 	t := target{kind: steered, service: services[m.g.service], uin: m.g.uin, version: m.g.version}
 	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), "")
 	a := steer.Decide(m.plan.view, m.plan.health, client)

@@ -14,6 +14,7 @@ type metrics struct {
 	badRequests  prometheus.Counter
 	socketErrors prometheus.Counter
 	limited      *prometheus.CounterVec
+	misses       prometheus.Counter
 
 	answeredUDP prometheus.Counter // of responses
 }
@@ -40,6 +41,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_rate_limited_total",
 			Help: "Answers over UDP beyond the rate of a client's network, by what became of them; they count as responses, too.",
 		}, []string{"action"}),
+		misses: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "homing_dns_memory_misses_total",
+			Help: "Questions over UDP that a worker had to ask steering about before it could answer them from memory.",
+		}),
 		socketErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_socket_errors_total",
 			Help: "Reads, writes and accepts that failed.",
@@ -47,7 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors, m.limited)
+		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
 	}
 	return m
 }

@@ -69,8 +69,8 @@ func newPlan(v *region.View, h steer.Health, geo uint64) *plan {
 	p := &plan{view: v, health: h, geo: geo, homes: make(map[region.ID]uint16)}
 	zone := make([]byte, maxName)
 	n, err := dns.PackDomainName(dns.CanonicalName(v.World.Zone), zone, 0, nil, false)
-	if err != nil {
-		n = 0 // no name is below it: all go the slow way
+	if err != nil || n == 1 {
+		n = 0 // the root is never compressed, a broken zone has no names: all go the slow way
 	}
 	p.zone = zone[:n]
 	p.soa = soaTemplate(v.World)
