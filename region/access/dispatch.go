@@ -54,5 +54,6 @@ func handlers() map[wire.Method]handler {
 		wire.RequestContact: bind(Logic.RequestContact),
 		wire.AnswerContact:  bind(Logic.AnswerContact),
 		wire.BlockUser:      bind(Logic.BlockUser),
+		wire.Recall:         bind(Logic.Recall),
 	}
 }

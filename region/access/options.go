@@ -35,6 +35,7 @@ type Logic interface {
 	RequestContact(context.Context, core.Caller, *v1.RequestContactRequest) (*v1.RequestContactResponse, error)
 	AnswerContact(context.Context, core.Caller, *v1.AnswerContactRequest) (*v1.AnswerContactResponse, error)
 	BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error)
+	Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.RecallResponse, error)
 
 	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)

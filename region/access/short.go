@@ -283,3 +283,7 @@ func (i shortIM) AnswerContact(ctx context.Context, r *connect.Request[v1.Answer
 func (i shortIM) BlockUser(ctx context.Context, r *connect.Request[v1.BlockUserRequest]) (*connect.Response[v1.BlockUserResponse], error) {
 	return short[v1.BlockUserRequest, *v1.BlockUserRequest, v1.BlockUserResponse](ctx, i, wire.BlockUser, 0, r)
 }
+
+func (i shortIM) Recall(ctx context.Context, r *connect.Request[v1.RecallRequest]) (*connect.Response[v1.RecallResponse], error) {
+	return short[v1.RecallRequest, *v1.RecallRequest, v1.RecallResponse](ctx, i, wire.Recall, 0, r)
+}

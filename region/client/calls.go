@@ -246,3 +246,9 @@ func (c *Client) AnswerContact(ctx context.Context, uin region.UIN, accept bool)
 func (c *Client) BlockUser(ctx context.Context, uin region.UIN, blocked bool) error {
 	return c.Call(ctx, wire.BlockUser, &v1.BlockUserRequest{Uin: uint64(uin), Blocked: blocked, IdempotencyKey: NewKey()}, new(v1.BlockUserResponse))
 }
+
+// Recall takes back a message of this user's by its client message ID. Others
+// find a system message, "message-recalled", that names it.
+func (c *Client) Recall(ctx context.Context, clientMessageID string) error {
+	return c.Call(ctx, wire.Recall, &v1.RecallRequest{ClientMessageId: clientMessageID, IdempotencyKey: NewKey()}, new(v1.RecallResponse))
+}

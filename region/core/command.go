@@ -31,11 +31,16 @@ const (
 	// methodContact: v1.ContactAct. Tell the target what another user decided
 	// about being contacts.
 	methodContact method = 6
+	// methodRecall: v1.Recall. Take back a message that was sent to the target.
+	methodRecall method = 7
+	// methodGroupRecall: v1.Recall, without a target. Take back a group's message
+	// from the inboxes of the members listed, who live in one region.
+	methodGroupRecall method = 8
 )
 
 var methodNames = map[method]string{methodAppend: "append", methodGroupPost: "group-post",
 	methodGroupDeliver: "group-deliver", methodGroupCreate: "group-create", methodGroupChange: "group-change",
-	methodContact: "contact"}
+	methodContact: "contact", methodRecall: "recall", methodGroupRecall: "group-recall"}
 
 // String is the metrics' label: one word for all unknown numbers.
 func (m method) String() string {
@@ -55,7 +60,7 @@ type origin struct {
 }
 
 // operation is the part of a command that changes one owner's records.
-// Exactly one of message, create, change and contact is set.
+// Exactly one of message, create, change, contact and recall is set.
 type operation struct {
 	from    origin
 	command *journal.Command
@@ -66,6 +71,7 @@ type operation struct {
 	create  *v1.GroupCreate
 	change  *v1.GroupChange
 	contact *v1.ContactAct
+	recall  *v1.Recall
 }
 
 func (o *operation) method() method { return method(o.command.Method) }
@@ -114,19 +120,7 @@ func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region
 		if region.UIN(p.Group) != from.owner || p.Message.To != p.Group {
 			return nil, nil, fmt.Errorf("owner %d delivers a message to %d in the name of group %d", from.owner, p.Message.To, p.Group)
 		}
-		if len(p.Members) == 0 || len(p.Members) > MaxMembers+1 {
-			return nil, nil, fmt.Errorf("it lists %d members", len(p.Members))
-		}
-		ops := make(map[region.UIN]*operation, len(p.Members))
-		var order []region.UIN
-		for _, m := range p.Members {
-			u := region.UIN(m)
-			if u == 0 || ops[u] != nil {
-				return nil, nil, fmt.Errorf("member %d is listed twice or is nobody", m)
-			}
-			ops[u], order = o, append(order, u)
-		}
-		return ops, order, nil
+		return each(o, p.Members)
 	case methodGroupCreate:
 		o.create = new(v1.GroupCreate)
 		if err := proto.Unmarshal(c.Payload, o.create); err != nil {
@@ -160,9 +154,46 @@ func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region
 			return nil, nil, err
 		}
 		return one(o)
+	case methodRecall, methodGroupRecall:
+		o.recall = new(v1.Recall)
+		if err := proto.Unmarshal(c.Payload, o.recall); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		r := o.recall
+		if r.Sender == 0 || len(r.ClientMessageId) > MaxKey {
+			return nil, nil, fmt.Errorf("it names no message of a user's")
+		}
+		o.id = MessageID(region.UIN(r.Sender), r.ClientMessageId)
+		if method(c.Method) == methodGroupRecall {
+			if region.UIN(r.To) != from.owner {
+				return nil, nil, fmt.Errorf("owner %d takes back a message to %d", from.owner, r.To)
+			}
+			return each(o, r.Members)
+		}
+		if region.UIN(r.Sender) != from.owner || region.UIN(r.To) != c.Target {
+			return nil, nil, fmt.Errorf("owner %d takes back a message of %d to %d from %d", from.owner, r.Sender, r.To, c.Target)
+		}
+		return one(o)
 	default:
 		return nil, nil, fmt.Errorf("method %d is unknown", c.Method)
 	}
+}
+
+// each is an operation on every one of a group's members in a region.
+func each(o *operation, members []uint64) (map[region.UIN]*operation, []region.UIN, error) {
+	if len(members) == 0 || len(members) > MaxMembers+1 {
+		return nil, nil, fmt.Errorf("it lists %d members", len(members))
+	}
+	ops := make(map[region.UIN]*operation, len(members))
+	var order []region.UIN
+	for _, m := range members {
+		u := region.UIN(m)
+		if u == 0 || ops[u] != nil {
+			return nil, nil, fmt.Errorf("member %d is listed twice or is nobody", m)
+		}
+		ops[u], order = o, append(order, u)
+	}
+	return ops, order, nil
 }
 
 // carries checks a message that came in a command.

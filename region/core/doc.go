@@ -56,7 +56,8 @@
 //
 // The events of system messages are: group-created, member-added,
 // member-removed, undelivered, refused, device-added, device-revoked,
-// contact-request, contact-accepted, contact-refused.
+// contact-request, contact-accepted, contact-refused, message-recalled; and
+// recalled, which stands in the place of a message that was taken back.
 //
 // # Bytes
 //

@@ -168,6 +168,8 @@ func (t *txn) execute(o *operation) (outcome string, err error) {
 		return t.groupChange(o)
 	case o.contact != nil:
 		return t.contactAct(o)
+	case o.recall != nil:
+		return t.recalled(o)
 	}
 	account, err := t.theAccount()
 	if err != nil {

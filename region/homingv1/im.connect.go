@@ -71,6 +71,8 @@ const (
 	IMAnswerContactProcedure = "/homing.v1.IM/AnswerContact"
 	// IMBlockUserProcedure is the fully-qualified name of the IM's BlockUser RPC.
 	IMBlockUserProcedure = "/homing.v1.IM/BlockUser"
+	// IMRecallProcedure is the fully-qualified name of the IM's Recall RPC.
+	IMRecallProcedure = "/homing.v1.IM/Recall"
 )
 
 // IMClient is a client for the homing.v1.IM service.
@@ -109,6 +111,8 @@ type IMClient interface {
 	AnswerContact(context.Context, *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error)
 	// BlockUser refuses what another user writes to the caller, or takes that back. Method 48.
 	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
+	// Recall takes back a message that the caller sent at most two minutes ago. Method 49.
+	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
 }
 
 // NewIMClient constructs a client for the homing.v1.IM service. By default, it uses the Connect
@@ -224,6 +228,12 @@ func NewIMClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.
 			connect.WithSchema(iMMethods.ByName("BlockUser")),
 			connect.WithClientOptions(opts...),
 		),
+		recall: connect.NewClient[RecallRequest, RecallResponse](
+			httpClient,
+			baseURL+IMRecallProcedure,
+			connect.WithSchema(iMMethods.ByName("Recall")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -246,6 +256,7 @@ type iMClient struct {
 	requestContact *connect.Client[RequestContactRequest, RequestContactResponse]
 	answerContact  *connect.Client[AnswerContactRequest, AnswerContactResponse]
 	blockUser      *connect.Client[BlockUserRequest, BlockUserResponse]
+	recall         *connect.Client[RecallRequest, RecallResponse]
 }
 
 // Register calls homing.v1.IM.Register.
@@ -333,6 +344,11 @@ func (c *iMClient) BlockUser(ctx context.Context, req *connect.Request[BlockUser
 	return c.blockUser.CallUnary(ctx, req)
 }
 
+// Recall calls homing.v1.IM.Recall.
+func (c *iMClient) Recall(ctx context.Context, req *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error) {
+	return c.recall.CallUnary(ctx, req)
+}
+
 // IMHandler is an implementation of the homing.v1.IM service.
 type IMHandler interface {
 	// Register makes a user in this region, with one device. Method 32.
@@ -369,6 +385,8 @@ type IMHandler interface {
 	AnswerContact(context.Context, *connect.Request[AnswerContactRequest]) (*connect.Response[AnswerContactResponse], error)
 	// BlockUser refuses what another user writes to the caller, or takes that back. Method 48.
 	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
+	// Recall takes back a message that the caller sent at most two minutes ago. Method 49.
+	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
 }
 
 // NewIMHandler builds an HTTP handler from the service implementation. It returns the path on which
@@ -480,6 +498,12 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 		connect.WithSchema(iMMethods.ByName("BlockUser")),
 		connect.WithHandlerOptions(opts...),
 	)
+	iMRecallHandler := connect.NewUnaryHandler(
+		IMRecallProcedure,
+		svc.Recall,
+		connect.WithSchema(iMMethods.ByName("Recall")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/homing.v1.IM/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case IMRegisterProcedure:
@@ -516,6 +540,8 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 			iMAnswerContactHandler.ServeHTTP(w, r)
 		case IMBlockUserProcedure:
 			iMBlockUserHandler.ServeHTTP(w, r)
+		case IMRecallProcedure:
+			iMRecallHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -591,4 +617,8 @@ func (UnimplementedIMHandler) AnswerContact(context.Context, *connect.Request[An
 
 func (UnimplementedIMHandler) BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.BlockUser is not implemented"))
+}
+
+func (UnimplementedIMHandler) Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.Recall is not implemented"))
 }

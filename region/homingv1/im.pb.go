@@ -458,6 +458,7 @@ type Message struct {
 	ClientMessageId string                 `protobuf:"bytes,5,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
 	SentUnixMilli   int64                  `protobuf:"varint,6,opt,name=sent_unix_milli,json=sentUnixMilli,proto3" json:"sent_unix_milli,omitempty"` // by the clock of the sender's region
 	Body            *Body                  `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
+	Recalled        bool                   `protobuf:"varint,8,opt,name=recalled,proto3" json:"recalled,omitempty"` // its sender took it back; the body is a System, "recalled"
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -539,6 +540,13 @@ func (x *Message) GetBody() *Body {
 		return x.Body
 	}
 	return nil
+}
+
+func (x *Message) GetRecalled() bool {
+	if x != nil {
+		return x.Recalled
+	}
+	return false
 }
 
 // Body is what a message says.
@@ -629,8 +637,9 @@ type System struct {
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"` // "group-created", "member-added", ...
 	Actor         uint64                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Members       []uint64               `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
-	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"` // device key ID: of device-added, device-revoked
-	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`     // of contact-request
+	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`   // device key ID: of device-added, device-revoked
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`       // of contact-request
+	Message       []byte                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // ID: of message-recalled
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +707,13 @@ func (x *System) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *System) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
 }
 
 type SendRequest struct {
@@ -2392,6 +2408,94 @@ func (*BlockUserResponse) Descriptor() ([]byte, []int) {
 	return file_im_proto_rawDescGZIP(), []int{39}
 }
 
+type RecallRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ClientMessageId string                 `protobuf:"bytes,1,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"` // of the message
+	IdempotencyKey  string                 `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RecallRequest) Reset() {
+	*x = RecallRequest{}
+	mi := &file_im_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallRequest) ProtoMessage() {}
+
+func (x *RecallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
+func (*RecallRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RecallRequest) GetClientMessageId() string {
+	if x != nil {
+		return x.ClientMessageId
+	}
+	return ""
+}
+
+func (x *RecallRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type RecallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallResponse) Reset() {
+	*x = RecallResponse{}
+	mi := &file_im_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallResponse) ProtoMessage() {}
+
+func (x *RecallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
+func (*RecallResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{41}
+}
+
 var File_im_proto protoreflect.FileDescriptor
 
 const file_im_proto_rawDesc = "" +
@@ -2422,7 +2526,7 @@ const file_im_proto_rawDesc = "" +
 	"\tsignature\x18\x04 \x01(\fR\tsignature\"W\n" +
 	"\rLoginResponse\x12\x16\n" +
 	"\x06ticket\x18\x01 \x01(\tR\x06ticket\x12.\n" +
-	"\x13ticket_expires_unix\x18\x02 \x01(\x03R\x11ticketExpiresUnix\"\xd6\x01\n" +
+	"\x13ticket_expires_unix\x18\x02 \x01(\x03R\x11ticketExpiresUnix\"\xf2\x01\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x16\n" +
@@ -2430,17 +2534,19 @@ const file_im_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x04R\x02to\x12*\n" +
 	"\x11client_message_id\x18\x05 \x01(\tR\x0fclientMessageId\x12&\n" +
 	"\x0fsent_unix_milli\x18\x06 \x01(\x03R\rsentUnixMilli\x12#\n" +
-	"\x04body\x18\a \x01(\v2\x0f.homing.v1.BodyR\x04body\"Q\n" +
+	"\x04body\x18\a \x01(\v2\x0f.homing.v1.BodyR\x04body\x12\x1a\n" +
+	"\brecalled\x18\b \x01(\bR\brecalled\"Q\n" +
 	"\x04Body\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12+\n" +
 	"\x06system\x18\x02 \x01(\v2\x11.homing.v1.SystemH\x00R\x06systemB\x06\n" +
-	"\x04kind\"z\n" +
+	"\x04kind\"\x94\x01\n" +
 	"\x06System\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\x04R\x05actor\x12\x18\n" +
 	"\amembers\x18\x03 \x03(\x04R\amembers\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\fR\x06device\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"\x8b\x01\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\fR\amessage\"\x8b\x01\n" +
 	"\vSendRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\x04R\x02to\x12\x1b\n" +
 	"\tto_handle\x18\x02 \x01(\tR\btoHandle\x12*\n" +
@@ -2544,12 +2650,17 @@ const file_im_proto_rawDesc = "" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x18\n" +
 	"\ablocked\x18\x02 \x01(\bR\ablocked\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x13\n" +
-	"\x11BlockUserResponse*s\n" +
+	"\x11BlockUserResponse\"d\n" +
+	"\rRecallRequest\x12*\n" +
+	"\x11client_message_id\x18\x01 \x01(\tR\x0fclientMessageId\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"\x10\n" +
+	"\x0eRecallResponse*s\n" +
 	"\fContactState\x12\x16\n" +
 	"\x12CONTACT_STATE_NONE\x10\x00\x12\x17\n" +
 	"\x13CONTACT_STATE_ASKED\x10\x01\x12\x18\n" +
 	"\x14CONTACT_STATE_ASKING\x10\x02\x12\x18\n" +
-	"\x14CONTACT_STATE_AGREED\x10\x032\xde\t\n" +
+	"\x14CONTACT_STATE_AGREED\x10\x032\x9d\n" +
+	"\n" +
 	"\x02IM\x12C\n" +
 	"\bRegister\x12\x1a.homing.v1.RegisterRequest\x1a\x1b.homing.v1.RegisterResponse\x12F\n" +
 	"\tChallenge\x12\x1b.homing.v1.ChallengeRequest\x1a\x1c.homing.v1.ChallengeResponse\x12:\n" +
@@ -2568,7 +2679,8 @@ const file_im_proto_rawDesc = "" +
 	"\fRevokeDevice\x12\x1e.homing.v1.RevokeDeviceRequest\x1a\x1f.homing.v1.RevokeDeviceResponse\x12U\n" +
 	"\x0eRequestContact\x12 .homing.v1.RequestContactRequest\x1a!.homing.v1.RequestContactResponse\x12R\n" +
 	"\rAnswerContact\x12\x1f.homing.v1.AnswerContactRequest\x1a .homing.v1.AnswerContactResponse\x12F\n" +
-	"\tBlockUser\x12\x1b.homing.v1.BlockUserRequest\x1a\x1c.homing.v1.BlockUserResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\tBlockUser\x12\x1b.homing.v1.BlockUserRequest\x1a\x1c.homing.v1.BlockUserResponse\x12=\n" +
+	"\x06Recall\x12\x18.homing.v1.RecallRequest\x1a\x19.homing.v1.RecallResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_im_proto_rawDescOnce sync.Once
@@ -2583,7 +2695,7 @@ func file_im_proto_rawDescGZIP() []byte {
 }
 
 var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_im_proto_goTypes = []any{
 	(ContactState)(0),              // 0: homing.v1.ContactState
 	(*RegisterRequest)(nil),        // 1: homing.v1.RegisterRequest
@@ -2626,6 +2738,8 @@ var file_im_proto_goTypes = []any{
 	(*AnswerContactResponse)(nil),  // 38: homing.v1.AnswerContactResponse
 	(*BlockUserRequest)(nil),       // 39: homing.v1.BlockUserRequest
 	(*BlockUserResponse)(nil),      // 40: homing.v1.BlockUserResponse
+	(*RecallRequest)(nil),          // 41: homing.v1.RecallRequest
+	(*RecallResponse)(nil),         // 42: homing.v1.RecallResponse
 }
 var file_im_proto_depIdxs = []int32{
 	8,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
@@ -2657,25 +2771,27 @@ var file_im_proto_depIdxs = []int32{
 	35, // 26: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
 	37, // 27: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
 	39, // 28: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
-	2,  // 29: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	4,  // 30: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	6,  // 31: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	11, // 32: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	13, // 33: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	17, // 34: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	19, // 35: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	21, // 36: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	23, // 37: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	25, // 38: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	27, // 39: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	29, // 40: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
-	31, // 41: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
-	34, // 42: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
-	36, // 43: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
-	38, // 44: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
-	40, // 45: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
-	29, // [29:46] is the sub-list for method output_type
-	12, // [12:29] is the sub-list for method input_type
+	41, // 29: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
+	2,  // 30: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	4,  // 31: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	6,  // 32: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	11, // 33: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	13, // 34: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	17, // 35: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	19, // 36: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	21, // 37: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	23, // 38: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	25, // 39: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	27, // 40: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	29, // 41: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	31, // 42: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	34, // 43: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	36, // 44: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
+	38, // 45: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
+	40, // 46: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
+	42, // 47: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
+	30, // [30:48] is the sub-list for method output_type
+	12, // [12:30] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -2696,7 +2812,7 @@ func file_im_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1101,6 +1101,84 @@ func (x *ContactAct) GetUnixMilli() int64 {
 	return 0
 }
 
+// Recall asks for a message to be taken back: of the user or group that it was
+// sent to, or, with members, of the members of that group in one region.
+type Recall struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Sender          uint64                 `protobuf:"varint,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	To              uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	ClientMessageId string                 `protobuf:"bytes,3,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
+	UnixMilli       int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	Members         []uint64               `protobuf:"varint,5,rep,packed,name=members,proto3" json:"members,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Recall) Reset() {
+	*x = Recall{}
+	mi := &file_stored_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recall) ProtoMessage() {}
+
+func (x *Recall) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recall.ProtoReflect.Descriptor instead.
+func (*Recall) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Recall) GetSender() uint64 {
+	if x != nil {
+		return x.Sender
+	}
+	return 0
+}
+
+func (x *Recall) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Recall) GetClientMessageId() string {
+	if x != nil {
+		return x.ClientMessageId
+	}
+	return ""
+}
+
+func (x *Recall) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+func (x *Recall) GetMembers() []uint64 {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -1198,7 +1276,14 @@ const file_stored_proto_rawDesc = "" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1d\n" +
 	"\n" +
-	"unix_milli\x18\x04 \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"\x95\x01\n" +
+	"\x06Recall\x12\x16\n" +
+	"\x06sender\x18\x01 \x01(\x04R\x06sender\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12*\n" +
+	"\x11client_message_id\x18\x03 \x01(\tR\x0fclientMessageId\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\x12\x18\n" +
+	"\amembers\x18\x05 \x03(\x04R\amembersB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -1212,7 +1297,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),     // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),      // 1: homing.v1.DeviceRow
@@ -1229,14 +1314,15 @@ var file_stored_proto_goTypes = []any{
 	(*RangeRow)(nil),       // 12: homing.v1.RangeRow
 	(*DeadLetterRow)(nil),  // 13: homing.v1.DeadLetterRow
 	(*ContactAct)(nil),     // 14: homing.v1.ContactAct
-	(ContactState)(0),      // 15: homing.v1.ContactState
-	(*Message)(nil),        // 16: homing.v1.Message
+	(*Recall)(nil),         // 15: homing.v1.Recall
+	(ContactState)(0),      // 16: homing.v1.ContactState
+	(*Message)(nil),        // 17: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	15, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	16, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
-	16, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	16, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	16, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	17, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
+	17, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	17, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
 	4,  // [4:4] is the sub-list for method output_type
 	4,  // [4:4] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
@@ -1256,7 +1342,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -85,6 +85,9 @@ func golden() []goldenFrame {
 		{"answer-contact", AnswerContact, 0, 14, &v1.AnswerContactRequest{Uin: 2000001, Accept: true, IdempotencyKey: "k"}},
 		{"block-user", BlockUser, 0, 15, &v1.BlockUserRequest{Uin: 2000001, Blocked: true, IdempotencyKey: "k"}},
 		{"sync-reply-contacts", Sync, FlagResponse, 16, &v1.SyncResponse{Contacts: []*v1.Contact{{Uin: 2000001, Removed: true, Blocked: true, State: v1.ContactState_CONTACT_STATE_AGREED}}}},
+		{"recall", Recall, 0, 17, &v1.RecallRequest{ClientMessageId: "m-1", IdempotencyKey: "k"}},
+		{"sync-reply-recalled", Sync, FlagResponse, 18, &v1.SyncResponse{Messages: []*v1.Message{{Id: seq(0x10, 16), Sequence: 3, Recalled: true,
+			Body: &v1.Body{Kind: &v1.Body_System{System: &v1.System{Event: "recalled", Actor: 1000001, Message: seq(0x10, 16), Text: "t", Device: seq(1, 8)}}}}}}},
 		{"revoke-device", RevokeDevice, 0, 12, &v1.RevokeDeviceRequest{DeviceKeyId: seq(1, 8), Signature: seq(0, 64), IdempotencyKey: "k"}},
 	}
 }

@@ -42,6 +42,7 @@ const (
 	RequestContact Method = 46
 	AnswerContact  Method = 47
 	BlockUser      Method = 48
+	Recall         Method = 49
 )
 
 // Info describes a method.
@@ -96,6 +97,7 @@ func table() []Info {
 		mutation(im(RequestContact, "RequestContact", &v1.RequestContactRequest{}, &v1.RequestContactResponse{})),
 		mutation(im(AnswerContact, "AnswerContact", &v1.AnswerContactRequest{}, &v1.AnswerContactResponse{})),
 		mutation(im(BlockUser, "BlockUser", &v1.BlockUserRequest{}, &v1.BlockUserResponse{})),
+		mutation(im(Recall, "Recall", &v1.RecallRequest{}, &v1.RecallResponse{})),
 	}
 }
 

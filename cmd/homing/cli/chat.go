@@ -18,6 +18,7 @@ const chatHelp = `@bob hello      send to a handle (or to a UIN: 2000001 hello)
 hello           send to whom you wrote last
 /group NAME UIN...  make a group
 /contact UIN    ask somebody to be a contact (/accept UIN, /refuse UIN answer, /block UIN, /unblock UIN)
+/recall         take back what you sent last
 /who            show where you are connected
 /quit           leave`
 
@@ -56,6 +57,7 @@ type chat struct {
 	last   []byte // snapshot
 	uin    region.UIN
 	handle string // of whom we wrote to last
+	sent   string // client message ID of what we wrote last
 }
 
 func (c *chat) run(ctx context.Context) error {
@@ -144,6 +146,11 @@ func (c *chat) say(ctx context.Context, line string) {
 	case word == "/group":
 		c.group(ctx, strings.Fields(rest))
 		return
+	case word == "/recall":
+		if err := c.s.Recall(ctx, c.sent); err != nil {
+			fmt.Fprintln(c.out, "-- not recalled:", oneLine(err))
+		}
+		return
 	case word == "/contact" || word == "/accept" || word == "/refuse" || word == "/block" || word == "/unblock":
 		c.contact(ctx, word, rest)
 		return
@@ -158,7 +165,8 @@ func (c *chat) say(ctx context.Context, line string) {
 		fmt.Fprintln(c.out, "-- to whom? begin with @handle or a UIN")
 		return
 	}
-	r, err := c.s.Send(ctx, &v1.SendRequest{To: uint64(c.uin), ToHandle: c.handle, Body: &v1.Body{Kind: &v1.Body_Text{Text: line}}})
+	c.sent = client.NewKey()
+	r, err := c.s.Send(ctx, &v1.SendRequest{To: uint64(c.uin), ToHandle: c.handle, ClientMessageId: c.sent, Body: &v1.Body{Kind: &v1.Body_Text{Text: line}}})
 	if err != nil {
 		fmt.Fprintln(c.out, "-- not sent:", oneLine(err))
 		return

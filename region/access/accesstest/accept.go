@@ -48,3 +48,8 @@ func (l *Logic) AnswerContact(context.Context, core.Caller, *v1.AnswerContactReq
 func (l *Logic) BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error) {
 	return &v1.BlockUserResponse{}, nil
 }
+
+// Recall accepts anything.
+func (l *Logic) Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.RecallResponse, error) {
+	return &v1.RecallResponse{}, nil
+}
