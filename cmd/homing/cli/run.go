@@ -115,13 +115,14 @@ queue B+4, gossip B+5; DNS B+53, HTTPDNS B+80, ids B+90, the web page B+99.`,
 
 func runDemo(ctx context.Context, e *env, o demo.Options) error {
 	fmt.Fprintln(e.out, "starting ...")
+	o.Ready = func(at *endpoints.Endpoints) {
+		if err := RegisterContext(filepath.Base(at.Dir), filepath.Join(at.Dir, endpoints.File)); err != nil {
+			fmt.Fprintln(e.err, "homing: other commands will not find this demo by themselves:", oneLine(err))
+		}
+	}
 	d, err := demo.Start(ctx, o)
 	if err != nil {
 		return err
-	}
-	at := d.Endpoints()
-	if err := RegisterContext(filepath.Base(at.Dir), filepath.Join(at.Dir, endpoints.File)); err != nil {
-		fmt.Fprintln(e.err, "homing: other commands will not find this demo by themselves:", oneLine(err))
 	}
 	d.PrintTour(e.out)
 	f, isFile := e.out.(*os.File)

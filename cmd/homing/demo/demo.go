@@ -30,6 +30,9 @@ type Options struct {
 	Fresh    bool     // forget the state in Dir first
 	Shared   bool     // all on 127.0.0.1, as where loopback has one address
 	Out      io.Writer
+	// Ready, when set, is called when every node is ready and before the endpoints
+	// file appears, so that whoever waited for the file finds it done.
+	Ready func(*endpoints.Endpoints)
 	// Node returns the options of a node by its name; nil is none. The scenario's
 	// negative controls break a part with it.
 	Node func(name string) node.Options
@@ -112,7 +115,11 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err := d.awaitReady(ctx); err != nil {
 		return nil, err
 	}
-	return d, d.Endpoints().Write(o.Dir)
+	at := d.Endpoints()
+	if o.Ready != nil {
+		o.Ready(at)
+	}
+	return d, at.Write(o.Dir)
 }
 
 // startNodes starts services first, then regions, then POPs: each finds what
