@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/homing-im/homing/deploy/test/pgtest"
@@ -285,6 +287,105 @@ func TestRefusesOthers(t *testing.T) {
 	if _, err := postgres.Open(o); region.KindOf(err) != region.Unavailable {
 		t.Errorf("no server: %v", err)
 	}
+}
+
+// query runs a statement on a server.
+func query(t *testing.T, pg *pgtest.Server, statement string) {
+	t.Helper()
+	if _, err := shown(t, pg).Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReadOnly makes the server what a demoted primary is, and back.
+func TestReadOnly(t *testing.T) {
+	pg := server(t)
+	o := options(pg.DSN())
+	o.Patience = 300 * time.Millisecond
+	s := open(t, o)
+	defer closed(t, s)
+	if err := increment(ctx, s, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	query(t, pg, `ALTER SYSTEM SET default_transaction_read_only = on`)
+	query(t, pg, `SELECT pg_reload_conf()`)
+	until(t, "a refusal", func() bool {
+		_, err := s.Commit(ctx, &store.Batch{Owner: 2, Home: "sh", Writes: []store.Write{{Table: table, Row: []byte("x")}}})
+		if err != nil && region.KindOf(err) != region.Unavailable {
+			t.Fatal(err)
+		}
+		return err != nil
+	})
+	query(t, pg, `ALTER SYSTEM RESET default_transaction_read_only`)
+	query(t, pg, `SELECT pg_reload_conf()`)
+	until(t, "writes to go on by themselves", func() bool { return increment(ctx, s, 3, 0) == nil })
+	follow(t, s)
+}
+
+// TestCancelledWait cancels the wait of a COMMIT for its standby: PostgreSQL
+// reports success then, and nobody may be told so.
+func TestCancelledWait(t *testing.T) {
+	pg := server(t)
+	o := options(pg.DSN())
+	o.Timeout = 5 * time.Second
+	s := open(t, o)
+	defer closed(t, s)
+	if err := errors.Join(pg.Configure("synchronous_standby_names = 'nobody'"), pg.Reload()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	waiting := func() (n int) {
+		if err := shown(t, pg).QueryRow(`SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until(t, "the setting", func() bool {
+		var v string
+		if err := shown(t, pg).QueryRow(`SHOW synchronous_standby_names`).Scan(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v == "nobody"
+	})
+	go func() { done <- increment(ctx, s, 1, 0) }()
+	until(t, "a wait to cancel", func() bool { return waiting() > 0 })
+	until(t, "the next wait", func() bool {
+		var n int
+		if err := shown(t, pg).QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	})
+	select {
+	case err := <-done:
+		t.Fatalf("a commit that no standby has was answered %v", err)
+	default:
+	}
+	if _, err := s.Get(ctx, 1, table, []byte("n")); region.KindOf(err) != region.Unavailable {
+		t.Errorf("a row that a failover would take back was read: %v", err)
+	}
+	if err := errors.Join(pg.Configure("synchronous_standby_names = ''"), pg.Reload()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Get(ctx, 1, table, []byte("n")); err != nil || r.Version != 1 {
+		t.Errorf("the row is at version %d, error %v", r.Version, err)
+	}
+	follow(t, s)
+}
+
+// shown returns a connection to look at a server with.
+func shown(t *testing.T, pg *pgtest.Server) *sql.DB {
+	t.Helper()
+	c, err := pq.NewConnector(pg.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // TestQuorum runs three servers with ANY 1: one standby is lost, then both, then

@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,6 +116,10 @@ func connect(c pq.Config, timeout time.Duration) (*session, error) {
 	// Not bounded by timeout: connect_timeout is per host, and there may be many.
 	if s.conn, err = s.db.Conn(always); err != nil {
 		_ = s.db.Close()
+		var refused *pq.Error
+		if !errors.As(err, &refused) {
+			err = fmt.Errorf("%w: %w", errNoPrimary, err)
+		}
 		return nil, err
 	}
 	if err := s.guard(s.prepare); err != nil {
@@ -203,10 +207,14 @@ var errWarned = errors.New("the server acknowledged a commit that its standbys m
 // of which the server does not know yet that it is gone.
 var errHeld = errors.New("another connection holds the lock")
 
+// errNoPrimary is what lib/pq says in many words when none of the hosts answers,
+// or none of those that do may be written to.
+var errNoPrimary = errors.New("no host is a primary")
+
 // temporary says whether the error passes when the database comes back, or is
 // found on another host.
 func temporary(err error) bool {
-	if errors.Is(err, errWarned) || errors.Is(err, errHeld) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, sql.ErrConnDone) {
+	if errors.Is(err, errWarned) || errors.Is(err, errHeld) || errors.Is(err, errNoPrimary) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, sql.ErrConnDone) {
 		return true
 	}
 	var n net.Error
@@ -222,6 +230,5 @@ func temporary(err error) bool {
 		}
 		return e.Code == "25006" // read-only: this is not the primary any more
 	}
-	// lib/pq says in words that no host of several is the primary.
-	return err != nil && (strings.HasPrefix(err.Error(), "pq: ") || strings.Contains(err.Error(), "could not connect"))
+	return false
 }

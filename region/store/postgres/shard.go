@@ -89,10 +89,24 @@ func (d *shard) take() (ops []*op, closed bool) {
 	return ops, d.closed
 }
 
-// loop commits group after group until the store is closed and nothing waits.
+// loop commits group after group until the store is closed and nothing waits. A
+// lost database is looked for all the time, because while it is lost for long
+// nothing is queued that would make it.
 func (d *shard) loop() {
 	defer close(d.done)
-	for range d.wake {
+	for {
+		var again <-chan time.Time
+		if d.session == nil && d.store.failed.Load() == nil {
+			again = time.After(pause)
+		}
+		select {
+		case <-d.wake:
+		case <-again:
+			if err := d.ready(nil); err != nil {
+				d.drop(err)
+			}
+			continue
+		}
 		for {
 			ops, closed := d.take()
 			if len(ops) > 0 {
@@ -281,20 +295,23 @@ func (d *shard) retry(err error, start time.Time, unknown bool) error {
 
 // drop gives up the connection; err says why when it broke.
 func (d *shard) drop(err error) {
-	if d.session != nil {
+	had := d.session != nil
+	if had {
 		d.session.close()
 		d.session = nil
-		if err != nil {
-			d.store.metrics.reconnects.Inc()
-			d.store.options.Logger.Warn("connection to the database lost", "database", d.number, "error", err)
-		}
 	}
-	if err != nil {
-		d.mu.Lock()
-		if d.lost.IsZero() {
-			d.lost = time.Now()
-		}
-		d.mu.Unlock()
+	if err == nil {
+		return
+	}
+	d.mu.Lock()
+	first := d.lost.IsZero()
+	if first {
+		d.lost = time.Now()
+	}
+	d.mu.Unlock()
+	if first {
+		d.store.metrics.reconnects.Inc()
+		d.store.options.Logger.Warn("connection to the database lost", "database", d.number, "error", err)
 	}
 }
 
