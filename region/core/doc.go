@@ -7,7 +7,8 @@
 //     answered.
 //  2. A retried mutation takes effect once. Sends are told apart by (sender,
 //     client message ID), everything else by its idempotency key; the same key
-//     with another request is refused as a conflict.
+//     with another request is refused as a conflict. Messages are remembered for
+//     good, idempotency keys for 30 days at least.
 //  3. An inbox's sequence is dense, begins at 1, and never shows a larger number
 //     before a smaller one is stored. One sender's messages keep their order.
 //  4. A command's effect is idempotent: executing a stream again, whole or in

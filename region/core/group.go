@@ -258,7 +258,7 @@ func (t *txn) groupChange(o *operation) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := t.save(tableOnce, o.command.ID[:], &v1.OnceRow{UnixMilli: t.now}); err != nil {
+	if err := t.remember(o.command.ID[:], &v1.OnceRow{UnixMilli: t.now}); err != nil {
 		return "", err
 	}
 	member := region.UIN(o.change.Member)

@@ -208,5 +208,6 @@
 //
 // client_message_id and idempotency_key are 1 to 64 bytes of the client's
 // choice, unique per user. The same key means the same act: a retry returns the first
-// answer (repeated is set in SendResponse) for as long as the region remembers.
+// answer (repeated is set in SendResponse). A region remembers messages for good,
+// and the other keys for 30 days at least.
 package wire
