@@ -228,6 +228,25 @@ func TestUnknownOutcome(t *testing.T) {
 	check(s, r, 1, "rolled-back")
 }
 
+// TestCloseWithoutServer closes a store whose server went at a COMMIT and stays
+// away: who waits is told that nobody knows.
+func TestCloseWithoutServer(t *testing.T) {
+	pg := server(t)
+	s := open(t, options(pg.DSN()))
+	gone := make(chan struct{})
+	s.BeforeCommit(func() {
+		pg.Kill()
+		close(gone)
+	})
+	done := make(chan error, 1)
+	go func() { done <- increment(ctx, s, 1, 0) }()
+	<-gone
+	closed(t, s)
+	if err := <-done; region.KindOf(err) != region.Internal {
+		t.Errorf("a commit of unknown outcome is answered %v", err)
+	}
+}
+
 // TestOneCommitter opens a store twice, cuts the first off, and wakes it up.
 func TestOneCommitter(t *testing.T) {
 	dsn := place(t, 1)[0]

@@ -166,8 +166,8 @@ func (d *shard) prepare(ops []*op) (*group, error) {
 func (d *shard) evaluate(ops []*op) (*group, error) {
 	steps := map[*part]*partition.Step{}
 	for _, o := range ops {
-		for _, p := range d.parts {
-			if (o.part == p || o.part == nil) && steps[p] == nil {
+		for _, p := range d.of(o) {
+			if steps[p] == nil {
 				steps[p] = d.step(p)
 			}
 		}
@@ -176,16 +176,22 @@ func (d *shard) evaluate(ops []*op) (*group, error) {
 		return nil, err
 	}
 	for _, o := range ops {
-		if o.err = o.ctx.Err(); o.err != nil {
-			continue
-		}
-		for p, s := range steps {
-			if o.err == nil && (o.part == nil || o.part == p) {
-				o.err = o.eval(s) // as it is: callers tell a *store.Gap by its type
+		o.err = o.ctx.Err()
+		for _, p := range d.of(o) {
+			if o.err == nil {
+				o.err = o.eval(steps[p]) // as it is: callers tell a *store.Gap by its type
 			}
 		}
 	}
 	return d.assemble(steps)
+}
+
+// of returns the partitions that an operation is about.
+func (d *shard) of(o *op) []*part {
+	if o.part == nil {
+		return d.parts
+	}
+	return d.parts[o.part.index : o.part.index+1]
 }
 
 // raise begins a new incarnation of every partition: the server is on another
@@ -220,8 +226,10 @@ func (d *shard) commit(g *group) error {
 		}
 		if err = d.retry(err, start, g.unknown); err != nil {
 			if g.unknown {
-				err = d.store.fail(region.Errorf(region.Internal, "it is not known what became of a transaction").
-					WithHint("restart this node once the database is back").WithCause(err))
+				e := region.Errorf(region.Internal, "it is not known what became of a transaction").
+					WithHint("restart this node once the database is back").WithCause(err)
+				d.store.fail(e)
+				return e // whatever it was that failed the store first
 			}
 			return err
 		}

@@ -39,6 +39,7 @@ var _ store.Store = (*Store)(nil)
 type part struct {
 	id    region.Partition
 	shard *shard
+	index int // among the shard's
 
 	durable atomic.Pointer[durable]
 
@@ -100,7 +101,7 @@ func Open(options Options) (*Store, error) {
 	}
 	for i := range o.Partitions {
 		d := s.shards[i%len(s.shards)]
-		p := &part{id: region.Partition(i), shard: d, changed: make(chan struct{})}
+		p := &part{id: region.Partition(i), shard: d, index: len(d.parts), changed: make(chan struct{})}
 		d.parts = append(d.parts, p)
 		s.parts = append(s.parts, p)
 	}
