@@ -55,5 +55,6 @@ func handlers() map[wire.Method]handler {
 		wire.AnswerContact:  bind(Logic.AnswerContact),
 		wire.BlockUser:      bind(Logic.BlockUser),
 		wire.Recall:         bind(Logic.Recall),
+		wire.SetRead:        bind(Logic.SetRead),
 	}
 }

@@ -36,6 +36,7 @@ type Logic interface {
 	AnswerContact(context.Context, core.Caller, *v1.AnswerContactRequest) (*v1.AnswerContactResponse, error)
 	BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error)
 	Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.RecallResponse, error)
+	SetRead(context.Context, core.Caller, *v1.SetReadRequest) (*v1.SetReadResponse, error)
 
 	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)

@@ -287,3 +287,7 @@ func (i shortIM) BlockUser(ctx context.Context, r *connect.Request[v1.BlockUserR
 func (i shortIM) Recall(ctx context.Context, r *connect.Request[v1.RecallRequest]) (*connect.Response[v1.RecallResponse], error) {
 	return short[v1.RecallRequest, *v1.RecallRequest, v1.RecallResponse](ctx, i, wire.Recall, 0, r)
 }
+
+func (i shortIM) SetRead(ctx context.Context, r *connect.Request[v1.SetReadRequest]) (*connect.Response[v1.SetReadResponse], error) {
+	return short[v1.SetReadRequest, *v1.SetReadRequest, v1.SetReadResponse](ctx, i, wire.SetRead, 0, r)
+}

@@ -108,7 +108,8 @@ type Changes struct {
 	Account  *v1.Account
 	Contacts []*v1.Contact
 	Messages []*v1.Message // in order, each ID once; an ID of an earlier Sync may come again after a failover
-	Full     bool          // the snapshot was unknown: this is everything
+	Reads    []*v1.ReadPosition
+	Full     bool // the snapshot was unknown: this is everything
 }
 
 // Sync returns everything that changed since a snapshot, page by page until
@@ -123,6 +124,7 @@ func (c *Client) Sync(ctx context.Context, snapshot []byte) (*Changes, error) {
 		}
 		all.Full = all.Full || p.Full
 		all.Contacts = append(all.Contacts, p.Contacts...)
+		all.Reads = append(all.Reads, p.Reads...)
 		for _, m := range p.Messages {
 			if !seen[string(m.Id)] {
 				seen[string(m.Id)] = true
@@ -251,4 +253,10 @@ func (c *Client) BlockUser(ctx context.Context, uin region.UIN, blocked bool) er
 // find a system message, "message-recalled", that names it.
 func (c *Client) Recall(ctx context.Context, clientMessageID string) error {
 	return c.Call(ctx, wire.Recall, &v1.RecallRequest{ClientMessageId: clientMessageID, IdempotencyKey: NewKey()}, new(v1.RecallResponse))
+}
+
+// SetRead says that everything of a user or group up to a sequence of this
+// user's inbox was read; the user's other devices learn it by Sync.
+func (c *Client) SetRead(ctx context.Context, peer region.UIN, sequence uint64) error {
+	return c.Call(ctx, wire.SetRead, &v1.SetReadRequest{Peer: uint64(peer), Sequence: sequence, IdempotencyKey: NewKey()}, new(v1.SetReadResponse))
 }

@@ -24,6 +24,7 @@ const (
 	MaxContacts = 5000      // of a user, removed ones included
 	MinHandle   = 3         // characters
 	MaxHandle   = 32        // characters
+	MaxReads    = 5000      // users and groups whose read position a user has
 	MaxRecall   = 120       // seconds from sending a message to recalling it
 	MaxPage     = 512 << 10 // bytes, of one answer to Sync
 )

@@ -21,11 +21,12 @@ type snapshot struct {
 	account  uint64 // version of the account row
 	contacts uint64 // newest change seen
 	messages uint64 // newest sequence seen
+	reads    uint64 // newest change of a read position seen
 }
 
 func (s snapshot) encode() ([]byte, error) {
 	return marshal(&v1.Snapshot{Version: snapshotVersion, Uin: uint64(s.owner), Moves: s.epoch.Moves, Counter: s.epoch.Term.Counter,
-		Raised: s.epoch.Term.Raised[:], Account: s.account, Contacts: s.contacts, Messages: s.messages})
+		Raised: s.epoch.Term.Raised[:], Account: s.account, Contacts: s.contacts, Messages: s.messages, Reads: s.reads})
 }
 
 // decodeSnapshot reads what a client sent back. It is false for anything that
@@ -41,5 +42,5 @@ func decodeSnapshot(b []byte, owner region.UIN) (snapshot, bool) {
 	}
 	copy(raised[:], p.Raised)
 	return snapshot{owner: owner, epoch: region.Epoch{Moves: p.Moves, Term: region.Term{Counter: p.Counter, Raised: raised}},
-		account: p.Account, contacts: p.Contacts, messages: p.Messages}, true
+		account: p.Account, contacts: p.Contacts, messages: p.Messages, reads: p.Reads}, true
 }

@@ -22,7 +22,7 @@ const scanRows = 200
 //
 // A snapshot of an older epoch resumes behind the last message of that epoch
 // known here, so a message that a failover brought under a sequence the client
-// has seen otherwise used is not missed; account and contacts come whole. A
+// has seen otherwise used is not missed; account, contacts and read positions come whole. A
 // snapshot that is unknown, or of another owner, starts over (full).
 //
 // Errors: Unavailable when the snapshot is of a newer epoch than this region's.
@@ -43,7 +43,7 @@ func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.Sy
 	case p.Epoch.Less(since.epoch):
 		return nil, region.Errorf(region.Unavailable, "region %s is behind the epoch of the snapshot", c.o.Self).WithHint("retry; it is catching up with the world")
 	case since.epoch != p.Epoch:
-		since.account, since.contacts = 0, 0
+		since.account, since.contacts, since.reads = 0, 0, 0
 		if since.messages, err = c.resume(ctx, by.UIN, since); err != nil {
 			return nil, err
 		}
@@ -60,6 +60,9 @@ func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.Sy
 		return nil, err
 	}
 	if err := c.syncMessages(ctx, &since, resp, &page); err != nil {
+		return nil, err
+	}
+	if err := c.syncReads(ctx, &since, resp, &page); err != nil {
 		return nil, err
 	}
 	resp.More = page.full

@@ -37,6 +37,10 @@ const (
 	// tableDeadLetter: by origin, partition and sequence, a DeadLetterRow. Of
 	// the command's target.
 	tableDeadLetter journal.Table = 106
+	// tableRead: by UIN of the peer (8 bytes), a ReadRow.
+	tableRead journal.Table = 107
+	// tableReadHead: one row (keySingle), a ReadHeadRow.
+	tableReadHead journal.Table = 108
 
 	// tableRange: of nobody, one row (keySingle), a RangeRow.
 	tableRange journal.Table = 200

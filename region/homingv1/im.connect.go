@@ -73,6 +73,8 @@ const (
 	IMBlockUserProcedure = "/homing.v1.IM/BlockUser"
 	// IMRecallProcedure is the fully-qualified name of the IM's Recall RPC.
 	IMRecallProcedure = "/homing.v1.IM/Recall"
+	// IMSetReadProcedure is the fully-qualified name of the IM's SetRead RPC.
+	IMSetReadProcedure = "/homing.v1.IM/SetRead"
 )
 
 // IMClient is a client for the homing.v1.IM service.
@@ -113,6 +115,8 @@ type IMClient interface {
 	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
 	// Recall takes back a message that the caller sent at most two minutes ago. Method 49.
 	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
+	// SetRead says how far the caller has read what another user or a group wrote. Method 50.
+	SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error)
 }
 
 // NewIMClient constructs a client for the homing.v1.IM service. By default, it uses the Connect
@@ -234,6 +238,12 @@ func NewIMClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.
 			connect.WithSchema(iMMethods.ByName("Recall")),
 			connect.WithClientOptions(opts...),
 		),
+		setRead: connect.NewClient[SetReadRequest, SetReadResponse](
+			httpClient,
+			baseURL+IMSetReadProcedure,
+			connect.WithSchema(iMMethods.ByName("SetRead")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -257,6 +267,7 @@ type iMClient struct {
 	answerContact  *connect.Client[AnswerContactRequest, AnswerContactResponse]
 	blockUser      *connect.Client[BlockUserRequest, BlockUserResponse]
 	recall         *connect.Client[RecallRequest, RecallResponse]
+	setRead        *connect.Client[SetReadRequest, SetReadResponse]
 }
 
 // Register calls homing.v1.IM.Register.
@@ -349,6 +360,11 @@ func (c *iMClient) Recall(ctx context.Context, req *connect.Request[RecallReques
 	return c.recall.CallUnary(ctx, req)
 }
 
+// SetRead calls homing.v1.IM.SetRead.
+func (c *iMClient) SetRead(ctx context.Context, req *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error) {
+	return c.setRead.CallUnary(ctx, req)
+}
+
 // IMHandler is an implementation of the homing.v1.IM service.
 type IMHandler interface {
 	// Register makes a user in this region, with one device. Method 32.
@@ -387,6 +403,8 @@ type IMHandler interface {
 	BlockUser(context.Context, *connect.Request[BlockUserRequest]) (*connect.Response[BlockUserResponse], error)
 	// Recall takes back a message that the caller sent at most two minutes ago. Method 49.
 	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
+	// SetRead says how far the caller has read what another user or a group wrote. Method 50.
+	SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error)
 }
 
 // NewIMHandler builds an HTTP handler from the service implementation. It returns the path on which
@@ -504,6 +522,12 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 		connect.WithSchema(iMMethods.ByName("Recall")),
 		connect.WithHandlerOptions(opts...),
 	)
+	iMSetReadHandler := connect.NewUnaryHandler(
+		IMSetReadProcedure,
+		svc.SetRead,
+		connect.WithSchema(iMMethods.ByName("SetRead")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/homing.v1.IM/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case IMRegisterProcedure:
@@ -542,6 +566,8 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 			iMBlockUserHandler.ServeHTTP(w, r)
 		case IMRecallProcedure:
 			iMRecallHandler.ServeHTTP(w, r)
+		case IMSetReadProcedure:
+			iMSetReadHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -621,4 +647,8 @@ func (UnimplementedIMHandler) BlockUser(context.Context, *connect.Request[BlockU
 
 func (UnimplementedIMHandler) Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.Recall is not implemented"))
+}
+
+func (UnimplementedIMHandler) SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.SetRead is not implemented"))
 }

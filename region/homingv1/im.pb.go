@@ -912,6 +912,7 @@ type SyncResponse struct {
 	Messages      []*Message             `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"` // in order of sequence
 	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`        // ask again at once
 	Full          bool                   `protobuf:"varint,6,opt,name=full,proto3" json:"full,omitempty"`        // the snapshot was unknown: this starts over
+	Reads         []*ReadPosition        `protobuf:"bytes,7,rep,name=reads,proto3" json:"reads,omitempty"`       // changed ones
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -986,6 +987,13 @@ func (x *SyncResponse) GetFull() bool {
 		return x.Full
 	}
 	return false
+}
+
+func (x *SyncResponse) GetReads() []*ReadPosition {
+	if x != nil {
+		return x.Reads
+	}
+	return nil
 }
 
 type Account struct {
@@ -2496,6 +2504,162 @@ func (*RecallResponse) Descriptor() ([]byte, []int) {
 	return file_im_proto_rawDescGZIP(), []int{41}
 }
 
+type SetReadRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Peer           uint64                 `protobuf:"varint,1,opt,name=peer,proto3" json:"peer,omitempty"`         // the user or group that the caller talks with
+	Sequence       uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // in the caller's inbox: everything of the peer up to it was read
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetReadRequest) Reset() {
+	*x = SetReadRequest{}
+	mi := &file_im_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReadRequest) ProtoMessage() {}
+
+func (x *SetReadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReadRequest.ProtoReflect.Descriptor instead.
+func (*SetReadRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *SetReadRequest) GetPeer() uint64 {
+	if x != nil {
+		return x.Peer
+	}
+	return 0
+}
+
+func (x *SetReadRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *SetReadRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type SetReadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"` // where it stands; not less than what was asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReadResponse) Reset() {
+	*x = SetReadResponse{}
+	mi := &file_im_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReadResponse) ProtoMessage() {}
+
+func (x *SetReadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReadResponse.ProtoReflect.Descriptor instead.
+func (*SetReadResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *SetReadResponse) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+type ReadPosition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          uint64                 `protobuf:"varint,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadPosition) Reset() {
+	*x = ReadPosition{}
+	mi := &file_im_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadPosition) ProtoMessage() {}
+
+func (x *ReadPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadPosition.ProtoReflect.Descriptor instead.
+func (*ReadPosition) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ReadPosition) GetPeer() uint64 {
+	if x != nil {
+		return x.Peer
+	}
+	return 0
+}
+
+func (x *ReadPosition) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 var File_im_proto protoreflect.FileDescriptor
 
 const file_im_proto_rawDesc = "" +
@@ -2559,14 +2723,15 @@ const file_im_proto_rawDesc = "" +
 	"\brepeated\x18\x04 \x01(\bR\brepeated\"F\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1b\n" +
-	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\xe0\x01\n" +
+	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\x8f\x02\n" +
 	"\fSyncResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12,\n" +
 	"\aaccount\x18\x02 \x01(\v2\x12.homing.v1.AccountR\aaccount\x12.\n" +
 	"\bcontacts\x18\x03 \x03(\v2\x12.homing.v1.ContactR\bcontacts\x12.\n" +
 	"\bmessages\x18\x04 \x03(\v2\x12.homing.v1.MessageR\bmessages\x12\x12\n" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x12\n" +
-	"\x04full\x18\x06 \x01(\bR\x04full\"\x93\x01\n" +
+	"\x04full\x18\x06 \x01(\bR\x04full\x12-\n" +
+	"\x05reads\x18\a \x03(\v2\x17.homing.v1.ReadPositionR\x05reads\"\x93\x01\n" +
 	"\aAccount\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x16\n" +
@@ -2654,12 +2819,21 @@ const file_im_proto_rawDesc = "" +
 	"\rRecallRequest\x12*\n" +
 	"\x11client_message_id\x18\x01 \x01(\tR\x0fclientMessageId\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"\x10\n" +
-	"\x0eRecallResponse*s\n" +
+	"\x0eRecallResponse\"i\n" +
+	"\x0eSetReadRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\x04R\x04peer\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"-\n" +
+	"\x0fSetReadResponse\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\">\n" +
+	"\fReadPosition\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\x04R\x04peer\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence*s\n" +
 	"\fContactState\x12\x16\n" +
 	"\x12CONTACT_STATE_NONE\x10\x00\x12\x17\n" +
 	"\x13CONTACT_STATE_ASKED\x10\x01\x12\x18\n" +
 	"\x14CONTACT_STATE_ASKING\x10\x02\x12\x18\n" +
-	"\x14CONTACT_STATE_AGREED\x10\x032\x9d\n" +
+	"\x14CONTACT_STATE_AGREED\x10\x032\xdf\n" +
 	"\n" +
 	"\x02IM\x12C\n" +
 	"\bRegister\x12\x1a.homing.v1.RegisterRequest\x1a\x1b.homing.v1.RegisterResponse\x12F\n" +
@@ -2680,7 +2854,8 @@ const file_im_proto_rawDesc = "" +
 	"\x0eRequestContact\x12 .homing.v1.RequestContactRequest\x1a!.homing.v1.RequestContactResponse\x12R\n" +
 	"\rAnswerContact\x12\x1f.homing.v1.AnswerContactRequest\x1a .homing.v1.AnswerContactResponse\x12F\n" +
 	"\tBlockUser\x12\x1b.homing.v1.BlockUserRequest\x1a\x1c.homing.v1.BlockUserResponse\x12=\n" +
-	"\x06Recall\x12\x18.homing.v1.RecallRequest\x1a\x19.homing.v1.RecallResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\x06Recall\x12\x18.homing.v1.RecallRequest\x1a\x19.homing.v1.RecallResponse\x12@\n" +
+	"\aSetRead\x12\x19.homing.v1.SetReadRequest\x1a\x1a.homing.v1.SetReadResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_im_proto_rawDescOnce sync.Once
@@ -2695,7 +2870,7 @@ func file_im_proto_rawDescGZIP() []byte {
 }
 
 var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_im_proto_goTypes = []any{
 	(ContactState)(0),              // 0: homing.v1.ContactState
 	(*RegisterRequest)(nil),        // 1: homing.v1.RegisterRequest
@@ -2740,6 +2915,9 @@ var file_im_proto_goTypes = []any{
 	(*BlockUserResponse)(nil),      // 40: homing.v1.BlockUserResponse
 	(*RecallRequest)(nil),          // 41: homing.v1.RecallRequest
 	(*RecallResponse)(nil),         // 42: homing.v1.RecallResponse
+	(*SetReadRequest)(nil),         // 43: homing.v1.SetReadRequest
+	(*SetReadResponse)(nil),        // 44: homing.v1.SetReadResponse
+	(*ReadPosition)(nil),           // 45: homing.v1.ReadPosition
 }
 var file_im_proto_depIdxs = []int32{
 	8,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
@@ -2748,53 +2926,56 @@ var file_im_proto_depIdxs = []int32{
 	14, // 3: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
 	15, // 4: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
 	7,  // 5: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
-	0,  // 6: homing.v1.Contact.state:type_name -> homing.v1.ContactState
-	14, // 7: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
-	14, // 8: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
-	15, // 9: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
-	32, // 10: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
-	0,  // 11: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
-	1,  // 12: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
-	3,  // 13: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
-	5,  // 14: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
-	10, // 15: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
-	12, // 16: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
-	16, // 17: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
-	18, // 18: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
-	20, // 19: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
-	22, // 20: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
-	24, // 21: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
-	26, // 22: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
-	28, // 23: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
-	30, // 24: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
-	33, // 25: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
-	35, // 26: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
-	37, // 27: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
-	39, // 28: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
-	41, // 29: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
-	2,  // 30: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	4,  // 31: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	6,  // 32: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	11, // 33: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	13, // 34: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	17, // 35: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	19, // 36: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	21, // 37: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	23, // 38: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	25, // 39: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	27, // 40: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	29, // 41: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
-	31, // 42: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
-	34, // 43: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
-	36, // 44: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
-	38, // 45: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
-	40, // 46: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
-	42, // 47: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
-	30, // [30:48] is the sub-list for method output_type
-	12, // [12:30] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	45, // 6: homing.v1.SyncResponse.reads:type_name -> homing.v1.ReadPosition
+	0,  // 7: homing.v1.Contact.state:type_name -> homing.v1.ContactState
+	14, // 8: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
+	14, // 9: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
+	15, // 10: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
+	32, // 11: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
+	0,  // 12: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
+	1,  // 13: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
+	3,  // 14: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
+	5,  // 15: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
+	10, // 16: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
+	12, // 17: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
+	16, // 18: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
+	18, // 19: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
+	20, // 20: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
+	22, // 21: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
+	24, // 22: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
+	26, // 23: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
+	28, // 24: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
+	30, // 25: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
+	33, // 26: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
+	35, // 27: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
+	37, // 28: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
+	39, // 29: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
+	41, // 30: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
+	43, // 31: homing.v1.IM.SetRead:input_type -> homing.v1.SetReadRequest
+	2,  // 32: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	4,  // 33: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	6,  // 34: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	11, // 35: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	13, // 36: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	17, // 37: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	19, // 38: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	21, // 39: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	23, // 40: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	25, // 41: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	27, // 42: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	29, // 43: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	31, // 44: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	34, // 45: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	36, // 46: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
+	38, // 47: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
+	40, // 48: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
+	42, // 49: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
+	44, // 50: homing.v1.IM.SetRead:output_type -> homing.v1.SetReadResponse
+	32, // [32:51] is the sub-list for method output_type
+	13, // [13:32] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_im_proto_init() }
@@ -2812,7 +2993,7 @@ func file_im_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   42,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

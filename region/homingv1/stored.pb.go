@@ -548,6 +548,7 @@ type Snapshot struct {
 	Contacts      uint64                 `protobuf:"varint,6,opt,name=contacts,proto3" json:"contacts,omitempty"`
 	Messages      uint64                 `protobuf:"varint,7,opt,name=messages,proto3" json:"messages,omitempty"`
 	Uin           uint64                 `protobuf:"varint,8,opt,name=uin,proto3" json:"uin,omitempty"`
+	Reads         uint64                 `protobuf:"varint,9,opt,name=reads,proto3" json:"reads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +635,13 @@ func (x *Snapshot) GetMessages() uint64 {
 func (x *Snapshot) GetUin() uint64 {
 	if x != nil {
 		return x.Uin
+	}
+	return 0
+}
+
+func (x *Snapshot) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
 	}
 	return 0
 }
@@ -1179,6 +1187,113 @@ func (x *Recall) GetMembers() []uint64 {
 	return nil
 }
 
+// ReadRow is how far the owner has read a peer; change numbers the owner's rows
+// of this kind in the order they were last written.
+type ReadRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Change        uint64                 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRow) Reset() {
+	*x = ReadRow{}
+	mi := &file_stored_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRow) ProtoMessage() {}
+
+func (x *ReadRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRow.ProtoReflect.Descriptor instead.
+func (*ReadRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReadRow) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ReadRow) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+// ReadHeadRow counts an owner's read positions.
+type ReadHeadRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peers         uint64                 `protobuf:"varint,1,opt,name=peers,proto3" json:"peers,omitempty"`
+	Change        uint64                 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"` // newest one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadHeadRow) Reset() {
+	*x = ReadHeadRow{}
+	mi := &file_stored_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadHeadRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadHeadRow) ProtoMessage() {}
+
+func (x *ReadHeadRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadHeadRow.ProtoReflect.Descriptor instead.
+func (*ReadHeadRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReadHeadRow) GetPeers() uint64 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+func (x *ReadHeadRow) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -1223,7 +1338,7 @@ const file_stored_proto_rawDesc = "" +
 	"\fGroupDeliver\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\x04R\x05group\x12,\n" +
 	"\amessage\x18\x02 \x01(\v2\x12.homing.v1.MessageR\amessage\x12\x18\n" +
-	"\amembers\x18\x03 \x03(\x04R\amembers\"\xd0\x01\n" +
+	"\amembers\x18\x03 \x03(\x04R\amembers\"\xe6\x01\n" +
 	"\bSnapshot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05moves\x18\x02 \x01(\x04R\x05moves\x12\x18\n" +
@@ -1232,7 +1347,8 @@ const file_stored_proto_rawDesc = "" +
 	"\aaccount\x18\x05 \x01(\x04R\aaccount\x12\x1a\n" +
 	"\bcontacts\x18\x06 \x01(\x04R\bcontacts\x12\x1a\n" +
 	"\bmessages\x18\a \x01(\x04R\bmessages\x12\x10\n" +
-	"\x03uin\x18\b \x01(\x04R\x03uin\"D\n" +
+	"\x03uin\x18\b \x01(\x04R\x03uin\x12\x14\n" +
+	"\x05reads\x18\t \x01(\x04R\x05reads\"D\n" +
 	"\x0eContactHeadRow\x12\x1a\n" +
 	"\bcontacts\x18\x01 \x01(\x04R\bcontacts\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\x04R\x06change\"\x83\x01\n" +
@@ -1283,7 +1399,13 @@ const file_stored_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x03 \x01(\tR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\x12\x18\n" +
-	"\amembers\x18\x05 \x03(\x04R\amembersB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\amembers\x18\x05 \x03(\x04R\amembers\"=\n" +
+	"\aReadRow\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06change\";\n" +
+	"\vReadHeadRow\x12\x14\n" +
+	"\x05peers\x18\x01 \x01(\x04R\x05peers\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06changeB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -1297,7 +1419,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),     // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),      // 1: homing.v1.DeviceRow
@@ -1315,14 +1437,16 @@ var file_stored_proto_goTypes = []any{
 	(*DeadLetterRow)(nil),  // 13: homing.v1.DeadLetterRow
 	(*ContactAct)(nil),     // 14: homing.v1.ContactAct
 	(*Recall)(nil),         // 15: homing.v1.Recall
-	(ContactState)(0),      // 16: homing.v1.ContactState
-	(*Message)(nil),        // 17: homing.v1.Message
+	(*ReadRow)(nil),        // 16: homing.v1.ReadRow
+	(*ReadHeadRow)(nil),    // 17: homing.v1.ReadHeadRow
+	(ContactState)(0),      // 18: homing.v1.ContactState
+	(*Message)(nil),        // 19: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	16, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	17, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
-	17, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	17, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	18, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	19, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
+	19, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	19, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
 	4,  // [4:4] is the sub-list for method output_type
 	4,  // [4:4] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
@@ -1342,7 +1466,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

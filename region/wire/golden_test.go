@@ -88,6 +88,8 @@ func golden() []goldenFrame {
 		{"recall", Recall, 0, 17, &v1.RecallRequest{ClientMessageId: "m-1", IdempotencyKey: "k"}},
 		{"sync-reply-recalled", Sync, FlagResponse, 18, &v1.SyncResponse{Messages: []*v1.Message{{Id: seq(0x10, 16), Sequence: 3, Recalled: true,
 			Body: &v1.Body{Kind: &v1.Body_System{System: &v1.System{Event: "recalled", Actor: 1000001, Message: seq(0x10, 16), Text: "t", Device: seq(1, 8)}}}}}}},
+		{"set-read", SetRead, 0, 19, &v1.SetReadRequest{Peer: 2000001, Sequence: 7, IdempotencyKey: "k"}},
+		{"sync-reply-reads", Sync, FlagResponse, 20, &v1.SyncResponse{Reads: []*v1.ReadPosition{{Peer: 2000001, Sequence: 7}}}},
 		{"revoke-device", RevokeDevice, 0, 12, &v1.RevokeDeviceRequest{DeviceKeyId: seq(1, 8), Signature: seq(0, 64), IdempotencyKey: "k"}},
 	}
 }

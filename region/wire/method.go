@@ -43,6 +43,7 @@ const (
 	AnswerContact  Method = 47
 	BlockUser      Method = 48
 	Recall         Method = 49
+	SetRead        Method = 50
 )
 
 // Info describes a method.
@@ -98,6 +99,7 @@ func table() []Info {
 		mutation(im(AnswerContact, "AnswerContact", &v1.AnswerContactRequest{}, &v1.AnswerContactResponse{})),
 		mutation(im(BlockUser, "BlockUser", &v1.BlockUserRequest{}, &v1.BlockUserResponse{})),
 		mutation(im(Recall, "Recall", &v1.RecallRequest{}, &v1.RecallResponse{})),
+		mutation(im(SetRead, "SetRead", &v1.SetReadRequest{}, &v1.SetReadResponse{})),
 	}
 }
 

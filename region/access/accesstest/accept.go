@@ -53,3 +53,8 @@ func (l *Logic) BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*
 func (l *Logic) Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.RecallResponse, error) {
 	return &v1.RecallResponse{}, nil
 }
+
+// SetRead accepts anything.
+func (l *Logic) SetRead(context.Context, core.Caller, *v1.SetReadRequest) (*v1.SetReadResponse, error) {
+	return &v1.SetReadResponse{}, nil
+}
