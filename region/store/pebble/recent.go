@@ -21,10 +21,14 @@ type known struct {
 // not show yet it is the only place that knows them. p.mu guards it.
 //
 // It keeps two generations. When the young one is full it becomes the old one,
-// and the old one is forgotten, but never before its rows are durable.
+// and the old one is forgotten, but never before its rows are durable. Rows that
+// were written more than once, such as counters and heads, will be again: up to
+// half a generation of them is carried over.
 type recent struct {
 	limit      int // rows of a generation
+	hash       func(key []byte) uint64
 	young, old generation
+	spare      generation  // empty
 	homes      []region.ID // entries name a home by its place here
 }
 
@@ -48,15 +52,30 @@ type entry struct {
 // recentBytes is what a row takes here, about; see Options.Memory.
 const recentBytes = 128
 
-func newRecent(limit int) recent {
-	return recent{limit: max(limit, 64), young: generation{rows: map[uint64]entry{}}, old: generation{rows: map[uint64]entry{}}}
+func newRecent(limit int, hash func(key []byte) uint64) recent {
+	r := recent{limit: max(limit, 64), hash: hash}
+	for _, g := range []*generation{&r.young, &r.old, &r.spare} {
+		g.rows = map[uint64]entry{}
+	}
+	return r
+}
+
+func (g *generation) key(e *entry) []byte { return g.keys[e.key : e.key+uint32(e.length)] }
+
+// set puts an entry under the number that find gave for its key.
+func (g *generation) set(at uint64, key []byte, e entry) {
+	if _, ok := g.rows[at]; !ok {
+		e.key, e.length = uint32(len(g.keys)), uint16(len(key))
+		g.keys = append(g.keys, key...)
+	}
+	g.rows[at] = e
 }
 
 // find returns the entry of a key, or the number under which it may be put.
 func (g *generation) find(hash uint64, key []byte) (uint64, entry, bool) {
 	for at := hash; ; at++ {
 		e, ok := g.rows[at]
-		if !ok || string(g.keys[e.key:e.key+uint32(e.length)]) == string(key) {
+		if !ok || string(g.key(&e)) == string(key) {
 			return at, e, ok
 		}
 	}
@@ -74,19 +93,34 @@ func (r *recent) get(hash uint64, key []byte) (known, bool) {
 
 func (r *recent) put(hash uint64, key []byte, c *chunk, k *known) {
 	if len(r.young.rows) >= r.limit && (r.old.newest == nil || r.old.newest.settled()) {
-		r.young, r.old = r.old, r.young
-		clear(r.young.rows)
-		r.young.keys, r.young.newest = r.young.keys[:0], nil
+		r.turn()
 	}
-	g := &r.young
-	at, e, ok := g.find(hash, key)
-	if !ok {
-		e.key, e.length = uint32(len(g.keys)), uint16(len(key))
-		g.keys = append(g.keys, key...)
-	}
+	at, e, _ := r.young.find(hash, key)
 	e.version, e.serial, e.sum, e.deleted, e.home = k.version, k.serial, k.sum, k.deleted, r.home(k.home)
-	g.rows[at] = e
-	g.newest = c
+	r.young.set(at, key, e)
+	r.young.newest = c
+}
+
+// turn begins a generation.
+func (r *recent) turn() {
+	r.spare, r.old, r.young = r.old, r.young, r.spare
+	last := &r.spare
+	for _, e := range last.rows {
+		if len(r.young.rows) >= r.limit/2 {
+			break
+		}
+		if e.version == 1 {
+			continue
+		}
+		key := last.key(&e)
+		hash := r.hash(key)
+		if _, _, newer := r.old.find(hash, key); !newer {
+			at, _, _ := r.young.find(hash, key)
+			r.young.set(at, key, e)
+		}
+	}
+	clear(last.rows)
+	last.keys, last.newest = last.keys[:0], nil
 }
 
 func (r *recent) home(id region.ID) uint16 {

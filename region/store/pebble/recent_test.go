@@ -2,11 +2,15 @@ package pebble
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/homing-im/homing/region"
 )
+
+// clash gives many keys the same number, and numbers about to overflow.
+func clash(key []byte) uint64 { return uint64(key[len(key)-1]%8) - 4 }
 
 // TestRecent compares recent with a map that forgets nothing, where hashes
 // clash all the time: what it finds is right, it finds everything that is not
@@ -14,7 +18,7 @@ import (
 func TestRecent(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		r := newRecent(0)
+		r := newRecent(0, clash)
 		all := map[string]known{}
 		chunks := []*chunk{{serial: 1, done: make(chan struct{})}}
 		settled := 0 // chunks, of those before the newest
@@ -29,7 +33,7 @@ func TestRecent(t *testing.T) {
 				}
 			}
 			key := fmt.Appendf(nil, "%d", rng.IntN(1000))
-			hash := uint64(key[0]%8) - 4 // the same for the same key, and about to overflow
+			hash := clash(key)
 			got, ok := r.get(hash, key)
 			want, written := all[string(key)]
 			switch {
@@ -50,10 +54,38 @@ func TestRecent(t *testing.T) {
 		c := &chunk{serial: 1 << 20, done: make(chan struct{})}
 		close(c.done)
 		for i := range 1000 {
-			r.put(uint64(i), fmt.Appendf(nil, "later %d", i), c, &known{version: 1, home: "sh"})
+			key := fmt.Appendf(nil, "later %d", i)
+			r.put(clash(key), key, c, &known{version: 1, home: "sh"})
 		}
 		if n := len(r.young.rows) + len(r.old.rows); n > 2*r.limit {
 			t.Fatalf("%d rows are kept, the limit is two times %d", n, r.limit)
 		}
+	}
+}
+
+// TestRecentKeepsHeads writes few rows again and again between many new ones:
+// they stay known.
+func TestRecentKeepsHeads(t *testing.T) {
+	seed := maphash.MakeSeed()
+	r := newRecent(1000, func(key []byte) uint64 { return maphash.Bytes(seed, key) })
+	c := &chunk{serial: 1, done: make(chan struct{})}
+	close(c.done)
+	put := func(key []byte, version uint64) { r.put(r.hash(key), key, c, &known{version: version, home: "sh"}) }
+	const heads = 400
+	for i := range heads {
+		put(fmt.Appendf(nil, "head %d", i), 2)
+	}
+	for i := range 20_000 {
+		put(fmt.Appendf(nil, "new %d", i), 1)
+		if key := fmt.Appendf(nil, "head %d", i%heads); i%10 == 0 {
+			k, ok := r.get(r.hash(key), key)
+			if !ok {
+				t.Fatalf("%s is forgotten after %d new rows", key, i)
+			}
+			put(key, k.version+1)
+		}
+	}
+	if n := len(r.young.rows) + len(r.old.rows); n > 2000 {
+		t.Fatalf("%d rows are kept", n)
 	}
 }

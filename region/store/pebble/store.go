@@ -94,7 +94,8 @@ func Open(options Options) (*Store, error) {
 
 func (s *Store) open() error {
 	o := s.options
-	cache := pebble.NewCache(o.Memory)
+	// Pebble takes its memtables' memory out of the cache.
+	cache := pebble.NewCache(2 * o.Memory)
 	defer cache.Unref()
 	po := &pebble.Options{
 		FS:                 o.FS,
@@ -112,13 +113,11 @@ func (s *Store) open() error {
 	po.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { o.Logger.Error("store cannot write in the background", "dir", o.Dir, "error", err) },
 	}
-	// Files of 8 MiB with an index in one piece: a read looks at fewer of both.
-	po.TargetFileSizes[0] = 8 << 20
+	po.TargetFileSizes[0] = 8 << 20 // fewer files to look into
 	po.LBaseMaxBytes = 256 << 20
 	for i := range po.Levels {
 		// A filter on every level says without a read that a row is not there.
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		po.Levels[i].IndexBlockSize = 256 << 10
 	}
 	// What is flushed is rewritten at once: compressing it is lost work.
 	po.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
@@ -193,7 +192,7 @@ func (s *Store) load() error {
 	recentRows := int(s.options.Memory/recentBytes) / 2 / len(s.parts)
 	for i := range s.parts {
 		p := &partition{s: s, id: region.Partition(i), state: newState(), positions: map[stream]journal.Position{}, fence: region.Fence{}, changed: make(chan struct{})}
-		p.recent = newRecent(recentRows)
+		p.recent = newRecent(recentRows, p.hash)
 		if s.options.FilterMemory > 0 {
 			p.filter = &filter{budget: &s.filterBudget}
 		}
