@@ -188,6 +188,10 @@ func (w *world) env() []string {
 // printed.
 func (w *world) sh(ctx context.Context, command string) (string, error) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", command)
+	// All of it is to end with ctx: what the shell had started would hold the
+	// output open, and the test would wait for ever.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Env = w.env()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
