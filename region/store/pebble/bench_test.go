@@ -21,7 +21,7 @@ import (
 func BenchmarkNaive(b *testing.B) {
 	for _, callers := range []int{256, 2048} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			db, err := engine.Open(b.TempDir(), &engine.Options{FormatMajorVersion: engine.FormatTableFormatV6, MemTableSize: 32 << 20})
+			db, err := engine.Open(b.TempDir(), &engine.Options{FormatMajorVersion: engine.FormatTableFormatV6, MemTableSize: 32 << 20, Logger: quiet{}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -53,6 +53,12 @@ func BenchmarkNaive(b *testing.B) {
 		})
 	}
 }
+
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)           {}
+func (quiet) Errorf(string, ...any)          {}
+func (quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf(format, a...)) }
 
 // BenchmarkCommit commits batches of five rows on the real disk, as a message
 // does, from a number of callers that each wait for their acknowledgement.
