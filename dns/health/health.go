@@ -200,7 +200,7 @@ func (c *Checker) loop(ctx context.Context) {
 			if m.busy || running >= c.o.Concurrency || now.Before(m.due) {
 				continue
 			}
-			m.busy, m.due = true, now.Add(jitter(c.o.Interval))
+			m.busy, m.due = true, now.Add(jitter(m.state.Pause(c.o.Interval)))
 			running++
 			go func() {
 				ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)

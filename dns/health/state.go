@@ -19,6 +19,19 @@ type Thresholds struct {
 	Fall int // failures until a member that was up is down
 }
 
+// newcomerPause is the pause before the second check of a member that was not
+// there at the first; it doubles up to the interval. Nodes that start together
+// so see each other within a moment of listening, however rare their checks are.
+const newcomerPause = 100 * time.Millisecond
+
+// Pause returns how long to wait from the start of one check to the next.
+func (s State) Pause(interval time.Duration) time.Duration {
+	if !s.Since.IsZero() || s.Streak > 16 {
+		return interval
+	}
+	return min(interval, newcomerPause<<s.Streak)
+}
+
 // Step returns the state after a check that ended at a time, with nil for
 // success. It is pure; the caller's clock only dates the change.
 func (s State) Step(t Thresholds, err error, at time.Time) State {

@@ -164,8 +164,8 @@ func (d *Demo) startNodes(ctx context.Context, configs []string, logger *slog.Lo
 	return nil
 }
 
-// awaitReady waits until every node says so and steering sees every POP and
-// region.
+// awaitReady waits until every node says so and every node that steers sees
+// every POP and region: until then redirects would pass by the POPs.
 func (d *Demo) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -193,18 +193,8 @@ func (d *Demo) notReady() string {
 		if !st.Ready {
 			return name + ": " + st.NotReady
 		}
-		if st.DNS == nil {
-			continue
-		}
-		for p, ok := range st.DNS.POPs {
-			if !ok {
-				return name + " does not see " + p + " healthy"
-			}
-		}
-		for r, ok := range st.DNS.Regions {
-			if !ok {
-				return name + " does not see region " + r + " healthy"
-			}
+		if who := n.Unseen(); who != "" {
+			return name + " does not see " + who + " healthy"
 		}
 	}
 	return ""

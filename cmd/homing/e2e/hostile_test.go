@@ -176,7 +176,7 @@ func TestMalformedFrames(t *testing.T) {
 					if half, ok := conn.(interface{ CloseWrite() error }); ok {
 						_ = half.CloseWrite()
 					}
-					_, err = io.Copy(io.Discard, conn) // until it closes
+					_, _ = io.Copy(io.Discard, conn) // until it closes
 				} else {
 					var f wire.Frame
 					if f, err = wire.NewReader(conn).Next(); err == nil {

@@ -63,6 +63,8 @@ type Node struct {
 	dns    *dnsRole
 	ids    *idsRole
 
+	steering *steering // of the region or DNS role
+
 	mu      sync.Mutex
 	ready   bool
 	closers []named // in the order they were started

@@ -25,6 +25,27 @@ func (n *Node) Replicator() *replicator.Replicator {
 	return n.region.replicator
 }
 
+// Unseen returns a POP or region that this node's steering does not see healthy;
+// "" when it sees all, or does not steer.
+func (n *Node) Unseen() string {
+	s := n.steering
+	if s == nil {
+		return ""
+	}
+	h, w := s.health.Health(), n.world.View().World
+	for _, p := range w.POPs {
+		if !h.POP(p.ID) {
+			return string(p.ID)
+		}
+	}
+	for _, r := range w.Regions {
+		if !h.Region(r.ID) {
+			return "region " + string(r.ID)
+		}
+	}
+	return ""
+}
+
 // StopQueue stops the embedded broker, as if its machine had died.
 func (n *Node) StopQueue() error {
 	if n.queue == nil {

@@ -226,6 +226,7 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 		Check: health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
 	})
 	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
+	n.steering = s
 	return s, nil
 }
 
