@@ -2,22 +2,44 @@ package region
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 )
 
-// Chain is the worlds that took effect, oldest first, as one node knows them.
-// It is a pure state machine: [Chain.Apply] is its only step. The zero value is
-// a chain without a world.
+// Chain is the worlds that took effect, as one node knows them, and the line
+// among them that counts. It is a pure state machine: [Chain.Apply] is its only
+// step. The zero value is a chain without a world.
+//
+// The line is a function of the set of known worlds alone, so nodes that know
+// the same worlds follow the same one, in whatever order they heard of them.
+// Forgetting the losing side of a fork would make the order matter: a world
+// after a loser may compete with one that resolved the fork.
 type Chain struct {
 	pinned PublicKey
-	links  []Link
+	known  map[Hash]*Known
+	after  map[Hash][]successor // by parent: which known worlds may follow it
+	links  []Link               // from the first world to the newest
+}
+
+// successor is a world that is verified, and in effect, after a certain parent.
+type successor struct {
+	hash     Hash
+	envelope *Envelope
+	voted    bool
+}
+
+// outranks orders siblings.
+func (s *successor) outranks(o *successor) bool {
+	if s.voted != o.voted {
+		return s.voted
+	}
+	return bytes.Compare(s.hash[:], o.hash[:]) > 0
 }
 
 // Link is one world of a chain and the envelope that made it take effect.
 type Link struct {
 	Known
 	Envelope *Envelope
-	voted    bool // by a majority, not merely forced
 }
 
 // Outcome says what [Chain.Apply] did.
@@ -25,7 +47,7 @@ type Outcome int
 
 // The outcomes.
 const (
-	Unchanged Outcome = iota // known already, or resolved by a world in the chain
+	Unchanged Outcome = iota // known already, or resolved by the newest world or one before it
 	Appended                 // the world is the newest now
 	Switched                 // a fork: the chain now follows the offered sibling. Raise an alarm.
 	Outranked                // a fork: the chain stays. Raise an alarm.
@@ -40,7 +62,9 @@ func (o Outcome) String() string {
 func NewChain(pinned PublicKey) *Chain { return &Chain{pinned: pinned} }
 
 // Clone returns a chain that can be stepped without changing c.
-func (c *Chain) Clone() *Chain { return &Chain{pinned: c.pinned, links: slices.Clone(c.links)} }
+func (c *Chain) Clone() *Chain {
+	return &Chain{pinned: c.pinned, known: maps.Clone(c.known), after: maps.Clone(c.after), links: slices.Clone(c.links)}
+}
 
 // Find returns the world of that hash.
 func (c *Chain) Find(h Hash) (*Link, bool) {
@@ -66,13 +90,14 @@ func (c *Chain) Newest() *Link {
 // Apply offers one envelope. Two nodes that keep offering themselves the same
 // envelopes, in any order, end on the same world:
 //
-//   - a verified successor of the newest world that takes effect is appended;
-//   - a sibling of a world in the chain is a fork: what a majority accepted
-//     outranks what was only forced, and among equals the greater hash wins;
-//     the loser's descendants go with it. Fences do not fall with it, so no
-//     region admits at a term older than one it has admitted at (rule 3);
-//   - a fork is over once the chain has a world that names the other side as a
-//     parent.
+//   - a verified successor of a known world that takes effect is known;
+//   - the line goes from the first world to the best successor of each: what a
+//     majority accepted outranks what was only forced, and among equals the
+//     greater hash wins. When the line leaves the newest world, fences do not
+//     fall with it, so no region admits at a term older than one it has
+//     admitted at (rule 3);
+//   - a world that names both sides of a fork as parents may follow either, so
+//     it ends the fork whichever side is on the line.
 //
 // Errors change nothing: Unavailable when a world in between is missing or too
 // few voters accepted, Unsupported when a properly signed world needs a newer
@@ -87,70 +112,129 @@ func (c *Chain) Apply(e *Envelope) (Outcome, error) {
 		if err != nil {
 			return Unchanged, err
 		}
-		c.links = append(c.links, Link{Known: *k, Envelope: e, voted: true})
+		c.known, c.after = map[Hash]*Known{h: k}, map[Hash][]successor{}
+		c.links = []Link{{Known: *k, Envelope: e}}
 		return Appended, nil
 	}
-	for i := range c.links {
-		if c.links[i].Hash == h {
-			return c.confirm(i, e), nil
+	_, had := c.known[h]
+	ranks := false // some parent has a new successor, or a better one
+	var refused error
+	var newest uint64 // version of the parent that refused
+	for _, p := range s.Parents {
+		parent, ok := c.known[p]
+		if !ok {
+			continue
 		}
-	}
-	at := -1 // the newest world of the chain that is a parent
-	for i := range c.links {
-		if slices.Contains(s.Parents, c.links[i].Hash) {
-			at = i
+		k, err := c.follows(parent, e)
+		if err != nil {
+			if refused == nil || parent.World.Version >= newest {
+				refused, newest = err, parent.World.Version
+			}
+			continue
 		}
+		ranks = c.put(parent, h, e) || ranks
+		c.known[h] = k
 	}
-	if at < 0 {
+	k, ok := c.known[h]
+	switch {
+	case !ok && refused != nil:
+		return Unchanged, refused
+	case !ok:
 		return Unchanged, c.unrelated(s)
+	case !ranks:
+		return Unchanged, nil
 	}
-	parent := &c.links[at]
-	k, err := VerifySuccessor(&parent.Known, s)
-	if err != nil {
-		return Unchanged, err
-	}
-	// The other parents this node has: the world must obey the rules against each.
-	for i := range c.links[:at] {
-		if slices.Contains(s.Parents, c.links[i].Hash) {
-			if err := CheckSuccessor(&c.links[i].Known, k.World); err != nil {
-				return Unchanged, err
+	if !had { // worlds that named it as a parent may have come before it
+		for _, l := range c.successorsOf(h) {
+			if _, err := c.follows(k, l.envelope); err == nil {
+				c.put(k, l.hash, l.envelope)
 			}
 		}
 	}
-	if !TakesEffect(parent.World, e) {
-		return Unchanged, Errorf(Unavailable, "world %d has not taken effect: %d of %d voters accepted it, %d are needed",
-			s.Version, e.Accepted(parent.World), len(parent.World.Voters()), parent.World.Majority()).
-			WithHint("push it to more voters, or sign it with --forced")
-	}
-	next := Link{Known: *k, Envelope: e, voted: e.Accepted(parent.World) >= parent.World.Majority()}
-	if at == len(c.links)-1 {
-		c.links = append(c.links, next)
-		return Appended, nil
-	}
-	for i := at + 1; i < len(c.links); i++ {
-		if slices.Contains(c.links[i].Signed.Parents, h) {
-			return Unchanged, nil
-		}
-	}
-	if !next.outranks(&c.links[at+1]) {
-		return Outranked, nil
-	}
-	c.links = append(slices.Clone(c.links[:at+1]), next)
-	return Switched, nil
+	return c.relink(h, had), nil
 }
 
-// confirm keeps an envelope that says a majority accepted a world of the chain
-// that was only forced so far: it ranks higher now.
-func (c *Chain) confirm(i int, e *Envelope) Outcome {
-	if i == 0 || c.links[i].voted {
-		return Unchanged
+// follows verifies a world against one parent, and that it takes effect.
+func (c *Chain) follows(parent *Known, e *Envelope) (*Known, error) {
+	k, err := VerifySuccessor(parent, e.Signed)
+	if err != nil {
+		return nil, err
 	}
-	parent := c.links[i-1].World
-	if e.Accepted(parent) < parent.Majority() {
-		return Unchanged
+	if !TakesEffect(parent.World, e) {
+		return nil, Errorf(Unavailable, "world %d has not taken effect: %d of %d voters accepted it, %d are needed",
+			e.Signed.Version, e.Accepted(parent.World), len(parent.World.Voters()), parent.World.Majority()).
+			WithHint("push it to more voters, or sign it with --forced")
 	}
-	c.links[i].Envelope, c.links[i].voted = e, true
-	return Confirmed
+	return k, nil
+}
+
+// put makes a world a successor of the parent, and says whether that is new or
+// ranks it higher than before.
+func (c *Chain) put(parent *Known, h Hash, e *Envelope) bool {
+	next := successor{hash: h, envelope: e, voted: e.Accepted(parent.World) >= parent.World.Majority()}
+	all := slices.Clone(c.after[parent.Hash]) // a clone of the chain may share it
+	i := slices.IndexFunc(all, func(s successor) bool { return s.hash == h })
+	switch {
+	case i < 0:
+		all = append(all, next)
+	case next.voted && !all[i].voted:
+		all[i] = next
+	default:
+		return false
+	}
+	c.after[parent.Hash] = all
+	return true
+}
+
+// successorsOf returns the known worlds that name h as a parent, each once.
+func (c *Chain) successorsOf(h Hash) (out []successor) {
+	for _, all := range c.after {
+		for _, s := range all {
+			if slices.Contains(s.envelope.Signed.Parents, h) && !slices.ContainsFunc(out, func(o successor) bool { return o.hash == s.hash }) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// relink finds the line anew after world h was put, and says what that did.
+func (c *Chain) relink(h Hash, had bool) Outcome {
+	before := c.Newest().Hash
+	links := c.links[:1:1]
+	for {
+		all := c.after[links[len(links)-1].Hash]
+		if len(all) == 0 {
+			break
+		}
+		best := &all[0]
+		for i := range all[1:] {
+			if all[i+1].outranks(best) {
+				best = &all[i+1]
+			}
+		}
+		links = append(links, Link{Known: *c.known[best.hash], Envelope: best.envelope})
+	}
+	c.links = links
+	_, kept := c.Find(before)
+	switch {
+	case c.Newest().Hash == before && had:
+		return Confirmed
+	case c.Newest().Hash == before && c.resolves(h):
+		return Unchanged
+	case c.Newest().Hash == before:
+		return Outranked
+	case kept:
+		return Appended
+	default:
+		return Switched
+	}
+}
+
+// resolves says whether the line passes through h, or through a world that
+// names it as a parent.
+func (c *Chain) resolves(h Hash) bool {
+	return slices.ContainsFunc(c.links, func(l Link) bool { return l.Hash == h || slices.Contains(l.Signed.Parents, h) })
 }
 
 func (c *Chain) unrelated(s *Signed) error {
@@ -159,12 +243,4 @@ func (c *Chain) unrelated(s *Signed) error {
 		return Errorf(Conflict, "world %d is stale: this node has world %d", s.Version, newest.World.Version).WithHint("sign a successor of world %d %s", newest.World.Version, newest.Hash.Short())
 	}
 	return Errorf(Unavailable, "world %d follows one this node lacks; its newest is %d", s.Version, newest.World.Version).WithHint("offer the worlds in between first")
-}
-
-// outranks orders siblings.
-func (l *Link) outranks(m *Link) bool {
-	if l.voted != m.voted {
-		return l.voted
-	}
-	return bytes.Compare(l.Hash[:], m.Hash[:]) > 0
 }
