@@ -12,14 +12,12 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/homing-im/homing/region"
-	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
 
@@ -256,28 +254,4 @@ func BenchmarkRelayedRoundTrip(b *testing.B) {
 			hangUp(all)
 		})
 	}
-}
-
-// TestIdleConnectionIsCheap is the promise behind the benchmark: an idle TLS
-// connection, two goroutines and two TLS states, holds no relay buffer.
-func TestIdleConnectionIsCheap(t *testing.T) {
-	if testing.Short() || raceEnabled {
-		t.Skip("memory is measured without the race detector")
-	}
-	const n, most = 500, 64 << 10
-	home := newPlace(t, "sh", true, func(a *arrival) {
-		a.welcome(t, "sh")
-		a.send(t, wire.Notice, wire.FlagPush, 0, &v1.Notice{Message: &v1.Message{Body: &v1.Body{Kind: &v1.Body_Text{Text: strings.Repeat("x", 8<<10)}}}})
-		a.echo(t)
-	})
-	c := startChild(t, true, home)
-	before := c.ask("settle")
-	all := c.connect(n, true)
-	after := c.ask("settle")
-	per := (after.Heap - before.Heap + after.Stack - before.Stack) / n
-	t.Logf("%d bytes per idle connection", per)
-	if after.Conns != n || per > most {
-		t.Errorf("%d connections of %d bytes each; at most %d are allowed", after.Conns, per, most)
-	}
-	hangUp(all)
 }

@@ -34,6 +34,7 @@ var suites = []Suite{
 	{"staticcheck", "staticcheck", command("go", "tool", "staticcheck", "./...")},
 	{"generated", "make generate changes nothing", generated},
 	{"unit", "tests of every package, with -race", goTest(unitPackages, "-timeout", "10m", "-p", "2")},
+	{"memory", "what the race detector would falsify", goTest(memoryPackages, "-race=false", "-count", "1", "-run", "TestIdleConnectionIsCheap")},
 	{"system", "the whole program, as users run it, with -race", goTest(systemPackages, "-timeout", "25m", "-p", "1", "-count", "1")},
 }
 

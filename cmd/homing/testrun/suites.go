@@ -135,6 +135,9 @@ func unitPackages(ctx context.Context) ([]string, error) {
 	return packages(ctx, func(p string) bool { return !isSystem(p) })
 }
 
+// memoryPackages have tests in files with the build constraint !race.
+func memoryPackages(context.Context) ([]string, error) { return []string{module + "/accel"}, nil }
+
 func systemPackages(ctx context.Context) ([]string, error) {
 	return packages(ctx, isSystem)
 }
