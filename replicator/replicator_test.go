@@ -214,7 +214,7 @@ func TestHostileQueue(t *testing.T) {
 	defer q.Close()
 	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range 100 {
+	round := func(i int) {
 		sh.write(i)
 		for p := range partitions {
 			for _, s := range []journal.Stream{journal.Full, journal.StreamTo("hk")} {
@@ -242,13 +242,23 @@ func TestHostileQueue(t *testing.T) {
 			}
 		}
 	}
+	for i := range 100 {
+		round(i)
+	}
 	w.regions["hk"].write(0)
 	w.settle()
 	hk := w.regions["hk"]
 	var quarantined, duplicates uint64
-	for _, l := range hk.Lag() {
-		quarantined += l.Quarantined
-		duplicates += l.Duplicates
+	// On a busy machine gap filling may have overtaken the queue, which is then
+	// read from behind the junk: there is more.
+	for i := 100; i < 400 && (quarantined == 0 || duplicates == 0); i++ {
+		quarantined, duplicates = 0, 0
+		for _, l := range hk.Lag() {
+			quarantined += l.Quarantined
+			duplicates += l.Duplicates
+		}
+		round(i)
+		w.settle()
 	}
 	if quarantined == 0 || duplicates == 0 {
 		t.Errorf("%d quarantined, %d duplicates: the hostile writer was not noticed", quarantined, duplicates)

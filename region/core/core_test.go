@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -82,6 +83,14 @@ func TestRowsPerMessage(t *testing.T) {
 	s.mu.Unlock()
 	u.send(alice, bob.UIN, "m1", "hello")
 	u.eventually("delivery", func() error { return u.has(bob, "hello") })
+	u.eventually("both commits are counted", func() error { // after they can be read
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.commits < 2 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rows != 5 || s.commits != 2 {
