@@ -16,6 +16,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -65,6 +66,7 @@ type Queue struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	producing chan struct{}
+	fetches   atomic.Int32       // correlation IDs
 	cancel    context.CancelFunc // ends the library's goroutines, also those of calls that come after Close
 
 	mu     sync.Mutex
