@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"sort"
 	"strings"
 )
 
@@ -103,11 +104,13 @@ func count(events io.Reader, out io.Writer) (Tally, error) {
 		case e.Action == "pass":
 			fmt.Fprintf(out, "   ok    %6.1f s  %s\n", e.Elapsed, e.name())
 		case e.Action == "fail":
-			// Its tests were counted; a package that did not build or died outside
-			// a test was not.
+			// Its tests were counted; a package that did not build or died was
+			// not. What it said last may stand under the tests that never ended.
 			if failed[e.Package] == 0 {
 				t.fail(e.name())
-				fmt.Fprint(out, strings.Join(output[key], ""))
+				for _, k := range unended(output, e.Package) {
+					fmt.Fprint(out, strings.Join(output[k], ""))
+				}
 			}
 			fmt.Fprintf(out, "   FAIL  %6.1f s  %s\n", e.Elapsed, e.name())
 		default:
@@ -116,6 +119,19 @@ func count(events io.Reader, out io.Writer) (Tally, error) {
 		delete(output, key)
 	}
 	return t, lines.Err()
+}
+
+// unended lists the keys of a package whose output nobody has shown: those of
+// its tests that began and never ended, then its own.
+func unended(output map[string][]string, pkg string) []string {
+	var keys []string
+	for k := range output {
+		if p, test, _ := strings.Cut(k, "\x00"); p == pkg && test != "" && !strings.Contains(test, "/") {
+			keys = append(keys, k)
+		}
+	}
+	sort.Strings(keys)
+	return append(keys, pkg+"\x00")
 }
 
 // reason is what a skipped test said: "file.go:12: the reason".

@@ -36,6 +36,11 @@ import ("os"; "testing"; "fmt")
 func TestMain(m *testing.M) { m.Run(); fmt.Println("leaked"); os.Exit(1) }
 func TestFine(t *testing.T) {}
 `,
+	"gone/gone_test.go": `package gone
+import ("os"; "testing"; "fmt")
+func TestFine(t *testing.T) {}
+func TestGone(t *testing.T) { fmt.Println("the disk is full"); os.Exit(1) }
+`,
 }
 
 // recorded is the output of the real go test for the sample.
@@ -79,16 +84,16 @@ func TestCount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Passed != 5 || got.Skipped != 1 || got.Failed != 3 {
-		t.Errorf("%d passed, %d skipped, %d failed; want 5, 1, 3", got.Passed, got.Skipped, got.Failed)
+	if got.Passed != 6 || got.Skipped != 1 || got.Failed != 4 {
+		t.Errorf("%d passed, %d skipped, %d failed; want 6, 1, 4", got.Passed, got.Skipped, got.Failed)
 	}
-	if want := "bad TestBad|broken|dead"; sorted(got.Failures) != want {
+	if want := "bad TestBad|broken|dead|gone"; sorted(got.Failures) != want {
 		t.Errorf("failures %q, want %q", sorted(got.Failures), want)
 	}
 	if len(got.Skips) != 1 || got.Skips[0] != "good TestSkip: no chromium in PATH" {
 		t.Errorf("skips %q", got.Skips)
 	}
-	for _, want := range []string{"two and two are five", "leaked", "cannot use \"text\"", "good\n"} {
+	for _, want := range []string{"two and two are five", "leaked", "the disk is full", "cannot use \"text\"", "good\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
