@@ -95,7 +95,7 @@ func (h *journalHandler) positions(w http.ResponseWriter, r *http.Request) {
 func entries(of region.ID, all []journal.Position) *Positions {
 	positions := &Positions{Region: of}
 	for _, p := range all {
-		positions.Positions = append(positions.Positions, PositionEntry{p.Origin, p.Stream, p.Partition, p.Seq})
+		positions.Positions = append(positions.Positions, PositionEntry{p.Origin, p.Stream, p.Partition, p.Seq, p.Incarnation})
 	}
 	return positions
 }

@@ -19,7 +19,8 @@ const (
 	trimEvery = 10 * time.Second
 )
 
-// keeper writes watermarks into the own journal and trims it.
+// keeper writes watermarks into the own journal, trims it, and knows how much of
+// it the backup holds.
 type keeper struct {
 	options *Options
 	peers   Peers
@@ -32,6 +33,8 @@ type keeper struct {
 
 	mu     sync.Mutex
 	needed map[needKey]uint64 // oldest sequence that somebody has not applied
+	held   map[region.Partition]Mark
+	holder region.ID // whose marks held are
 }
 
 type needKey struct {
@@ -41,7 +44,7 @@ type needKey struct {
 
 func newKeeper(o *Options, peers Peers, m *metrics) *keeper {
 	return &keeper{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "keeper"),
-		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64)}
+		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64), held: make(map[region.Partition]Mark)}
 }
 
 func (k *keeper) start() {
@@ -49,6 +52,7 @@ func (k *keeper) start() {
 	k.cancel = cancel
 	k.group.Go(func() { every(ctx, watermarkEvery, k.watermark) })
 	k.group.Go(func() { every(ctx, trimEvery, k.trim) })
+	k.group.Go(func() { every(ctx, heldEvery, k.hold) })
 }
 
 func (k *keeper) close() {

@@ -54,7 +54,7 @@ func testKeeper(s store.Store, peers Peers) *keeper {
 
 func TestTrim(t *testing.T) {
 	full := func(seq uint64) *Positions {
-		return &Positions{Positions: []PositionEntry{{"sh", journal.Full, 0, seq}}}
+		return &Positions{Positions: []PositionEntry{{Origin: "sh", Stream: journal.Full, Seq: seq}}}
 	}
 	for name, c := range map[string]struct {
 		peers map[region.ID]*Positions
@@ -77,7 +77,7 @@ func TestTrim(t *testing.T) {
 func TestShippingAgainBeginsWhereItIsNeeded(t *testing.T) {
 	s := testStore(t, 20)
 	k := testKeeper(s, fakePeers{positions: map[region.ID]*Positions{
-		"hk": {Positions: []PositionEntry{{"sh", journal.Full, 0, 7}}}, "ca": {}}})
+		"hk": {Positions: []PositionEntry{{Origin: "sh", Stream: journal.Full, Seq: 7}}}, "ca": {}}})
 	if at := k.oldest(0, journal.Full); at != 1 {
 		t.Errorf("with nothing known, shipping begins at %d", at)
 	}
@@ -142,7 +142,7 @@ func TestJournalHandlerAndItsClient(t *testing.T) {
 		t.Errorf("heads %+v, %v", heads, err)
 	}
 	positions, err := peers.Positions(ctx, "sh")
-	if err != nil || len(positions.Positions) != 1 || positions.Positions[0] != (PositionEntry{"hk", "to-sh", 0, 9}) {
+	if err != nil || len(positions.Positions) != 1 || positions.Positions[0] != (PositionEntry{Origin: "hk", Stream: "to-sh", Seq: 9}) {
 		t.Errorf("positions %+v, %v", positions, err)
 	}
 	if _, err := peers.Heads(ctx, "hk"); err == nil {

@@ -140,8 +140,8 @@ func TestTrimBound(t *testing.T) {
 		"a command is not applied":        {all(100, 90, 50, 39, 30), 40},
 		"an own command has not run":      {all(100, 90, 50, 40, 29), 30},
 		"somebody has not begun":          {all(100, 0, 50, 40, 30), 1},
-		"another partition says nothing":  {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{"sh", "full", 1, 100}}}}, 1},
-		"another origin's says nothing":   {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{"ca", "full", 0, 100}}}}, 1},
+		"another partition says nothing":  {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{Origin: "sh", Stream: "full", Partition: 1, Seq: 100}}}}, 1},
+		"another origin's says nothing":   {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{Origin: "ca", Stream: "full", Seq: 100}}}}, 1},
 		"positions younger than the head": {all(120, 110, 110, 110, 110), 101},
 	} {
 		before, _ := trimBound(v, self, 0, head, c.applied)

@@ -59,6 +59,8 @@ type PositionEntry struct {
 	Stream    journal.Stream   `json:"stream"`
 	Partition region.Partition `json:"partition"`
 	Seq       uint64           `json:"seq"`
+
+	Incarnation uint64 `json:"incarnation,omitempty"` // of the origin's store, of that record; 0 from a region that does not tell
 }
 
 // Peers asks other regions about their journals. Calls block until answered or

@@ -27,30 +27,39 @@ const callTimeout = 20 * time.Second
 // its idempotency key set. Errors: the region's (see region.KindOf), and
 // region.Unavailable with ctx's error as its cause.
 func (c *Client) Call(ctx context.Context, m wire.Method, req, resp proto.Message) error {
+	_, err := c.call(ctx, m, req, resp)
+	return err
+}
+
+// call is Call, and says at which epoch of the user the region answered.
+func (c *Client) call(ctx context.Context, m wire.Method, req, resp proto.Message) (region.Epoch, error) {
 	for tries := 1; ; tries++ {
 		cn, err := c.ready(ctx)
 		if err != nil {
-			return err
+			return region.Epoch{}, err
 		}
+		// Taken before the question: when the connection is rehomed in between,
+		// the question goes unanswered.
+		_, epoch := cn.place()
 		try, cancel := context.WithTimeout(ctx, callTimeout)
 		err = cn.call(try, m, req, resp)
 		late := try.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
-			return nil
+			return epoch, nil
 		case ctx.Err() != nil:
-			return err
+			return epoch, err
 		case late:
 			cn.fail(err)
 		case region.KindOf(err) == region.WrongRegion && wire.RedirectOf(err) != nil:
 			// The region found out before its watcher did.
 			cn.leave(ending{err: err, redirect: wire.RedirectOf(err)})
 		case !region.KindOf(err).Retryable():
-			return err
+			return epoch, err
 		}
 		if err := c.waitRetry(ctx, cn, tries, err); err != nil {
-			return err
+			return epoch, err
 		}
 	}
 }
@@ -89,15 +98,7 @@ func orNew(key string) string {
 	return key
 }
 
-// Send sends a message; an empty ClientMessageId is set in req, so that the
-// caller can keep it.
-func (c *Client) Send(ctx context.Context, req *v1.SendRequest) (*v1.SendResponse, error) {
-	req.ClientMessageId = orNew(req.ClientMessageId)
-	resp := new(v1.SendResponse)
-	return resp, c.Call(ctx, wire.Send, req, resp)
-}
-
-// SendText sends text to a user or group.
+// SendText sends text to a user or group, as [Client.Send] does.
 func (c *Client) SendText(ctx context.Context, to region.UIN, text string) (*v1.SendResponse, error) {
 	return c.Send(ctx, &v1.SendRequest{To: uint64(to), Body: &v1.Body{Kind: &v1.Body_Text{Text: text}}})
 }
@@ -141,12 +142,17 @@ func (c *Client) Sync(ctx context.Context, snapshot []byte) (*Changes, error) {
 func (c *Client) SyncPages(ctx context.Context, snapshot []byte, apply func(*v1.SyncResponse) error) error {
 	for {
 		page := new(v1.SyncResponse)
-		if err := c.Call(ctx, wire.Sync, &v1.SyncRequest{Snapshot: snapshot}, page); err != nil {
+		epoch, err := c.call(ctx, wire.Sync, &v1.SyncRequest{Snapshot: snapshot}, page)
+		if err != nil {
 			return err
 		}
 		if err := apply(page); err != nil {
 			return err
 		}
+		c.outbox.held(epoch, page.Held)
+		c.mu.Lock()
+		c.snapshot = page.Snapshot
+		c.mu.Unlock()
 		if !page.More {
 			return nil
 		}

@@ -28,6 +28,9 @@ type Client struct {
 	kick   chan struct{} // of capacity 1: connect now
 
 	notices chan *v1.Notice
+	outbox  *outbox
+	cache   *cache // of the goroutine of run
+	tasks   sync.WaitGroup
 
 	eventsMu     sync.Mutex
 	events       chan Event
@@ -36,13 +39,15 @@ type Client struct {
 	mu       sync.Mutex
 	identity Identity
 	known    []netip.AddrPort // what worked or was found last, best first
+	snapshot []byte           // of the app's last Sync
 	world    uint64           // newest version heard of
 	current  *conn            // ready; nil while there is none
 	changed  chan struct{}    // closed and replaced when current or failure changes
 	failure  error            // for good
 }
 
-// New makes a client; nothing is started before [Client.Connect].
+// New makes a client, and reads what an earlier one left in Options.Dir; nothing
+// is started before [Client.Connect].
 func New(o Options) (*Client, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -54,6 +59,13 @@ func New(o Options) (*Client, error) {
 		notices: make(chan *v1.Notice, 256), events: make(chan Event, 64),
 	}
 	_, _ = crand.Read(c.connectionID)
+	c.cache = openCache(o.Dir)
+	if cached := c.cache.load(); len(c.known) == 0 {
+		c.known = cached
+	}
+	if c.outbox, err = openOutbox(outboxPath(o.Dir, o.Identity.UIN), o.Logger); err != nil {
+		return nil, err
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -61,7 +73,12 @@ func New(o Options) (*Client, error) {
 // Connect starts the client and blocks until it is connected, failed for good,
 // or ctx ends. In the last case the client goes on trying until Close.
 func (c *Client) Connect(ctx context.Context) error {
-	c.start.Do(func() { go c.run() })
+	c.start.Do(func() {
+		if c.o.OnEvent != nil || c.o.OnNotice != nil {
+			c.tasks.Go(c.deliver)
+		}
+		go c.run()
+	})
 	_, err := c.ready(ctx)
 	return err
 }
@@ -71,6 +88,7 @@ func (c *Client) Close() error {
 	c.cancel()
 	c.start.Do(func() { close(c.done) }) // was never started
 	<-c.done
+	c.tasks.Wait()
 	c.eventsMu.Lock()
 	defer c.eventsMu.Unlock()
 	if !c.eventsClosed {
@@ -170,10 +188,13 @@ func (c *Client) run() {
 	defer close(c.done)
 	var next []netip.AddrPort             // where a redirect leads
 	failures, drops, redirects := 0, 0, 0 // each in a row
+	settled := false                      // connected before
 	for c.ctx.Err() == nil {
 		ends, source := next, "redirect"
+		from := map[netip.AddrPort]string(nil)
 		if next = nil; len(ends) == 0 {
-			ends, source = c.candidates(failures)
+			ends, from = c.candidates(failures, settled)
+			source = ""
 		}
 		started := time.Now()
 		cn, err := c.establish(ends)
@@ -189,7 +210,7 @@ func (c *Client) run() {
 			if c.ctx.Err() != nil {
 				return
 			}
-			c.emit(Event{Kind: Disconnected, Source: source, Err: err})
+			c.emit(Event{Kind: Disconnected, Err: err})
 			if hopeless(err) {
 				c.emit(Event{Kind: Failed, Err: err})
 				c.set(nil, err)
@@ -199,8 +220,12 @@ func (c *Client) run() {
 			c.pause(max(c.backoff(failures), retryAfter(err)))
 			continue
 		}
-		failures, redirects = 0, 0
+		failures, redirects, settled = 0, 0, true
+		if source == "" {
+			source = from[cn.endpoint]
+		}
 		c.prefer(cn.endpoint)
+		c.remember()
 		c.set(cn, nil)
 		id, _ := cn.place()
 		c.emit(Event{Kind: Connected, Endpoint: cn.endpoint, Region: id, POP: cn.pop, Source: source, Took: time.Since(started), World: cn.world})
@@ -242,10 +267,12 @@ func hopeless(err error) bool {
 	}
 }
 
+// retryAfter is the pause the region asked for and up to half of it more, so
+// that those who were told the same do not come back together.
 func retryAfter(err error) time.Duration {
 	var e *wire.Error
-	if errors.As(err, &e) {
-		return e.RetryAfter
+	if errors.As(err, &e) && e.RetryAfter > 0 {
+		return e.RetryAfter + rand.N(e.RetryAfter/2+1)
 	}
 	return 0
 }
@@ -287,6 +314,13 @@ func (c *Client) prefer(a netip.AddrPort) {
 	c.known = append([]netip.AddrPort{a}, rest...)
 	if len(c.known) > maxKnown {
 		c.known = c.known[:maxKnown]
+	}
+}
+
+// remember keeps the known endpoints for the next start.
+func (c *Client) remember() {
+	if err := c.cache.store(c.Known()); err != nil {
+		c.o.Logger.Warn("the endpoints are not kept for the next start", "error", err)
 	}
 }
 

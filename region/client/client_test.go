@@ -386,7 +386,7 @@ func TestReconnectIsQuickAndQuiet(t *testing.T) {
 	started := time.Now()
 	c.Reconnect()
 	e := last(await(t, c, client.Connected))
-	if d := time.Since(started); d > time.Second || e.Source != "known" || len(r.asked()) != asked {
+	if d := time.Since(started); d > time.Second || e.Source != "cached" || len(r.asked()) != asked {
 		t.Errorf("back after %s from %q", d, e.Source)
 	}
 }

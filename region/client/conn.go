@@ -130,6 +130,7 @@ func (cn *conn) serve(c *Client) ending {
 	ctx, cancel := context.WithCancel(c.ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { cn.beat(ctx, c) })
+	tasks.Go(func() { c.tend(ctx, cn) })
 	for {
 		f, err := cn.r.Next()
 		if err != nil {
@@ -210,6 +211,7 @@ func (cn *conn) receive(ctx context.Context, c *Client, tasks *sync.WaitGroup, f
 			c.emit(Event{Kind: Rehomed, Endpoint: cn.endpoint, Region: region.ID(h.Region), POP: cn.pop})
 			// What was asked of the region before may be unanswered for ever.
 			cn.abandon(false)
+			c.outbox.nudge()
 		}
 	case wire.Reauth:
 		r := new(v1.Reauth)

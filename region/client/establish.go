@@ -59,11 +59,19 @@ func (c *Client) attempt(ends []netip.AddrPort) (*conn, error) {
 			}
 			return nil, last
 		}
-		cn, err := c.handshake(ctx, d.conn, d.endpoint)
+		// An endpoint that takes connections and then says nothing must leave
+		// time for the others.
+		turn, cancel := context.WithTimeout(ctx, c.o.ConnectTimeout/2)
+		cn, err := c.handshake(turn, d.conn, d.endpoint)
+		silent := turn.Err() != nil
+		cancel()
 		if err == nil {
 			return cn, nil
 		}
 		_ = d.conn.Close()
+		if silent {
+			c.avoid(d.endpoint)
+		}
 		if k := region.KindOf(err); wire.RedirectOf(err) != nil || k == region.Unauthenticated || hopeless(err) {
 			return nil, err
 		}

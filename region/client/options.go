@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
 )
 
 // Identity is who the client is. It holds the device's private key: keep it as
@@ -33,7 +34,7 @@ type Options struct {
 	Zone     string           // of the service, such as "demo.test"
 	HTTPDNS  string           // base URL, such as "http://127.0.0.1:7080"; empty is not asked
 	DNS      string           // host:port of the DNS server; empty is not asked
-	Known    []netip.AddrPort // what worked the last time, best first
+	Known    []netip.AddrPort // what worked the last time, best first; nil is what Dir has
 	Fallback []netip.AddrPort // built in: the last resort
 	Short    string           // base URL of the short connection; empty is https://short.<Zone>, resolved like the long one
 
@@ -46,6 +47,17 @@ type Options struct {
 	ClientVersion uint32 // such as 80003
 	Platform      string // such as "cli"; at most 32 bytes
 	PretendIP     netip.Addr
+
+	// Dir is where the client keeps, across restarts, the endpoints that worked
+	// and what it has sent (see [Client.Send]); it is made when it is missing, and
+	// several processes may share it. Empty keeps both in memory.
+	Dir string
+
+	// OnEvent and OnNotice, when set, are called for each event and notice, one
+	// after the other, in place of the channels. They may block, and call
+	// everything but Close; meanwhile the oldest events are dropped.
+	OnEvent  func(Event)
+	OnNotice func(*v1.Notice)
 
 	// OnIdentity, when set, is called after the ticket was renewed, so that the
 	// app can store it. It must not call back into the client.
@@ -66,6 +78,9 @@ type Options struct {
 	// BackoffMin and BackoffMax bound the pause after a failure, which doubles
 	// and is jittered; 200 ms and 30 s when 0.
 	BackoffMin, BackoffMax time.Duration
+	// Settle is how often the region is asked what its backup holds, while
+	// messages are kept and the app does not Sync; 10 s when 0.
+	Settle time.Duration
 
 	Logger *slog.Logger // nil discards
 }
@@ -94,6 +109,7 @@ func (o Options) withDefaults() (Options, error) {
 	or(&o.Stagger, 250*time.Millisecond)
 	or(&o.BackoffMin, 200*time.Millisecond)
 	or(&o.BackoffMax, 30*time.Second)
+	or(&o.Settle, 10*time.Second)
 	o.BackoffMax = max(o.BackoffMax, o.BackoffMin)
 	if o.Port == 0 {
 		o.Port = 7101

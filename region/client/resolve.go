@@ -17,61 +17,76 @@ import (
 	"github.com/homing-im/homing/region"
 )
 
-// lookupTimeout bounds one way of asking; then the next one is tried.
-const lookupTimeout = 2 * time.Second
+// How long one way of asking may take before the next one is tried: less for
+// somebody who has addresses to try in the meantime, at first.
+const (
+	lookupTimeout  = 2 * time.Second
+	lookupPatience = 500 * time.Millisecond
+)
 
-// candidates returns where to connect, best first, and how they were found.
-// The first try after a loss asks nobody.
-func (c *Client) candidates(failures int) ([]netip.AddrPort, string) {
+// candidates returns where to connect, best first, and how each was found: by
+// HTTPDNS or DNS, then what was known, then what is built in. All are returned,
+// because an answer may be wrong in a network that lies about names. The first
+// try after a loss asks nobody.
+func (c *Client) candidates(failures int, settled bool) ([]netip.AddrPort, map[netip.AddrPort]string) {
 	c.mu.Lock()
 	known := slices.Clone(c.known)
 	c.mu.Unlock()
-	if failures == 0 && len(known) > 0 {
-		return known, "known"
-	}
-	ends, source, err := c.Resolve(c.ctx, region.Long)
-	if err == nil {
-		c.emit(Event{Kind: Resolved, Source: source, Endpoints: len(ends)})
-		// The ones that were known stay behind the found ones: an answer may be
-		// wrong in a network that lies about names.
-		all := slices.Clone(ends)
-		for _, k := range known {
-			if !slices.Contains(all, k) {
-				all = append(all, k)
+	from := map[netip.AddrPort]string{}
+	var all []netip.AddrPort
+	add := func(ends []netip.AddrPort, source string) {
+		for _, e := range ends {
+			if _, there := from[e]; !there {
+				from[e] = source
+				all = append(all, e)
 			}
 		}
-		c.mu.Lock()
-		c.known = all[:min(len(all), maxKnown)]
-		c.mu.Unlock()
-		return all, source
 	}
-	if c.ctx.Err() == nil {
+	if failures == 0 && settled && len(known) > 0 {
+		add(known, "cached")
+		return all, from
+	}
+	patience := lookupTimeout
+	if failures == 0 && len(known)+len(c.o.Fallback) > 0 {
+		patience = lookupPatience
+	}
+	ends, source, err := c.resolve(c.ctx, region.Long, patience)
+	switch {
+	case err == nil:
+		c.emit(Event{Kind: Resolved, Source: source, Endpoints: len(ends)})
+		add(ends, source)
+	case c.ctx.Err() == nil && (c.o.HTTPDNS != "" || c.o.DNS != ""):
 		c.o.Logger.Warn("no endpoint by HTTPDNS or DNS; trying what is known and built in", "error", err)
 	}
-	if len(known) > 0 {
-		for _, f := range c.o.Fallback {
-			if !slices.Contains(known, f) {
-				known = append(known, f)
-			}
-		}
-		return known, "known"
-	}
-	return c.o.Fallback, "fallback"
+	add(known, "cached")
+	c.mu.Lock()
+	c.known = slices.Clone(all[:min(len(all), maxKnown)])
+	c.mu.Unlock()
+	add(c.o.Fallback, "fallback")
+	return all, from
 }
 
 // Resolve asks HTTPDNS, then DNS, where a service is for this user. It returns
 // the endpoints, best first, and which of the two answered.
 func (c *Client) Resolve(ctx context.Context, s region.Service) ([]netip.AddrPort, string, error) {
+	return c.resolve(ctx, s, lookupTimeout)
+}
+
+func (c *Client) resolve(ctx context.Context, s region.Service, each time.Duration) ([]netip.AddrPort, string, error) {
 	var firstErr error = region.Errorf(region.Unavailable, "neither HTTPDNS nor DNS is configured")
 	if c.o.HTTPDNS != "" {
-		a, err := c.httpDNS(ctx, s)
+		ask, cancel := context.WithTimeout(ctx, each)
+		a, err := c.httpDNS(ask, s)
+		cancel()
 		if err == nil {
 			return a.addrPorts, "httpdns", nil
 		}
 		firstErr = err
 	}
 	if c.o.DNS != "" {
-		ends, err := c.dns(ctx, s)
+		ask, cancel := context.WithTimeout(ctx, each)
+		ends, err := c.dns(ask, s)
+		cancel()
 		if err == nil {
 			return ends, "dns", nil
 		}
@@ -93,8 +108,6 @@ type answer struct {
 }
 
 func (c *Client) httpDNS(ctx context.Context, s region.Service) (*answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
 	q := url.Values{
 		"host": {string(s) + "." + c.o.Zone}, "uin": {c.o.Identity.UIN.String()},
 		"ver": {strconv.FormatUint(uint64(c.o.ClientVersion), 10)}, "platform": {c.o.Platform},
@@ -133,8 +146,6 @@ func (c *Client) httpDNS(ctx context.Context, s region.Service) (*answer, error)
 }
 
 func (c *Client) dns(ctx context.Context, s region.Service) ([]netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return c.o.Dial(ctx, network, c.o.DNS)
 	}}

@@ -26,6 +26,11 @@ type Options struct {
 	// Admitting says why this region may not admit writes now. nil admits.
 	Admitting func() error
 
+	// Held returns up to where the backup has this region's journal of a
+	// partition, false when that is not known. nil: it never is. It must not
+	// block.
+	Held func(region.Partition) (Mark, bool)
+
 	Directory Directory             // without one, handles and new UINs are Unavailable
 	Notifier  Notifier              // nil: nobody is notified
 	Logger    *slog.Logger          // nil discards
@@ -53,6 +58,9 @@ func (o *Options) validate() error {
 	}
 	if o.Admitting == nil {
 		o.Admitting = func() error { return nil }
+	}
+	if o.Held == nil {
+		o.Held = func(region.Partition) (Mark, bool) { return Mark{}, false }
 	}
 	if o.Directory == nil {
 		o.Directory = noDirectory{}

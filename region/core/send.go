@@ -71,13 +71,16 @@ func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.Se
 	}
 	id := MessageID(by.UIN, r.ClientMessageId)
 	var resp *v1.SendResponse
+	var done *txn
 	err = c.mutate(ctx, by.UIN, func(t *txn) (err error) {
+		done = t
 		resp, err = t.send(id, to, r)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	resp.Mark = c.mark(by.UIN, done.receipt)
 	if !resp.Repeated {
 		c.m.messages.WithLabelValues("own").Inc()
 	}

@@ -43,6 +43,8 @@ type txn struct {
 	account accountState
 	group   *members // of a group, when they were looked at
 
+	receipt store.Receipt // of the commit, when there was one
+
 	notices []*v1.Message
 	revoked [][8]byte // devices whose connections end
 }
@@ -102,7 +104,8 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 	if len(t.batch.Writes)+len(t.batch.Commands) == 0 {
 		return nil
 	}
-	if _, err := c.o.Store.Commit(ctx, &t.batch); err != nil {
+	var err error
+	if t.receipt, err = c.o.Store.Commit(ctx, &t.batch); err != nil {
 		c.heads.Remove(owner) // whether it happened is unknown
 		if region.KindOf(err) == region.Conflict {
 			return stale{err}

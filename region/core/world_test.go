@@ -167,6 +167,14 @@ func (u *universe) start(id region.ID) {
 	c, err := New(Options{Store: s.store, Self: id, Key: seededKey(string(id)), View: u.view.Load, Changed: u.changed,
 		Directory: u.ids.of(id), Notifier: s.heard, Range: 200,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(u.ahead.Load())) },
+		Held: func(p region.Partition) (Mark, bool) {
+			to := u.sites[u.backup[id]]
+			if to == nil {
+				return Mark{}, false
+			}
+			at, err := to.store.Position(ctx, id, journal.Full, p)
+			return Mark{at.Incarnation, at.Seq}, err == nil && at.Seq > 0
+		},
 		Admitting: func() error {
 			if u.fenced.Load() {
 				return errors.New("no majority")

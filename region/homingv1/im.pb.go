@@ -790,6 +790,7 @@ type SendResponse struct {
 	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // in the sender's own inbox
 	SentUnixMilli int64                  `protobuf:"varint,3,opt,name=sent_unix_milli,json=sentUnixMilli,proto3" json:"sent_unix_milli,omitempty"`
 	Repeated      bool                   `protobuf:"varint,4,opt,name=repeated,proto3" json:"repeated,omitempty"` // it was stored by an earlier try
+	Mark          *Mark                  `protobuf:"bytes,5,opt,name=mark,proto3" json:"mark,omitempty"`          // where it stands in the region's journal: see SyncResponse.held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -852,6 +853,67 @@ func (x *SendResponse) GetRepeated() bool {
 	return false
 }
 
+func (x *SendResponse) GetMark() *Mark {
+	if x != nil {
+		return x.Mark
+	}
+	return nil
+}
+
+// Mark is a place in a region's journal. It is good for comparing with another
+// one of the same epoch, and says nothing else.
+type Mark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation   uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the region's store; what an older one acknowledged may be gone
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_im_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Mark) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Mark) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 type SyncRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`                  // opaque, from the last SyncResponse; empty the first time
@@ -862,7 +924,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_im_proto_msgTypes[11]
+	mi := &file_im_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +936,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[11]
+	mi := &file_im_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +949,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{11}
+	return file_im_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SyncRequest) GetSnapshot() []byte {
@@ -905,21 +967,26 @@ func (x *SyncRequest) GetMaxBytes() uint32 {
 }
 
 type SyncResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // store it, send it back
-	Account       *Account               `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`   // set when it changed
-	Contacts      []*Contact             `protobuf:"bytes,3,rep,name=contacts,proto3" json:"contacts,omitempty"` // changed ones
-	Messages      []*Message             `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"` // in order of sequence
-	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`        // ask again at once
-	Full          bool                   `protobuf:"varint,6,opt,name=full,proto3" json:"full,omitempty"`        // the snapshot was unknown: this starts over
-	Reads         []*ReadPosition        `protobuf:"bytes,7,rep,name=reads,proto3" json:"reads,omitempty"`       // changed ones
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // store it, send it back
+	Account  *Account               `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`   // set when it changed
+	Contacts []*Contact             `protobuf:"bytes,3,rep,name=contacts,proto3" json:"contacts,omitempty"` // changed ones
+	Messages []*Message             `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"` // in order of sequence
+	More     bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`        // ask again at once
+	Full     bool                   `protobuf:"varint,6,opt,name=full,proto3" json:"full,omitempty"`        // the snapshot was unknown: this starts over
+	Reads    []*ReadPosition        `protobuf:"bytes,7,rep,name=reads,proto3" json:"reads,omitempty"`       // changed ones
+	// The region's backup has everything this user sent whose mark is of the same
+	// incarnation and not above this one. A client keeps what it has sent until
+	// then, and sends it again under the same client message ID when the epoch or
+	// the incarnation has changed before. Unset when the region does not know.
+	Held          *Mark `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_im_proto_msgTypes[12]
+	mi := &file_im_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +998,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[12]
+	mi := &file_im_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1011,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{12}
+	return file_im_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncResponse) GetSnapshot() []byte {
@@ -996,6 +1063,13 @@ func (x *SyncResponse) GetReads() []*ReadPosition {
 	return nil
 }
 
+func (x *SyncResponse) GetHeld() *Mark {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uin           uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
@@ -1010,7 +1084,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_im_proto_msgTypes[13]
+	mi := &file_im_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1096,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[13]
+	mi := &file_im_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1109,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{13}
+	return file_im_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Account) GetUin() uint64 {
@@ -1093,7 +1167,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_im_proto_msgTypes[14]
+	mi := &file_im_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1179,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[14]
+	mi := &file_im_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1192,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{14}
+	return file_im_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Contact) GetUin() uint64 {
@@ -1166,7 +1240,7 @@ type ClaimHandleRequest struct {
 
 func (x *ClaimHandleRequest) Reset() {
 	*x = ClaimHandleRequest{}
-	mi := &file_im_proto_msgTypes[15]
+	mi := &file_im_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1252,7 @@ func (x *ClaimHandleRequest) String() string {
 func (*ClaimHandleRequest) ProtoMessage() {}
 
 func (x *ClaimHandleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[15]
+	mi := &file_im_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1265,7 @@ func (x *ClaimHandleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimHandleRequest.ProtoReflect.Descriptor instead.
 func (*ClaimHandleRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{15}
+	return file_im_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClaimHandleRequest) GetHandle() string {
@@ -1217,7 +1291,7 @@ type ClaimHandleResponse struct {
 
 func (x *ClaimHandleResponse) Reset() {
 	*x = ClaimHandleResponse{}
-	mi := &file_im_proto_msgTypes[16]
+	mi := &file_im_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1303,7 @@ func (x *ClaimHandleResponse) String() string {
 func (*ClaimHandleResponse) ProtoMessage() {}
 
 func (x *ClaimHandleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[16]
+	mi := &file_im_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1316,7 @@ func (x *ClaimHandleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimHandleResponse.ProtoReflect.Descriptor instead.
 func (*ClaimHandleResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{16}
+	return file_im_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimHandleResponse) GetHandle() string {
@@ -1262,7 +1336,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_im_proto_msgTypes[17]
+	mi := &file_im_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1348,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[17]
+	mi := &file_im_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1361,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{17}
+	return file_im_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResolveRequest) GetHandle() string {
@@ -1313,7 +1387,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_im_proto_msgTypes[18]
+	mi := &file_im_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1399,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[18]
+	mi := &file_im_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1412,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{18}
+	return file_im_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResolveResponse) GetAccount() *Account {
@@ -1358,7 +1432,7 @@ type UpdateProfileRequest struct {
 
 func (x *UpdateProfileRequest) Reset() {
 	*x = UpdateProfileRequest{}
-	mi := &file_im_proto_msgTypes[19]
+	mi := &file_im_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1444,7 @@ func (x *UpdateProfileRequest) String() string {
 func (*UpdateProfileRequest) ProtoMessage() {}
 
 func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[19]
+	mi := &file_im_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1457,7 @@ func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileRequest.ProtoReflect.Descriptor instead.
 func (*UpdateProfileRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{19}
+	return file_im_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateProfileRequest) GetNickname() string {
@@ -1409,7 +1483,7 @@ type UpdateProfileResponse struct {
 
 func (x *UpdateProfileResponse) Reset() {
 	*x = UpdateProfileResponse{}
-	mi := &file_im_proto_msgTypes[20]
+	mi := &file_im_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1495,7 @@ func (x *UpdateProfileResponse) String() string {
 func (*UpdateProfileResponse) ProtoMessage() {}
 
 func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[20]
+	mi := &file_im_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1508,7 @@ func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileResponse.ProtoReflect.Descriptor instead.
 func (*UpdateProfileResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{20}
+	return file_im_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateProfileResponse) GetAccount() *Account {
@@ -1454,7 +1528,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_im_proto_msgTypes[21]
+	mi := &file_im_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1540,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[21]
+	mi := &file_im_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1553,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{21}
+	return file_im_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetContactRequest) GetContact() *Contact {
@@ -1504,7 +1578,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_im_proto_msgTypes[22]
+	mi := &file_im_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1590,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[22]
+	mi := &file_im_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1603,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{22}
+	return file_im_proto_rawDescGZIP(), []int{23}
 }
 
 type CreateGroupRequest struct {
@@ -1543,7 +1617,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_im_proto_msgTypes[23]
+	mi := &file_im_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +1629,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[23]
+	mi := &file_im_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +1642,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{23}
+	return file_im_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateGroupRequest) GetName() string {
@@ -1601,7 +1675,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_im_proto_msgTypes[24]
+	mi := &file_im_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1687,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[24]
+	mi := &file_im_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1700,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{24}
+	return file_im_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateGroupResponse) GetUin() uint64 {
@@ -1648,7 +1722,7 @@ type SetMemberRequest struct {
 
 func (x *SetMemberRequest) Reset() {
 	*x = SetMemberRequest{}
-	mi := &file_im_proto_msgTypes[25]
+	mi := &file_im_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1734,7 @@ func (x *SetMemberRequest) String() string {
 func (*SetMemberRequest) ProtoMessage() {}
 
 func (x *SetMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[25]
+	mi := &file_im_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1747,7 @@ func (x *SetMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRequest.ProtoReflect.Descriptor instead.
 func (*SetMemberRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{25}
+	return file_im_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetMemberRequest) GetGroup() uint64 {
@@ -1712,7 +1786,7 @@ type SetMemberResponse struct {
 
 func (x *SetMemberResponse) Reset() {
 	*x = SetMemberResponse{}
-	mi := &file_im_proto_msgTypes[26]
+	mi := &file_im_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1798,7 @@ func (x *SetMemberResponse) String() string {
 func (*SetMemberResponse) ProtoMessage() {}
 
 func (x *SetMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[26]
+	mi := &file_im_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1811,7 @@ func (x *SetMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberResponse.ProtoReflect.Descriptor instead.
 func (*SetMemberResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{26}
+	return file_im_proto_rawDescGZIP(), []int{27}
 }
 
 type AddDeviceRequest struct {
@@ -1752,7 +1826,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_im_proto_msgTypes[27]
+	mi := &file_im_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1838,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[27]
+	mi := &file_im_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1851,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{27}
+	return file_im_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddDeviceRequest) GetDeviceKey() []byte {
@@ -1817,7 +1891,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_im_proto_msgTypes[28]
+	mi := &file_im_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1903,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[28]
+	mi := &file_im_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1916,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{28}
+	return file_im_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddDeviceResponse) GetDeviceKeyId() []byte {
@@ -1860,7 +1934,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_im_proto_msgTypes[29]
+	mi := &file_im_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1946,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[29]
+	mi := &file_im_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +1959,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{29}
+	return file_im_proto_rawDescGZIP(), []int{30}
 }
 
 type ListDevicesResponse struct {
@@ -1897,7 +1971,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_im_proto_msgTypes[30]
+	mi := &file_im_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +1983,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[30]
+	mi := &file_im_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +1996,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{30}
+	return file_im_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1947,7 +2021,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_im_proto_msgTypes[31]
+	mi := &file_im_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2033,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[31]
+	mi := &file_im_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2046,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{31}
+	return file_im_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Device) GetDeviceKeyId() []byte {
@@ -2035,7 +2109,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_im_proto_msgTypes[32]
+	mi := &file_im_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2121,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[32]
+	mi := &file_im_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2134,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{32}
+	return file_im_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeDeviceRequest) GetDeviceKeyId() []byte {
@@ -2092,7 +2166,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_im_proto_msgTypes[33]
+	mi := &file_im_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2178,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[33]
+	mi := &file_im_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2191,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{33}
+	return file_im_proto_rawDescGZIP(), []int{34}
 }
 
 type RequestContactRequest struct {
@@ -2131,7 +2205,7 @@ type RequestContactRequest struct {
 
 func (x *RequestContactRequest) Reset() {
 	*x = RequestContactRequest{}
-	mi := &file_im_proto_msgTypes[34]
+	mi := &file_im_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2217,7 @@ func (x *RequestContactRequest) String() string {
 func (*RequestContactRequest) ProtoMessage() {}
 
 func (x *RequestContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[34]
+	mi := &file_im_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2230,7 @@ func (x *RequestContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactRequest.ProtoReflect.Descriptor instead.
 func (*RequestContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{34}
+	return file_im_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RequestContactRequest) GetUin() uint64 {
@@ -2189,7 +2263,7 @@ type RequestContactResponse struct {
 
 func (x *RequestContactResponse) Reset() {
 	*x = RequestContactResponse{}
-	mi := &file_im_proto_msgTypes[35]
+	mi := &file_im_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2275,7 @@ func (x *RequestContactResponse) String() string {
 func (*RequestContactResponse) ProtoMessage() {}
 
 func (x *RequestContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[35]
+	mi := &file_im_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2288,7 @@ func (x *RequestContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactResponse.ProtoReflect.Descriptor instead.
 func (*RequestContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{35}
+	return file_im_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RequestContactResponse) GetState() ContactState {
@@ -2235,7 +2309,7 @@ type AnswerContactRequest struct {
 
 func (x *AnswerContactRequest) Reset() {
 	*x = AnswerContactRequest{}
-	mi := &file_im_proto_msgTypes[36]
+	mi := &file_im_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2321,7 @@ func (x *AnswerContactRequest) String() string {
 func (*AnswerContactRequest) ProtoMessage() {}
 
 func (x *AnswerContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[36]
+	mi := &file_im_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2334,7 @@ func (x *AnswerContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerContactRequest.ProtoReflect.Descriptor instead.
 func (*AnswerContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{36}
+	return file_im_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AnswerContactRequest) GetUin() uint64 {
@@ -2292,7 +2366,7 @@ type AnswerContactResponse struct {
 
 func (x *AnswerContactResponse) Reset() {
 	*x = AnswerContactResponse{}
-	mi := &file_im_proto_msgTypes[37]
+	mi := &file_im_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2378,7 @@ func (x *AnswerContactResponse) String() string {
 func (*AnswerContactResponse) ProtoMessage() {}
 
 func (x *AnswerContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[37]
+	mi := &file_im_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2391,7 @@ func (x *AnswerContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerContactResponse.ProtoReflect.Descriptor instead.
 func (*AnswerContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{37}
+	return file_im_proto_rawDescGZIP(), []int{38}
 }
 
 type BlockUserRequest struct {
@@ -2331,7 +2405,7 @@ type BlockUserRequest struct {
 
 func (x *BlockUserRequest) Reset() {
 	*x = BlockUserRequest{}
-	mi := &file_im_proto_msgTypes[38]
+	mi := &file_im_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2417,7 @@ func (x *BlockUserRequest) String() string {
 func (*BlockUserRequest) ProtoMessage() {}
 
 func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[38]
+	mi := &file_im_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2430,7 @@ func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockUserRequest.ProtoReflect.Descriptor instead.
 func (*BlockUserRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{38}
+	return file_im_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BlockUserRequest) GetUin() uint64 {
@@ -2388,7 +2462,7 @@ type BlockUserResponse struct {
 
 func (x *BlockUserResponse) Reset() {
 	*x = BlockUserResponse{}
-	mi := &file_im_proto_msgTypes[39]
+	mi := &file_im_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2474,7 @@ func (x *BlockUserResponse) String() string {
 func (*BlockUserResponse) ProtoMessage() {}
 
 func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[39]
+	mi := &file_im_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2487,7 @@ func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockUserResponse.ProtoReflect.Descriptor instead.
 func (*BlockUserResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{39}
+	return file_im_proto_rawDescGZIP(), []int{40}
 }
 
 type RecallRequest struct {
@@ -2426,7 +2500,7 @@ type RecallRequest struct {
 
 func (x *RecallRequest) Reset() {
 	*x = RecallRequest{}
-	mi := &file_im_proto_msgTypes[40]
+	mi := &file_im_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2512,7 @@ func (x *RecallRequest) String() string {
 func (*RecallRequest) ProtoMessage() {}
 
 func (x *RecallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[40]
+	mi := &file_im_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2525,7 @@ func (x *RecallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
 func (*RecallRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{40}
+	return file_im_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RecallRequest) GetClientMessageId() string {
@@ -2476,7 +2550,7 @@ type RecallResponse struct {
 
 func (x *RecallResponse) Reset() {
 	*x = RecallResponse{}
-	mi := &file_im_proto_msgTypes[41]
+	mi := &file_im_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2562,7 @@ func (x *RecallResponse) String() string {
 func (*RecallResponse) ProtoMessage() {}
 
 func (x *RecallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[41]
+	mi := &file_im_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2575,7 @@ func (x *RecallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
 func (*RecallResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{41}
+	return file_im_proto_rawDescGZIP(), []int{42}
 }
 
 type SetReadRequest struct {
@@ -2515,7 +2589,7 @@ type SetReadRequest struct {
 
 func (x *SetReadRequest) Reset() {
 	*x = SetReadRequest{}
-	mi := &file_im_proto_msgTypes[42]
+	mi := &file_im_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2601,7 @@ func (x *SetReadRequest) String() string {
 func (*SetReadRequest) ProtoMessage() {}
 
 func (x *SetReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[42]
+	mi := &file_im_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2614,7 @@ func (x *SetReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReadRequest.ProtoReflect.Descriptor instead.
 func (*SetReadRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{42}
+	return file_im_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetReadRequest) GetPeer() uint64 {
@@ -2573,7 +2647,7 @@ type SetReadResponse struct {
 
 func (x *SetReadResponse) Reset() {
 	*x = SetReadResponse{}
-	mi := &file_im_proto_msgTypes[43]
+	mi := &file_im_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2659,7 @@ func (x *SetReadResponse) String() string {
 func (*SetReadResponse) ProtoMessage() {}
 
 func (x *SetReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[43]
+	mi := &file_im_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2672,7 @@ func (x *SetReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReadResponse.ProtoReflect.Descriptor instead.
 func (*SetReadResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{43}
+	return file_im_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetReadResponse) GetSequence() uint64 {
@@ -2618,7 +2692,7 @@ type ReadPosition struct {
 
 func (x *ReadPosition) Reset() {
 	*x = ReadPosition{}
-	mi := &file_im_proto_msgTypes[44]
+	mi := &file_im_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2704,7 @@ func (x *ReadPosition) String() string {
 func (*ReadPosition) ProtoMessage() {}
 
 func (x *ReadPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[44]
+	mi := &file_im_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2717,7 @@ func (x *ReadPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPosition.ProtoReflect.Descriptor instead.
 func (*ReadPosition) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{44}
+	return file_im_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReadPosition) GetPeer() uint64 {
@@ -2715,15 +2789,19 @@ const file_im_proto_rawDesc = "" +
 	"\x02to\x18\x01 \x01(\x04R\x02to\x12\x1b\n" +
 	"\tto_handle\x18\x02 \x01(\tR\btoHandle\x12*\n" +
 	"\x11client_message_id\x18\x03 \x01(\tR\x0fclientMessageId\x12#\n" +
-	"\x04body\x18\x04 \x01(\v2\x0f.homing.v1.BodyR\x04body\"~\n" +
+	"\x04body\x18\x04 \x01(\v2\x0f.homing.v1.BodyR\x04body\"\xa3\x01\n" +
 	"\fSendResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12&\n" +
 	"\x0fsent_unix_milli\x18\x03 \x01(\x03R\rsentUnixMilli\x12\x1a\n" +
-	"\brepeated\x18\x04 \x01(\bR\brepeated\"F\n" +
+	"\brepeated\x18\x04 \x01(\bR\brepeated\x12#\n" +
+	"\x04mark\x18\x05 \x01(\v2\x0f.homing.v1.MarkR\x04mark\"D\n" +
+	"\x04Mark\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"F\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1b\n" +
-	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\x8f\x02\n" +
+	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\xb4\x02\n" +
 	"\fSyncResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12,\n" +
 	"\aaccount\x18\x02 \x01(\v2\x12.homing.v1.AccountR\aaccount\x12.\n" +
@@ -2731,7 +2809,8 @@ const file_im_proto_rawDesc = "" +
 	"\bmessages\x18\x04 \x03(\v2\x12.homing.v1.MessageR\bmessages\x12\x12\n" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x12\n" +
 	"\x04full\x18\x06 \x01(\bR\x04full\x12-\n" +
-	"\x05reads\x18\a \x03(\v2\x17.homing.v1.ReadPositionR\x05reads\"\x93\x01\n" +
+	"\x05reads\x18\a \x03(\v2\x17.homing.v1.ReadPositionR\x05reads\x12#\n" +
+	"\x04held\x18\b \x01(\v2\x0f.homing.v1.MarkR\x04held\"\x93\x01\n" +
 	"\aAccount\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x16\n" +
@@ -2870,7 +2949,7 @@ func file_im_proto_rawDescGZIP() []byte {
 }
 
 var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_im_proto_goTypes = []any{
 	(ContactState)(0),              // 0: homing.v1.ContactState
 	(*RegisterRequest)(nil),        // 1: homing.v1.RegisterRequest
@@ -2884,98 +2963,101 @@ var file_im_proto_goTypes = []any{
 	(*System)(nil),                 // 9: homing.v1.System
 	(*SendRequest)(nil),            // 10: homing.v1.SendRequest
 	(*SendResponse)(nil),           // 11: homing.v1.SendResponse
-	(*SyncRequest)(nil),            // 12: homing.v1.SyncRequest
-	(*SyncResponse)(nil),           // 13: homing.v1.SyncResponse
-	(*Account)(nil),                // 14: homing.v1.Account
-	(*Contact)(nil),                // 15: homing.v1.Contact
-	(*ClaimHandleRequest)(nil),     // 16: homing.v1.ClaimHandleRequest
-	(*ClaimHandleResponse)(nil),    // 17: homing.v1.ClaimHandleResponse
-	(*ResolveRequest)(nil),         // 18: homing.v1.ResolveRequest
-	(*ResolveResponse)(nil),        // 19: homing.v1.ResolveResponse
-	(*UpdateProfileRequest)(nil),   // 20: homing.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil),  // 21: homing.v1.UpdateProfileResponse
-	(*SetContactRequest)(nil),      // 22: homing.v1.SetContactRequest
-	(*SetContactResponse)(nil),     // 23: homing.v1.SetContactResponse
-	(*CreateGroupRequest)(nil),     // 24: homing.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),    // 25: homing.v1.CreateGroupResponse
-	(*SetMemberRequest)(nil),       // 26: homing.v1.SetMemberRequest
-	(*SetMemberResponse)(nil),      // 27: homing.v1.SetMemberResponse
-	(*AddDeviceRequest)(nil),       // 28: homing.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),      // 29: homing.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),     // 30: homing.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),    // 31: homing.v1.ListDevicesResponse
-	(*Device)(nil),                 // 32: homing.v1.Device
-	(*RevokeDeviceRequest)(nil),    // 33: homing.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),   // 34: homing.v1.RevokeDeviceResponse
-	(*RequestContactRequest)(nil),  // 35: homing.v1.RequestContactRequest
-	(*RequestContactResponse)(nil), // 36: homing.v1.RequestContactResponse
-	(*AnswerContactRequest)(nil),   // 37: homing.v1.AnswerContactRequest
-	(*AnswerContactResponse)(nil),  // 38: homing.v1.AnswerContactResponse
-	(*BlockUserRequest)(nil),       // 39: homing.v1.BlockUserRequest
-	(*BlockUserResponse)(nil),      // 40: homing.v1.BlockUserResponse
-	(*RecallRequest)(nil),          // 41: homing.v1.RecallRequest
-	(*RecallResponse)(nil),         // 42: homing.v1.RecallResponse
-	(*SetReadRequest)(nil),         // 43: homing.v1.SetReadRequest
-	(*SetReadResponse)(nil),        // 44: homing.v1.SetReadResponse
-	(*ReadPosition)(nil),           // 45: homing.v1.ReadPosition
+	(*Mark)(nil),                   // 12: homing.v1.Mark
+	(*SyncRequest)(nil),            // 13: homing.v1.SyncRequest
+	(*SyncResponse)(nil),           // 14: homing.v1.SyncResponse
+	(*Account)(nil),                // 15: homing.v1.Account
+	(*Contact)(nil),                // 16: homing.v1.Contact
+	(*ClaimHandleRequest)(nil),     // 17: homing.v1.ClaimHandleRequest
+	(*ClaimHandleResponse)(nil),    // 18: homing.v1.ClaimHandleResponse
+	(*ResolveRequest)(nil),         // 19: homing.v1.ResolveRequest
+	(*ResolveResponse)(nil),        // 20: homing.v1.ResolveResponse
+	(*UpdateProfileRequest)(nil),   // 21: homing.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil),  // 22: homing.v1.UpdateProfileResponse
+	(*SetContactRequest)(nil),      // 23: homing.v1.SetContactRequest
+	(*SetContactResponse)(nil),     // 24: homing.v1.SetContactResponse
+	(*CreateGroupRequest)(nil),     // 25: homing.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),    // 26: homing.v1.CreateGroupResponse
+	(*SetMemberRequest)(nil),       // 27: homing.v1.SetMemberRequest
+	(*SetMemberResponse)(nil),      // 28: homing.v1.SetMemberResponse
+	(*AddDeviceRequest)(nil),       // 29: homing.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),      // 30: homing.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),     // 31: homing.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 32: homing.v1.ListDevicesResponse
+	(*Device)(nil),                 // 33: homing.v1.Device
+	(*RevokeDeviceRequest)(nil),    // 34: homing.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),   // 35: homing.v1.RevokeDeviceResponse
+	(*RequestContactRequest)(nil),  // 36: homing.v1.RequestContactRequest
+	(*RequestContactResponse)(nil), // 37: homing.v1.RequestContactResponse
+	(*AnswerContactRequest)(nil),   // 38: homing.v1.AnswerContactRequest
+	(*AnswerContactResponse)(nil),  // 39: homing.v1.AnswerContactResponse
+	(*BlockUserRequest)(nil),       // 40: homing.v1.BlockUserRequest
+	(*BlockUserResponse)(nil),      // 41: homing.v1.BlockUserResponse
+	(*RecallRequest)(nil),          // 42: homing.v1.RecallRequest
+	(*RecallResponse)(nil),         // 43: homing.v1.RecallResponse
+	(*SetReadRequest)(nil),         // 44: homing.v1.SetReadRequest
+	(*SetReadResponse)(nil),        // 45: homing.v1.SetReadResponse
+	(*ReadPosition)(nil),           // 46: homing.v1.ReadPosition
 }
 var file_im_proto_depIdxs = []int32{
 	8,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
 	9,  // 1: homing.v1.Body.system:type_name -> homing.v1.System
 	8,  // 2: homing.v1.SendRequest.body:type_name -> homing.v1.Body
-	14, // 3: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
-	15, // 4: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
-	7,  // 5: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
-	45, // 6: homing.v1.SyncResponse.reads:type_name -> homing.v1.ReadPosition
-	0,  // 7: homing.v1.Contact.state:type_name -> homing.v1.ContactState
-	14, // 8: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
-	14, // 9: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
-	15, // 10: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
-	32, // 11: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
-	0,  // 12: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
-	1,  // 13: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
-	3,  // 14: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
-	5,  // 15: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
-	10, // 16: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
-	12, // 17: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
-	16, // 18: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
-	18, // 19: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
-	20, // 20: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
-	22, // 21: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
-	24, // 22: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
-	26, // 23: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
-	28, // 24: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
-	30, // 25: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
-	33, // 26: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
-	35, // 27: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
-	37, // 28: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
-	39, // 29: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
-	41, // 30: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
-	43, // 31: homing.v1.IM.SetRead:input_type -> homing.v1.SetReadRequest
-	2,  // 32: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	4,  // 33: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	6,  // 34: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	11, // 35: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	13, // 36: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	17, // 37: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	19, // 38: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	21, // 39: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	23, // 40: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	25, // 41: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	27, // 42: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	29, // 43: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
-	31, // 44: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
-	34, // 45: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
-	36, // 46: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
-	38, // 47: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
-	40, // 48: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
-	42, // 49: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
-	44, // 50: homing.v1.IM.SetRead:output_type -> homing.v1.SetReadResponse
-	32, // [32:51] is the sub-list for method output_type
-	13, // [13:32] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	12, // 3: homing.v1.SendResponse.mark:type_name -> homing.v1.Mark
+	15, // 4: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
+	16, // 5: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
+	7,  // 6: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
+	46, // 7: homing.v1.SyncResponse.reads:type_name -> homing.v1.ReadPosition
+	12, // 8: homing.v1.SyncResponse.held:type_name -> homing.v1.Mark
+	0,  // 9: homing.v1.Contact.state:type_name -> homing.v1.ContactState
+	15, // 10: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
+	15, // 11: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
+	16, // 12: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
+	33, // 13: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
+	0,  // 14: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
+	1,  // 15: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
+	3,  // 16: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
+	5,  // 17: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
+	10, // 18: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
+	13, // 19: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
+	17, // 20: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
+	19, // 21: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
+	21, // 22: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
+	23, // 23: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
+	25, // 24: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
+	27, // 25: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
+	29, // 26: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
+	31, // 27: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
+	34, // 28: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
+	36, // 29: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
+	38, // 30: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
+	40, // 31: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
+	42, // 32: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
+	44, // 33: homing.v1.IM.SetRead:input_type -> homing.v1.SetReadRequest
+	2,  // 34: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	4,  // 35: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	6,  // 36: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	11, // 37: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	14, // 38: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	18, // 39: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	20, // 40: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	22, // 41: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	24, // 42: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	26, // 43: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	28, // 44: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	30, // 45: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	32, // 46: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	35, // 47: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	37, // 48: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
+	39, // 49: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
+	41, // 50: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
+	43, // 51: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
+	45, // 52: homing.v1.IM.SetRead:output_type -> homing.v1.SetReadResponse
+	34, // [34:53] is the sub-list for method output_type
+	15, // [15:34] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_im_proto_init() }
@@ -2993,7 +3075,7 @@ func file_im_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

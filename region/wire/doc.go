@@ -204,6 +204,15 @@
 // a redirect, so that two regions never throw a client to and fro. After three
 // redirects in a row, pause.
 //
+// # What a failover may lose
+//
+// A message is durable in its region when Send is answered, and reaches the
+// region's backup a moment later. SendResponse.mark says where it stands, and
+// SyncResponse.held how much the backup has. A client that wants to lose nothing
+// keeps what it has sent until held is of the same epoch (HelloReply or REHOMED) and
+// incarnation and not below the mark. When it meets another epoch or a newer incarnation
+// before, it sends what it kept again, under the same client_message_id.
+//
 // # Idempotency
 //
 // client_message_id and idempotency_key are 1 to 64 bytes of the client's

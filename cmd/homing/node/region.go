@@ -33,7 +33,8 @@ type regionRole struct {
 	core       *core.Core
 	access     *access.Server
 	replicator *replicator.Replicator
-	stored     atomic.Uint64 // inbox entries since the start
+	copies     atomic.Pointer[replicator.Replicator] // the same, for the core, which is there before it
+	stored     atomic.Uint64                         // inbox entries since the start
 }
 
 // counted counts what the core stores on its way to the front doors.
@@ -85,7 +86,7 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	}
 	if r.core, err = core.New(core.Options{
 		Store: r.store, Self: id, Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
-		Directory: directory, Notifier: r.count(presence), Logger: log, Registry: n.reg,
+		Held: r.held, Directory: directory, Notifier: r.count(presence), Logger: log, Registry: n.reg,
 	}); err != nil {
 		return err
 	}
@@ -115,6 +116,17 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	n.onClose("access", r.access.Close)
 	n.region = r
 	return nil
+}
+
+// held tells the core how much the backup has; nothing before the replicator
+// has started.
+func (r *regionRole) held(p region.Partition) (core.Mark, bool) {
+	c := r.copies.Load()
+	if c == nil {
+		return core.Mark{}, false
+	}
+	m, ok := c.Held(p)
+	return core.Mark(m), ok
 }
 
 // fenceTimeout bounds raising the fence: a disk that hangs keeps the old world
@@ -148,6 +160,7 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	}); err != nil {
 		return err
 	}
+	r.copies.Store(r.replicator)
 	n.onClose("replicator", func(context.Context) error { return r.replicator.Close() })
 	journal := peer.NewVerifier(peer.Options{View: n.world.View}).Require(
 		func(i peer.Identity) bool { return i.Kind == peer.KindRegion }, r.replicator.JournalHandler())

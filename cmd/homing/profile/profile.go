@@ -36,6 +36,9 @@ type Profile struct {
 // DeviceKey returns the device's private key.
 func (p *Profile) DeviceKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(p.DeviceSeed) }
 
+// Dir is where the client keeps what else it must remember for this user.
+func (p *Profile) Dir() string { return strings.TrimSuffix(p.path, ".json") }
+
 var nameOK = regexp.MustCompile(`^[\p{L}\p{N}_.-]{1,64}$`)
 
 func file(dir, name string) (string, error) {

@@ -100,6 +100,13 @@ func (u *Users) Inbox(uin region.UIN) []*v1.Message {
 	return append([]*v1.Message(nil), u.inboxes[uin]...)
 }
 
+// Lose forgets all but the first n messages of a user, as a region's death may.
+func (u *Users) Lose(uin region.UIN, n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.inboxes[uin] = u.inboxes[uin][:n]
+}
+
 // Logins returns how many logins succeeded.
 func (u *Users) Logins() int {
 	u.mu.Lock()
@@ -125,6 +132,9 @@ type Logic struct {
 	OnSend func(context.Context, core.Caller, *v1.SendRequest) error
 	// OnSync, when set, is called before every Sync; it may block.
 	OnSync func(context.Context, core.Caller)
+	// Marks, when set, returns the mark of a message stored now and the one that
+	// the backup is at; nil is not told.
+	Marks func() (stored, held *v1.Mark)
 	// AfterSend, when set, is called after a message is stored and before the
 	// answer; its error is the answer all the same.
 	AfterSend func(context.Context, core.Caller, *v1.SendRequest) error
@@ -206,6 +216,9 @@ func (l *Logic) Send(ctx context.Context, c core.Caller, r *v1.SendRequest) (*v1
 		return nil, region.Errorf(region.BadInput, "no client message ID")
 	}
 	resp := l.store(c.UIN, r)
+	if l.Marks != nil {
+		resp.Mark, _ = l.Marks()
+	}
 	if l.AfterSend != nil {
 		if err := l.AfterSend(ctx, c, r); err != nil {
 			return nil, err
@@ -258,7 +271,12 @@ func (l *Logic) Sync(ctx context.Context, c core.Caller, r *v1.SyncRequest) (*v1
 	defer l.Users.mu.Unlock()
 	inbox := l.Users.inboxes[c.UIN]
 	to := min(from+10, uint64(len(inbox)))
+	var held *v1.Mark
+	if l.Marks != nil {
+		_, held = l.Marks()
+	}
 	return &v1.SyncResponse{
+		Held:     held,
 		Snapshot: binary.BigEndian.AppendUint64(nil, to), Messages: inbox[min(from, to):to],
 		Account: &v1.Account{Uin: uint64(c.UIN), Home: string(l.Region)}, More: to < uint64(len(inbox)),
 	}, nil
