@@ -9,12 +9,11 @@ import (
 // chunk is what commits put into one partition between two groups, or a change
 // of the whole store (partition nil).
 type chunk struct {
-	p       *partition
-	ops     *pebble.Batch
-	log     *pebble.Batch // journal records; apart, because Pebble inserts keys faster that follow each other
-	serial  uint64        // of the partition's chunks, ascending from 1
-	touched bool          // the partition's state changed
-	view    *view         // of the partition after the chunk; nil when its state did not change
+	p      *part
+	ops    *pebble.Batch
+	log    *pebble.Batch // journal records; apart, because Pebble inserts keys faster that follow each other
+	serial uint64        // of the partition's chunks, ascending from 1
+	view   *view         // of the partition after the chunk; nil when its state did not change
 
 	commits int
 	writes  int
@@ -25,7 +24,7 @@ type chunk struct {
 	err  error         // nil: durable
 }
 
-func (s *Store) newChunk(p *partition) *chunk {
+func (s *Store) newChunk(p *part) *chunk {
 	return &chunk{p: p, ops: s.db.NewBatch(), log: s.db.NewBatch(), done: make(chan struct{})}
 }
 
@@ -64,8 +63,11 @@ type lookups struct {
 }
 
 // wait blocks until the chunk is durable or failed, or ctx ends; what was put
-// into the chunk happens all the same then.
+// into the chunk happens all the same then. No chunk is durable.
 func (c *chunk) wait(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
 	select {
 	case <-c.done:
 		return c.err

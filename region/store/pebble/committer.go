@@ -21,8 +21,8 @@ type queue struct {
 	closed atomic.Bool // set under mu; nothing is queued afterwards
 
 	mu    sync.Mutex
-	dirty []*partition // with an open chunk, in the order they got it
-	wide  []*chunk     // of the whole store
+	dirty []*part  // with an open chunk, in the order they got it
+	wide  []*chunk // of the whole store
 }
 
 // signal wakes the committer.
@@ -40,7 +40,7 @@ func (q *queue) close() {
 }
 
 // chunk returns the partition's open chunk. p.mu is held.
-func (p *partition) chunk() (*chunk, error) {
+func (p *part) chunk() (*chunk, error) {
 	if e := p.s.failed.Load(); e != nil {
 		return nil, e
 	}
@@ -132,10 +132,11 @@ func (s *Store) take() []*chunk {
 		c := p.open
 		p.open, p.taken = nil, c
 		c.found, p.lookups = p.lookups, lookups{}
-		if c.touched {
-			p.scratch.value = p.state.append(p.scratch.value[:0])
+		if p.step.Touched {
+			p.step.Touched = false
+			p.scratch.value = appendState(p.scratch.value[:0], p.step.State)
 			c.set(keyState(p.id), p.scratch.value, nil)
-			c.view = p.state.view()
+			c.view = newView(p.step.State)
 		}
 		p.mu.Unlock()
 		size += c.size()
@@ -213,9 +214,9 @@ func (s *Store) publish(snap *snapshot, chunks []*chunk) {
 			c.p.publish(c.view)
 		}
 	}
-	m.commits.Add(float64(commits))
-	m.writes.Add(float64(writes))
-	m.journal.Add(float64(journal))
+	m.Commits.Add(float64(commits))
+	m.Writes.Add(float64(writes))
+	m.Journal.Add(float64(journal))
 	m.lookups(found)
-	m.group.Observe(float64(commits))
+	m.Group.Observe(float64(commits))
 }

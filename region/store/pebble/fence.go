@@ -26,7 +26,7 @@ func (s *Store) Fence(ctx context.Context, home region.ID, t region.Term) error 
 	raised := false
 	for _, p := range s.parts {
 		p.mu.Lock()
-		raised = p.fence.Raise(home, t) || raised
+		raised = p.step.State.Fence.Raise(home, t) || raised
 		p.mu.Unlock()
 	}
 	if !raised {
@@ -47,7 +47,7 @@ func (s *Store) fenceTerm(home region.ID) region.Term {
 	p := s.parts[0]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fence[home]
+	return p.step.State.Fence[home]
 }
 
 // Trim forgets whole batches before a sequence: see store.Store.
@@ -55,7 +55,7 @@ func (s *Store) Trim(ctx context.Context, id region.Partition, before uint64) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p, err := s.partition(id)
+	p, err := s.part(id)
 	if err != nil {
 		return err
 	}
@@ -69,16 +69,15 @@ func (s *Store) Trim(ctx context.Context, id region.Partition, before uint64) er
 		}
 	}
 	p.mu.Lock()
-	if cut <= p.state.first {
+	if cut <= p.step.State.First {
 		p.mu.Unlock()
 		return nil
 	}
 	c, err := p.chunk()
 	if err == nil {
-		from := appendJournalKey(nil, id, p.state.first)
+		from := appendJournalKey(nil, id, p.step.State.First)
 		_ = c.ops.DeleteRange(from, appendJournalKey(nil, id, cut), nil) // of a batch without index: never an error
-		p.state.first = cut
-		c.touched = true
+		p.step.Trim(cut)
 	}
 	p.mu.Unlock()
 	if err != nil {

@@ -99,19 +99,19 @@ func (f *filter) drop() {
 }
 
 // absent says that the partition has no such row, as far as it knows.
-func (p *partition) absent(hash uint64) bool {
+func (p *part) absent(hash uint64) bool {
 	return p.filter != nil && p.filter.complete && !p.filter.has(hash)
 }
 
 // added tells the filter of a new row.
-func (p *partition) added(hash uint64) {
+func (p *part) added(hash uint64) {
 	if p.filter != nil && !p.filter.add(hash) {
 		p.forgo()
 	}
 }
 
 // forgo gives the filter up. New rows are then looked up in Pebble.
-func (p *partition) forgo() {
+func (p *part) forgo() {
 	p.filter.drop()
 	p.filter = nil
 	p.s.metrics.unfiltered.Inc()
@@ -149,7 +149,7 @@ func (s *Store) learn(snap *pebble.Snapshot) {
 
 // hashes returns a filter with the keys of a partition's rows; nil when they
 // are too many.
-func (s *Store) hashes(snap *pebble.Snapshot, p *partition) (*filter, error) {
+func (s *Store) hashes(snap *pebble.Snapshot, p *part) (*filter, error) {
 	from := appendRowKey(nil, p.id, 0, 0, nil)[:3]
 	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: after(from)})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
 // layout is the version of the layout in the package comment.
@@ -20,9 +21,9 @@ func keyState(p region.Partition) []byte {
 	return binary.BigEndian.AppendUint16([]byte{'s'}, uint16(p))
 }
 
-func keyPosition(p region.Partition, k stream) []byte {
+func keyPosition(p region.Partition, k partition.Source) []byte {
 	b := binary.BigEndian.AppendUint16([]byte{'p'}, uint16(p))
-	return append(appendText(b, string(k.origin)), k.stream...)
+	return append(appendText(b, string(k.Origin)), k.Stream...)
 }
 
 func appendRowKey(dst []byte, p region.Partition, owner region.UIN, t journal.Table, row []byte) []byte {
@@ -56,12 +57,6 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-// stream names a stream of a foreign journal.
-type stream struct {
-	origin region.ID
-	stream journal.Stream
-}
-
 // stored is a row as it lies in the store; home is where its owner was at home
 // when it was written, whose digest it counts in.
 type stored struct {
@@ -77,27 +72,32 @@ func (s *stored) row(t journal.Table, row []byte) store.Row {
 }
 
 // appendRowHead appends all of a row but its value, which comes last.
-func appendRowHead(dst []byte, s *stored) []byte {
-	if s.deleted {
+func appendRowHead(dst []byte, s *partition.Row) []byte {
+	if s.Deleted {
 		dst = append(dst, 1)
 	} else {
 		dst = append(dst, 0)
 	}
-	dst = binary.AppendUvarint(dst, s.version)
-	dst = binary.AppendUvarint(dst, s.epoch.Moves)
-	dst = appendTerm(dst, s.epoch.Term)
-	return appendText(dst, string(s.home))
+	dst = binary.AppendUvarint(dst, s.Version)
+	dst = binary.AppendUvarint(dst, s.Epoch.Moves)
+	dst = appendTerm(dst, s.Epoch.Term)
+	return appendText(dst, string(s.Home))
 }
 
-// decodeRow reads a row; its value shares memory with b. homes saves making the
-// string of a home for every row; it may be nil.
-func decodeRow(b []byte, homes map[region.ID]*sums) (stored, error) {
+// decodeRow reads a row; its value shares memory with b. A state that knows the
+// row's home saves making a string of it; it may be nil.
+func decodeRow(b []byte, state *partition.State) (stored, error) {
 	r := reader{data: b}
 	s := stored{deleted: r.byte() == 1, version: r.uint(), epoch: region.Epoch{Moves: r.uint(), Term: r.term()}}
 	home := r.text()
-	if h, ok := homes[region.ID(home)]; ok {
-		s.home = h.home
-	} else {
+	if state != nil {
+		for id := range state.Sums {
+			if string(id) == string(home) {
+				s.home = id
+			}
+		}
+	}
+	if string(s.home) != string(home) {
 		s.home = region.ID(home)
 	}
 	s.value = r.data

@@ -11,6 +11,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
 // scanLimit is how many rows a Range without a limit gives.
@@ -116,7 +117,7 @@ func (s *Store) Position(ctx context.Context, origin region.ID, name journal.Str
 	if err := ctx.Err(); err != nil {
 		return at, err
 	}
-	if _, err := s.partition(id); err != nil {
+	if _, err := s.part(id); err != nil {
 		return at, err
 	}
 	snap, release, err := s.read()
@@ -124,7 +125,7 @@ func (s *Store) Position(ctx context.Context, origin region.ID, name journal.Str
 		return at, err
 	}
 	defer release()
-	key := keyPosition(id, stream{origin, name})
+	key := keyPosition(id, partition.Source{Origin: origin, Stream: name})
 	value, closer, err := snap.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return at, nil
@@ -174,7 +175,7 @@ func (s *Store) Journal(ctx context.Context, id region.Partition, name journal.S
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p, err := s.partition(id)
+	p, err := s.part(id)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +221,7 @@ func trimmed(name journal.Stream, from uint64) error {
 
 // collect reads batches of a stream from the iterator, beginning with the one
 // that has a record at or after from.
-func (p *partition) collect(ctx context.Context, it *pebble.Iterator, name journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error) {
+func (p *part) collect(ctx context.Context, it *pebble.Iterator, name journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error) {
 	// The batch that holds sequence from begins at it or before it.
 	if !it.SeekLT(appendJournalKey(nil, p.id, from+1)) {
 		it.First()
@@ -257,14 +258,14 @@ func (p *partition) collect(ctx context.Context, it *pebble.Iterator, name journ
 	return batches, nil
 }
 
-func (p *partition) damaged(it *pebble.Iterator, err error) error {
+func (p *part) damaged(it *pebble.Iterator, err error) error {
 	return region.Errorf(region.Internal, "journal of partition %d is damaged at %d", p.id, journalSeq(it.Key())).WithCause(err)
 }
 
 // Head returns where a partition's journal stands; the zero Head for a
 // partition there is not.
 func (s *Store) Head(id region.Partition) store.Head {
-	p, err := s.partition(id)
+	p, err := s.part(id)
 	if err != nil {
 		return store.Head{}
 	}
@@ -275,7 +276,7 @@ func (s *Store) Head(id region.Partition) store.Head {
 
 // Changed returns a channel that is closed when the partition's journal grows.
 func (s *Store) Changed(id region.Partition) <-chan struct{} {
-	p, err := s.partition(id)
+	p, err := s.part(id)
 	if err != nil {
 		return nil
 	}
@@ -286,7 +287,7 @@ func (s *Store) Changed(id region.Partition) <-chan struct{} {
 
 // Sums returns the digests of a home's rows in a partition.
 func (s *Store) Sums(id region.Partition, home region.ID) journal.Watermark {
-	if p, err := s.partition(id); err == nil {
+	if p, err := s.part(id); err == nil {
 		if w, ok := p.durable.Load().sums[home]; ok {
 			return w
 		}

@@ -133,4 +133,4 @@ func (r *recent) home(id region.ID) uint16 {
 	return uint16(len(r.homes) - 1)
 }
 
-func (p *partition) hash(key []byte) uint64 { return maphash.Bytes(p.s.seed, key) }
+func (p *part) hash(key []byte) uint64 { return maphash.Bytes(p.s.seed, key) }

@@ -14,8 +14,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/homing-im/homing/region"
-	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/disk"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
 // Store is the engine. It implements store.Store.
@@ -23,9 +24,9 @@ type Store struct {
 	options Options
 	lock    *pebble.Lock
 	db      *pebble.DB
-	parts   []*partition
+	parts   []*part
 	metrics *metrics
-	disk    disk
+	disk    *disk.Guard
 
 	failed atomic.Pointer[region.Error] // why the store is read-only; nil while it is not
 
@@ -79,12 +80,13 @@ func Open(options Options) (*Store, error) {
 			WithHint("stop the other process, or choose another directory").WithCause(err)
 	}
 	s := &Store{options: o, lock: lock, done: make(chan struct{}), learned: make(chan struct{}), seed: maphash.MakeSeed(), metrics: newMetrics(o.Registry)}
-	s.disk = disk{fs: o.FS, dir: o.Dir, min: o.MinFree}
+	s.disk = disk.New(disk.Options{Dir: o.Dir, FS: o.FS, MinFree: o.MinFree, What: "the store in " + o.Dir, Logger: o.Logger})
 	s.queue.wake = make(chan struct{}, 1)
 	if err := s.open(); err != nil {
 		if s.db != nil {
 			err = errors.Join(err, s.db.Close())
 		}
+		s.disk.Close()
 		return nil, errors.Join(err, lock.Close())
 	}
 	go s.commitLoop()
@@ -98,7 +100,7 @@ func (s *Store) open() error {
 	cache := pebble.NewCache(2 * o.Memory)
 	defer cache.Unref()
 	po := &pebble.Options{
-		FS:                 o.FS,
+		FS:                 s.disk.FS(),
 		Lock:               s.lock,
 		Logger:             logger{log: o.Logger, fatal: o.Fatal},
 		Cache:              cache,
@@ -187,21 +189,14 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.parts = make([]*partition, s.options.Partitions)
+	s.parts = make([]*part, s.options.Partitions)
 	s.filterBudget.Store(max(0, s.options.FilterMemory))
 	recentRows := int(s.options.Memory/recentBytes) / 2 / len(s.parts)
 	for i := range s.parts {
-		p := &partition{s: s, id: region.Partition(i), state: newState(), positions: map[stream]journal.Position{}, fence: region.Fence{}, changed: make(chan struct{})}
-		p.recent = newRecent(recentRows, p.hash)
-		if s.options.FilterMemory > 0 {
-			p.filter = &filter{budget: &s.filterBudget}
-		}
-		for home, t := range fence {
-			p.fence[home] = t
-		}
+		p := s.newPart(region.Partition(i), recentRows)
 		value, closer, err := s.db.Get(keyState(p.id))
 		if err == nil {
-			p.state, err = decodeState(value)
+			p.step.State, err = decodeState(value)
 			err = errors.Join(err, closer.Close())
 		} else if errors.Is(err, pebble.ErrNotFound) {
 			err = nil
@@ -209,7 +204,10 @@ func (s *Store) load() error {
 		if err != nil {
 			return fmt.Errorf("partition %d: %w", i, err)
 		}
-		p.durable.Store(p.state.view())
+		for home, t := range fence {
+			p.step.State.Fence[home] = t
+		}
+		p.durable.Store(newView(p.step.State))
 		s.parts[i] = p
 	}
 	return s.each([]byte{'p'}, func(k, v []byte) error {
@@ -217,7 +215,7 @@ func (s *Store) load() error {
 		if err != nil || int(at.Partition) >= len(s.parts) {
 			return errors.Join(errCorrupt, err)
 		}
-		s.parts[at.Partition].positions[stream{at.Origin, at.Stream}] = at
+		s.parts[at.Partition].step.State.Positions[partition.Source{Origin: at.Origin, Stream: at.Stream}] = at
 		return nil
 	})
 }
@@ -242,7 +240,7 @@ func (s *Store) Region() region.ID { return s.options.Region }
 // Partitions returns the number of partitions.
 func (s *Store) Partitions() int { return s.options.Partitions }
 
-func (s *Store) partition(p region.Partition) (*partition, error) {
+func (s *Store) part(p region.Partition) (*part, error) {
 	if int(p) >= len(s.parts) {
 		return nil, region.Errorf(region.BadInput, "partition %d, but there are %d", p, len(s.parts))
 	}
@@ -255,15 +253,35 @@ func errClosed() error { return region.Errorf(region.Unavailable, "the store is 
 func (s *Store) fail(cause error) *region.Error {
 	e := region.Errorf(region.Internal, "the store in %s failed to write and is read-only", s.options.Dir).
 		WithHint("check the disk, then restart this node").WithCause(cause)
-	if isFull(cause) {
+	if disk.IsFull(cause) {
 		e.Kind = region.Unavailable
 		e.Hint = "free space on the disk, then restart this node"
 	}
 	if s.failed.CompareAndSwap(nil, e) {
 		s.options.Logger.Error("store is read-only", "dir", s.options.Dir, "error", cause)
-		s.metrics.failures.Inc()
+		s.metrics.Failures.Inc()
 	}
 	return s.failed.Load()
+}
+
+// Writable says why commits are refused now, or nil: see store.Store.
+func (s *Store) Writable() error {
+	if e := s.failed.Load(); e != nil {
+		return e
+	}
+	if s.queue.closed.Load() {
+		return errClosed()
+	}
+	return s.disk.Check()
+}
+
+// admit is Writable for who is about to write, and counts.
+func (s *Store) admit() error {
+	err := s.Writable()
+	if err != nil {
+		s.metrics.Refused(err)
+	}
+	return err
 }
 
 // Close refuses new work, waits for commits under way, and closes the engine.
@@ -288,6 +306,7 @@ func (s *Store) close() error {
 	s.snapMu.Unlock()
 	snap.release()
 	s.readers.Wait()
+	s.disk.Close() // or Pebble would wait for who waits for room
 	err := s.db.Close()
 	if s.failed.Load() != nil {
 		err = nil // it was reported when the store failed

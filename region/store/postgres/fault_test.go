@@ -184,7 +184,7 @@ func TestUnknownOutcome(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range families {
-			if f.GetName() == "homing_store_postgres_unknown_commits_total" {
+			if f.GetName() == "homing_store_unknown_commits_total" {
 				for _, m := range f.GetMetric() {
 					outcomes += fmt.Sprint(m.GetLabel()[0].GetValue(), " ", m.GetCounter().GetValue())
 				}

@@ -23,9 +23,9 @@ const (
 type op struct {
 	ctx  context.Context
 	part *part // nil: every partition of the database
-	keys []partition.Key
+	keys []key
 	size int // bytes
-	eval func(*partition.Step) error
+	eval func(*step) error
 
 	done chan struct{} // closed when err is final
 	err  error         // nil: done and durable
@@ -51,7 +51,7 @@ func (o *op) wait() error {
 // its outcome is known.
 type group struct {
 	id       string
-	steps    map[*part]*partition.Step
+	steps    map[*part]*step
 	timeline string // "" leaves it
 	args     []any
 	moved    []any // arguments of the positions' statement; nil for none
@@ -95,29 +95,31 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bi
 ON CONFLICT (partition, origin, stream) DO UPDATE SET incarnation = excluded.incarnation, seq = excluded.seq, chain = excluded.chain, unix_milli = excluded.unix_milli`
 
 // step begins a partition's part of a group.
-func (d *shard) step(p *part) *partition.Step {
-	return &partition.Step{
-		Self: d.store.options.Region, Partition: p.id, State: p.durable.Load().state.Clone(), Rows: map[partition.Key]partition.Row{},
+func (d *shard) step(p *part) *step {
+	s := &step{places: map[key]int{}}
+	s.Step = partition.Step{
+		Self: d.store.options.Region, Partition: p.id, State: p.durable.Load().state.Clone(), Engine: s,
 		Now: func() int64 { return d.store.options.Now().UnixMilli() },
 	}
+	return s
 }
 
 // fetch reads the rows that operations name into their partitions' steps.
-func (d *shard) fetch(ops []*op, steps map[*part]*partition.Step) error {
+func (d *shard) fetch(ops []*op, steps map[*part]*step) error {
 	var parts, owners []int64
 	var tables []int64
 	var keys pq.ByteaArray
-	var at []partition.Key
-	var in []*partition.Step
+	var at []int // place in the step's rows
+	var in []*step
 	for _, o := range ops {
 		for _, k := range o.keys {
 			step := steps[o.part]
-			if _, ok := step.Rows[k]; ok {
+			place, news := step.name(k)
+			if !news {
 				continue
 			}
-			step.Rows[k] = partition.Row{}
-			parts, owners, tables, keys = append(parts, int64(o.part.id)), append(owners, int64(k.Owner)), append(tables, int64(k.Table)), append(keys, []byte(k.Row))
-			at, in = append(at, k), append(in, step)
+			parts, owners, tables, keys = append(parts, int64(o.part.id)), append(owners, int64(k.owner)), append(tables, int64(k.table)), append(keys, []byte(k.row))
+			at, in = append(at, place), append(in, step)
 		}
 	}
 	if len(at) == 0 {
@@ -133,23 +135,26 @@ func (d *shard) fetch(ops []*op, steps map[*part]*partition.Step) error {
 		var digest []byte
 		var home string
 		for rows.Next() {
-			var row partition.Row
-			if err := rows.Scan(&i, &version, &row.Deleted, &home, &digest); err != nil {
+			var deleted bool
+			if err := rows.Scan(&i, &version, &deleted, &home, &digest); err != nil {
 				return err
 			}
-			if copy(row.Sum[:], digest) != len(row.Sum) || i < 1 || int(i) > len(at) {
-				return region.Errorf(region.Internal, "row %x of table %d of %d is damaged", at[i-1].Row, at[i-1].Table, at[i-1].Owner)
+			if i < 1 || int(i) > len(at) {
+				return region.Errorf(region.Internal, "database %d answers what it was not asked", d.number)
 			}
-			row.Version, row.Home = uint64(version), region.ID(home)
-			in[i-1].Rows[at[i-1]] = row
+			c := &in[i-1].rows[at[i-1]]
+			if copy(c.found.Sum[:], digest) != len(c.found.Sum) {
+				return region.Errorf(region.Internal, "row %x of table %d of %d is damaged", c.key.row, c.key.table, c.key.owner)
+			}
+			c.found.Version, c.found.Deleted, c.found.Home = uint64(version), deleted, region.ID(home)
 		}
 		return rows.Err()
 	})
 }
 
 // assemble makes one transaction of what steps changed; nil when nothing did.
-func (d *shard) assemble(steps map[*part]*partition.Step) (*group, error) {
-	g := &group{id: d.newID(), steps: map[*part]*partition.Step{}}
+func (d *shard) assemble(steps map[*part]*step) (*group, error) {
+	g := &group{id: d.newID(), steps: map[*part]*step{}}
 	var p struct {
 		id, incarnation, first, next, milli []int64
 		was, heads, sums, fence             []string
@@ -171,7 +176,7 @@ func (d *shard) assemble(steps map[*part]*partition.Step) (*group, error) {
 		chain                         pq.ByteaArray
 	}
 	for q, s := range steps {
-		if !s.Touched {
+		if !s.changed() {
 			continue
 		}
 		g.steps[q] = s
@@ -182,24 +187,26 @@ func (d *shard) assemble(steps map[*part]*partition.Step) (*group, error) {
 		p.id, p.was = append(p.id, int64(q.id)), append(p.was, q.durable.Load().group)
 		p.incarnation, p.first, p.next = append(p.incarnation, int64(s.State.Incarnation)), append(p.first, int64(s.State.First)), append(p.next, int64(s.State.Next))
 		p.milli, p.heads, p.sums, p.fence = append(p.milli, s.State.UnixMilli), append(p.heads, c.heads), append(p.sums, c.sums), append(p.fence, c.fence)
-		for k := range s.Written {
-			row := s.Rows[k]
+		for i := range s.rows {
+			if !s.rows[i].written {
+				continue
+			}
+			k, row := &s.rows[i].key, &s.rows[i].row
 			raised, digest := row.Epoch.Term.Raised, row.Sum
-			r.part, r.owner, r.table, r.key = append(r.part, int64(q.id)), append(r.owner, int64(k.Owner)), append(r.table, int64(k.Table)), append(r.key, []byte(k.Row))
+			r.part, r.owner, r.table, r.key = append(r.part, int64(q.id)), append(r.owner, int64(k.owner)), append(r.table, int64(k.table)), append(r.key, []byte(k.row))
 			r.version, r.moves, r.counter = append(r.version, int64(row.Version)), append(r.moves, int64(row.Epoch.Moves)), append(r.counter, int64(row.Epoch.Term.Counter))
 			r.raised, r.sum, r.value = append(r.raised, raised[:]), append(r.sum, digest[:]), append(r.value, present(row.Value))
 			r.deleted, r.home = append(r.deleted, row.Deleted), append(r.home, string(row.Home))
 		}
-		for _, e := range s.Journal {
+		for _, e := range s.journal {
 			var streams strings.Builder
-			for _, name := range e.Streams {
+			for _, name := range e.streams {
 				streams.WriteString(" " + string(name))
 			}
-			j.part, j.first, j.streams, j.data = append(j.part, int64(q.id)), append(j.first, int64(e.First)), append(j.streams, streams.String()+" "), append(j.data, e.Data)
-			g.journal += len(e.Data)
+			j.part, j.first, j.streams, j.data = append(j.part, int64(q.id)), append(j.first, int64(e.first)), append(j.streams, streams.String()+" "), append(j.data, e.data)
+			g.journal += len(e.data)
 		}
-		for k := range s.Moved {
-			at := s.State.Positions[k]
+		for _, at := range s.moved {
 			m.part, m.origin, m.stream = append(m.part, int64(q.id)), append(m.origin, string(at.Origin)), append(m.stream, string(at.Stream))
 			m.incarnation, m.seq, m.milli, m.chain = append(m.incarnation, int64(at.Incarnation)), append(m.seq, int64(at.Seq)), append(m.milli, at.UnixMilli), append(m.chain, at.Chain[:])
 		}

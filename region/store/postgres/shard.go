@@ -12,7 +12,6 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/homing-im/homing/region"
-	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
 // shard is one database: its committer, and its connections.
@@ -129,10 +128,10 @@ func (d *shard) run(ops []*op) {
 	}
 	if err == nil {
 		m := d.store.metrics
-		m.group.Observe(float64(len(ops)))
+		m.Group.Observe(float64(len(ops)))
 		if g != nil {
-			m.writes.Add(float64(g.writes))
-			m.journal.Add(float64(g.journal))
+			m.Writes.Add(float64(g.writes))
+			m.Journal.Add(float64(g.journal))
 		}
 	}
 	for _, o := range ops {
@@ -164,7 +163,7 @@ func (d *shard) prepare(ops []*op) (*group, error) {
 }
 
 func (d *shard) evaluate(ops []*op) (*group, error) {
-	steps := map[*part]*partition.Step{}
+	steps := map[*part]*step{}
 	for _, o := range ops {
 		for _, p := range d.of(o) {
 			if steps[p] == nil {
@@ -197,7 +196,7 @@ func (d *shard) of(o *op) []*part {
 // raise begins a new incarnation of every partition: the server is on another
 // timeline than the last group's.
 func (d *shard) raise() error {
-	steps := map[*part]*partition.Step{}
+	steps := map[*part]*step{}
 	for _, p := range d.parts {
 		steps[p] = d.step(p)
 		steps[p].Raise()

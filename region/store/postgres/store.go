@@ -145,7 +145,7 @@ func errClosed() *region.Error { return region.Errorf(region.Unavailable, "the s
 func (s *Store) fail(e *region.Error) *region.Error {
 	if s.failed.CompareAndSwap(nil, e) {
 		s.options.Logger.Error("store is read-only", "error", e)
-		s.metrics.failures.Inc()
+		s.metrics.Failures.Inc()
 	}
 	return s.failed.Load()
 }
@@ -178,9 +178,8 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 	if err := b.Validate(); err != nil {
 		return store.Receipt{}, err
 	}
-	b = partition.Clone(b)
-	keys := partition.Keys(b)
-	o := &op{ctx: ctx, part: s.parts[region.PartitionOf(b.Owner, len(s.parts))], keys: keys}
+	b = clone(b)
+	o := &op{ctx: ctx, part: s.parts[region.PartitionOf(b.Owner, len(s.parts))], keys: keysOf(b)}
 	for i := range b.Writes {
 		o.size += len(b.Writes[i].Row) + len(b.Writes[i].Value)
 	}
@@ -188,15 +187,15 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 		o.size += len(b.Commands[i].Payload)
 	}
 	var receipt store.Receipt
-	o.eval = func(step *partition.Step) (err error) {
-		receipt, err = step.Commit(b, keys)
+	o.eval = func(step *step) (err error) {
+		receipt, err = step.Commit(b)
 		return err
 	}
 	if err := s.do(o); err != nil {
-		s.metrics.refused(err)
+		s.metrics.Refused(err)
 		return store.Receipt{}, err
 	}
-	s.metrics.commits.Inc()
+	s.metrics.Commits.Inc()
 	return receipt, nil
 }
 
@@ -218,7 +217,7 @@ func (s *Store) Apply(ctx context.Context, name journal.Stream, batches []*journ
 	if err := store.ValidateApply(s.options.Region, len(s.parts), name, batches); err != nil {
 		return store.Applied{}, err
 	}
-	o := &op{ctx: ctx, part: s.parts[batches[0].Partition], keys: partition.ReplayKeys(batches)}
+	o := &op{ctx: ctx, part: s.parts[batches[0].Partition], keys: replayKeys(batches)}
 	for _, b := range batches {
 		for i := range b.Records {
 			if w := b.Records[i].Row; w != nil {
@@ -227,14 +226,14 @@ func (s *Store) Apply(ctx context.Context, name journal.Stream, batches []*journ
 		}
 	}
 	var report store.Applied
-	o.eval = func(step *partition.Step) (err error) {
+	o.eval = func(step *step) (err error) {
 		report, err = step.Apply(name, batches)
 		return err
 	}
 	if err := s.do(o); err != nil {
 		return store.Applied{}, err
 	}
-	s.metrics.mismatches.Add(float64(len(report.Mismatches)))
+	s.metrics.Mismatches.Add(float64(len(report.Mismatches)))
 	return report, nil
 }
 
@@ -246,9 +245,9 @@ func (s *Store) SetPosition(ctx context.Context, at journal.Position) error {
 	if err := store.ValidatePosition(len(s.parts), at); err != nil {
 		return err
 	}
-	return s.do(&op{ctx: ctx, part: s.parts[at.Partition], eval: func(step *partition.Step) error {
-		step.SetPosition(at)
-		return nil
+	return s.do(&op{ctx: ctx, part: s.parts[at.Partition], eval: func(step *step) error {
+		_, err := step.SetPosition(at)
+		return err
 	}})
 }
 
@@ -263,9 +262,9 @@ func (s *Store) Watermark(ctx context.Context, id region.Partition) (int, error)
 		return 0, err
 	}
 	n := 0
-	err = s.do(&op{ctx: ctx, part: p, eval: func(step *partition.Step) error {
-		n = step.Watermark()
-		return nil
+	err = s.do(&op{ctx: ctx, part: p, eval: func(step *step) (err error) {
+		n, err = step.Watermark()
+		return err
 	}})
 	if err != nil {
 		return 0, err
@@ -286,7 +285,7 @@ func (s *Store) Fence(ctx context.Context, home region.ID, t region.Term) error 
 	var ops []*op
 	var err error
 	for _, d := range s.shards {
-		o := &op{ctx: ctx, done: make(chan struct{}), eval: func(step *partition.Step) error {
+		o := &op{ctx: ctx, done: make(chan struct{}), eval: func(step *step) error {
 			step.Fence(home, t)
 			return nil
 		}}
@@ -326,7 +325,7 @@ func (s *Store) Trim(ctx context.Context, id region.Partition, before uint64) er
 	if cut <= p.durable.Load().state.First {
 		return s.open()
 	}
-	err = s.do(&op{ctx: ctx, part: p, eval: func(step *partition.Step) error {
+	err = s.do(&op{ctx: ctx, part: p, eval: func(step *step) error {
 		step.Trim(cut)
 		return nil
 	}})

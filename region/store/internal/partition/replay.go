@@ -2,13 +2,16 @@ package partition
 
 import (
 	"bytes"
+	"encoding/binary"
 
+	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
 )
 
 // Apply is store.Store's Apply of batches that are valid. The error is a
-// *store.Gap.
+// *store.Gap, or the engine's. A report of no batch says that there was nothing
+// new.
 func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Applied, error) {
 	at := s.State.Positions[Source{batches[0].Origin, name}]
 	fresh, head, err := store.Plan(at, name, batches)
@@ -18,6 +21,14 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 	report := store.Applied{Batches: len(fresh), Skipped: len(batches) - len(fresh), Position: at}
 	if len(fresh) == 0 {
 		return report, nil
+	}
+	// Every row is found before any is written, so that an error leaves nothing
+	// half done.
+	if err := s.findAll(fresh); err != nil {
+		return store.Applied{}, err
+	}
+	if err := s.Engine.Begin(); err != nil {
+		return store.Applied{}, err
 	}
 	news := false
 	for _, b := range fresh {
@@ -47,10 +58,45 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 	return report, nil
 }
 
+// place is the key of Step.places.
+func (s *Step) place(owner region.UIN, w *journal.RowRecord) []byte {
+	s.key = binary.BigEndian.AppendUint64(s.key[:0], uint64(owner))
+	s.key = append(append(s.key, byte(w.Table)), w.Row...)
+	return s.key
+}
+
+// findAll finds every row the batches may write; one that several write is found
+// once, and each sees what the one before wrote.
+func (s *Step) findAll(batches []*journal.Batch) error {
+	s.found = s.found[:0]
+	if s.places == nil {
+		s.places = map[string]int{}
+	}
+	clear(s.places)
+	for _, b := range batches {
+		for i := range b.Records {
+			if b.Records[i].Kind != journal.KindRow {
+				continue
+			}
+			w := b.Records[i].Row
+			key := s.place(b.Owner, w)
+			if _, ok := s.places[string(key)]; ok {
+				continue
+			}
+			s.places[string(key)] = len(s.found)
+			f, err := s.Engine.Find(b.Owner, w.Table, w.Row)
+			if err != nil {
+				return err
+			}
+			s.found = append(s.found, f)
+		}
+	}
+	return nil
+}
+
 func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Applied) {
 	w := r.Row
-	k := Key{b.Owner, w.Table, string(w.Row)}
-	have := s.Rows[k]
+	have := &s.found[s.places[string(s.place(b.Owner, w))]]
 	mismatch := func(want, is journal.Sum) {
 		if want != is {
 			report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Owner: b.Owner, Home: b.Home, Table: w.Table, Row: bytes.Clone(w.Row), Want: want, Have: is})
@@ -61,7 +107,7 @@ func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Appli
 	case w.Version == have.Version:
 		mismatch(w.After, have.Sum)
 	default:
-		before, after := s.put(k, w.Row, have, Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home: b.Home, Value: w.Value})
+		before, after := s.put(b.Owner, w.Table, w.Row, have, Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home: b.Home, Value: w.Value})
 		mismatch(w.Before, before)
 		mismatch(w.After, after)
 		report.Rows++
@@ -91,35 +137,4 @@ func (s *Step) adopt(at journal.Position) {
 	if _, command := at.Stream.To(); command && store.Newer(s.State.Positions[Source{at.Origin, at.Stream}], at) {
 		s.move(at)
 	}
-}
-
-// Clone copies a batch into memory of its own: the caller may change or drop
-// his when his context ends, while the group goes on.
-func Clone(b *store.Batch) *store.Batch {
-	size := 0
-	for i := range b.Writes {
-		size += len(b.Writes[i].Row) + len(b.Writes[i].Value)
-	}
-	for i := range b.Commands {
-		size += len(b.Commands[i].Payload)
-	}
-	arena := make([]byte, 0, size)
-	keep := func(v []byte) []byte {
-		if len(v) == 0 {
-			return nil
-		}
-		start := len(arena)
-		arena = append(arena, v...)
-		return arena[start:len(arena):len(arena)]
-	}
-	c := *b
-	c.Writes = append([]store.Write(nil), b.Writes...)
-	for i := range c.Writes {
-		c.Writes[i].Row, c.Writes[i].Value = keep(c.Writes[i].Row), keep(c.Writes[i].Value)
-	}
-	c.Commands = append([]journal.Command(nil), b.Commands...)
-	for i := range c.Commands {
-		c.Commands[i].Payload = keep(c.Commands[i].Payload)
-	}
-	return &c
 }

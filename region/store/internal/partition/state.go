@@ -3,9 +3,9 @@
 // fence take in it.
 //
 // It guarantees the invariants of [State] after every step, and that a step
-// that returns an error has changed nothing. It is pure: an engine brings the
-// rows a step names, and makes what the step wrote durable, in one transaction
-// with the state.
+// that returns an error has changed nothing. It is pure: an [Engine] brings the
+// rows a step names, takes what it writes, and makes that durable in one
+// transaction with the state.
 package partition
 
 import (

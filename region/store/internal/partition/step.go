@@ -2,104 +2,117 @@ package partition
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
 )
 
-// Key names a row of a partition.
-type Key struct {
-	Owner region.UIN
-	Table journal.Table
-	Row   string
-}
-
-// Row is a row as a step finds or leaves it.
-type Row struct {
+// Found is a row as a step finds it.
+type Found struct {
 	Version uint64 // 0: never written
 	Deleted bool
 	Home    region.ID   // of the owner when it was written: whose digest it counts in
 	Sum     journal.Sum // zero for local rows
-	Epoch   region.Epoch
-	Value   []byte // of written rows; a step does not read the values it finds
+	Place   int         // the engine's: where it keeps what it needs to write the row
 }
 
-// Entry is a batch the journal gained.
+// Row is a row as a step leaves it.
+type Row struct {
+	Version uint64
+	Epoch   region.Epoch
+	Deleted bool
+	Home    region.ID
+	Value   []byte
+	Sum     journal.Sum // zero for local rows
+}
+
+// Entry is a batch the journal gains: Links and then Body, as package journal
+// spells them. Its slices belong to the step and are valid during the call.
 type Entry struct {
 	First, Last uint64
 	Streams     []journal.Stream
-	Data        []byte // with links, as package journal spells it
+	Links, Body []byte
 }
 
-// Step is one partition's part of a group of operations, which see each other's
-// effects in order. An engine fills Rows with every row that the operations
-// name, as it is stored.
+// Engine is what a step reads from and writes to. A step asks it from one
+// goroutine.
+type Engine interface {
+	// Find returns a row as the operations before this one left it. The place in
+	// it is valid until the operation ends.
+	Find(owner region.UIN, t journal.Table, row []byte) (Found, error)
+
+	// Begin is called once before an operation writes. When it fails, nothing of
+	// the operation happens.
+	Begin() error
+
+	// Put writes a row over the one at a place; fresh says that there was none.
+	// What r points to belongs to the step.
+	Put(place int, fresh bool, r *Row)
+
+	// Append puts a batch into the journal.
+	Append(e *Entry)
+
+	// Move writes a position, which is in State.Positions already.
+	Move(at *journal.Position)
+}
+
+// Step is one partition at work: operations see the effects of those before. It
+// keeps memory from one operation to the next.
 type Step struct {
 	Self      region.ID
 	Partition region.Partition
-	State     *State // the step's own copy
-	Rows      map[Key]Row
+	State     *State
+	Engine    Engine
 	Now       func() int64 // Unix milliseconds
+	Touched   bool         // whether State changed since it was set to false
 
-	// What becomes durable with State, in one transaction:
-	Touched bool            // whether State changed
-	Written map[Key]bool    // keys of Rows
-	Journal []Entry         // in order
-	Moved   map[Source]bool // keys of State.Positions
-	hash    []byte          // used again for every row
+	found   []Found
+	row     Row
+	entry   Entry
+	links   []journal.Link
+	hash    []byte
 	rows    []journal.RowRecord
 	records []journal.Record
-}
-
-// Keys names the rows of a batch.
-func Keys(b *store.Batch) []Key {
-	keys := make([]Key, len(b.Writes))
-	for i := range b.Writes {
-		keys[i] = Key{b.Owner, b.Writes[i].Table, string(b.Writes[i].Row)}
-	}
-	return keys
-}
-
-// ReplayKeys names the rows of a stream's batches.
-func ReplayKeys(batches []*journal.Batch) []Key {
-	var keys []Key
-	for _, b := range batches {
-		for i := range b.Records {
-			if w := b.Records[i].Row; b.Records[i].Kind == journal.KindRow {
-				keys = append(keys, Key{b.Owner, w.Table, string(w.Row)})
-			}
-		}
-	}
-	return keys
+	places  map[string]int // of found; by owner, table and key
+	key     []byte
 }
 
 // Commit is store.Store's Commit of a batch that is valid.
-func (s *Step) Commit(b *store.Batch, keys []Key) (store.Receipt, error) {
+func (s *Step) Commit(b *store.Batch) (store.Receipt, error) {
 	if !s.State.Fence.Allows(b.Home, b.Epoch.Term) {
 		return store.Receipt{}, region.Errorf(region.Unavailable, "home %s is fenced at term %s, the batch is of %s", b.Home, s.State.Fence[b.Home], b.Epoch.Term).
 			WithHint("ask again: the world is changing who acts for the home")
 	}
+	s.found = s.found[:0]
 	for i := range b.Writes {
-		w, have := &b.Writes[i], s.Rows[keys[i]]
-		if r := (store.Row{Version: have.Version, Deleted: have.Deleted}); !w.Expect.Holds(&r) {
+		w := &b.Writes[i]
+		f, err := s.Engine.Find(b.Owner, w.Table, w.Row)
+		if err != nil {
+			return store.Receipt{}, err
+		}
+		if r := (store.Row{Version: f.Version, Deleted: f.Deleted}); !w.Expect.Holds(&r) {
 			return store.Receipt{}, region.Errorf(region.Conflict, "row %x of table %d of %d is at version %d, not as the batch expects", w.Row, w.Table, b.Owner, r.Version)
 		}
+		s.found = append(s.found, f)
 	}
-	// Nothing fails from here on.
-	s.records, s.rows = s.records[:0], slices.Grow(s.rows[:0], len(b.Writes))[:len(b.Writes)]
+	if err := s.Engine.Begin(); err != nil {
+		return store.Receipt{}, err
+	}
+	s.records, s.rows = s.records[:0], grown(s.rows, len(b.Writes))
 	for i := range b.Writes {
-		w, have := &b.Writes[i], s.Rows[keys[i]]
-		row := Row{Version: have.Version + 1, Epoch: b.Epoch, Deleted: w.Delete, Home: b.Home, Value: w.Value}
-		before, after := s.put(keys[i], w.Row, have, row)
+		w, f := &b.Writes[i], &s.found[i]
+		home, version := f.Home, f.Version+1
+		before, after := s.put(b.Owner, w.Table, w.Row, f, Row{Version: version, Epoch: b.Epoch, Deleted: w.Delete, Home: b.Home, Value: w.Value})
 		if w.Table.Class() == journal.ClassLocal {
 			continue
 		}
 		s.State.home(b.Home).Changed = true
-		if have.Home != "" && have.Home != b.Home {
-			s.State.home(have.Home).Changed = true
+		if home != "" && home != b.Home {
+			s.State.home(home).Changed = true
 		}
-		s.rows[i] = journal.RowRecord{Table: w.Table, Row: w.Row, Version: row.Version, Deleted: row.Deleted, Value: row.Value, Before: before, After: after}
+		s.rows[i] = journal.RowRecord{Table: w.Table, Row: w.Row, Version: version, Deleted: w.Delete, Value: w.Value, Before: before, After: after}
 		s.records = append(s.records, journal.Record{Kind: journal.KindRow, Row: &s.rows[i]})
 	}
 	for i := range b.Commands {
@@ -112,30 +125,31 @@ func (s *Step) Commit(b *store.Batch, keys []Key) (store.Receipt, error) {
 	return receipt, nil
 }
 
-// put writes a row over the one before and keeps the sums; it returns both
-// digests (zero for local rows, and for no row before).
-func (s *Step) put(k Key, key []byte, have, row Row) (before, after journal.Sum) {
-	if class := k.Table.Class(); class != journal.ClassLocal {
-		if have.Version > 0 {
-			before = have.Sum
-			s.State.home(have.Home).of(class).remove(before)
+// put writes a row over the one found, keeps the sums, and makes the new row the
+// one found. It returns both digests (zero for local rows, and for no row
+// before).
+func (s *Step) put(owner region.UIN, t journal.Table, key []byte, f *Found, row Row) (before, after journal.Sum) {
+	if class := t.Class(); class != journal.ClassLocal {
+		if f.Version > 0 {
+			before = f.Sum
+			s.State.home(f.Home).of(class).remove(before)
 		}
-		s.hash = journal.AppendRowSum(s.hash[:0], k.Owner, k.Table, key, row.Version, row.Epoch, row.Deleted, row.Value)
+		s.hash = journal.AppendRowSum(s.hash[:0], owner, t, key, row.Version, row.Epoch, row.Deleted, row.Value)
 		after = journal.SumOf(s.hash)
 		row.Sum = after
 		s.State.home(row.Home).of(class).add(after)
+		s.Touched = true
 	}
-	if s.Written == nil {
-		s.Written = map[Key]bool{}
-	}
-	s.Rows[k], s.Written[k], s.Touched = row, true, true
+	s.row = row
+	s.Engine.Put(f.Place, f.Version == 0, &s.row)
+	f.Version, f.Deleted, f.Home, f.Sum = row.Version, row.Deleted, row.Home, row.Sum
 	return before, after
 }
 
 // append gives a batch its origin, sequences, time and links, and makes it the
 // journal's next. It returns the first and last sequence.
 func (s *Step) append(b *journal.Batch) (first, last uint64) {
-	st := s.State
+	st, e := s.State, &s.entry
 	b.Origin, b.Partition, b.Incarnation, b.UnixMilli = s.Self, s.Partition, st.Incarnation, s.Now()
 	first = st.Next
 	for i := range b.Records {
@@ -145,38 +159,44 @@ func (s *Step) append(b *journal.Batch) (first, last uint64) {
 	last = st.Next - 1
 	st.UnixMilli = b.UnixMilli
 
-	streams := journal.Streams(nil, b.Records)
-	links := make([]journal.Link, 0, len(streams))
-	body := journal.AppendBody(nil, b)
-	for _, name := range streams {
+	e.First, e.Last = first, last
+	e.Streams = journal.Streams(e.Streams[:0], b.Records)
+	e.Body = journal.AppendBody(e.Body[:0], b)
+	s.links = s.links[:0]
+	for _, name := range e.Streams {
 		head := st.head(name)
 		var link journal.Link
 		if name == journal.Full {
-			link, *head = journal.NextBody(*head, last, body)
+			link, *head = journal.NextBody(*head, last, e.Body)
 		} else {
 			link, *head = journal.Next(*head, journal.Filter(b, name))
 		}
-		links = append(links, link)
+		s.links = append(s.links, link)
 	}
-	s.Journal = append(s.Journal, Entry{First: first, Last: last, Streams: streams, Data: append(journal.AppendLinks(nil, links), body...)})
+	e.Links = journal.AppendLinks(e.Links[:0], s.links)
+	s.Engine.Append(e)
 	s.Touched = true
 	return first, last
 }
 
-// SetPosition is store.Store's SetPosition of a position that is valid.
-func (s *Step) SetPosition(at journal.Position) {
-	if store.Newer(s.State.Positions[Source{at.Origin, at.Stream}], at) {
-		s.move(at)
-		s.record(at)
+// SetPosition is store.Store's SetPosition of a position that is valid. It says
+// whether the position moved.
+func (s *Step) SetPosition(at journal.Position) (moved bool, err error) {
+	if !store.Newer(s.State.Positions[Source{at.Origin, at.Stream}], at) {
+		return false, nil
 	}
+	if err := s.Engine.Begin(); err != nil {
+		return false, err
+	}
+	s.move(at)
+	s.record(at)
+	return true, nil
 }
 
 func (s *Step) move(at journal.Position) {
-	if s.Moved == nil {
-		s.Moved = map[Source]bool{}
-	}
-	k := Source{at.Origin, at.Stream}
-	s.State.Positions[k], s.Moved[k], s.Touched = at, true, true
+	s.State.Positions[Source{at.Origin, at.Stream}] = at
+	s.Engine.Move(&at)
+	s.Touched = true
 }
 
 // record puts a position into this region's own journal.
@@ -186,26 +206,28 @@ func (s *Step) record(at journal.Position) {
 
 // Watermark appends the sums of the homes whose rows this region changed since
 // their last watermark, in one batch, and returns how many.
-func (s *Step) Watermark() int {
+func (s *Step) Watermark() (int, error) {
 	var records []journal.Record
 	for home, sums := range s.State.Sums {
 		if sums.Changed {
 			w := s.State.Watermark(home)
 			records = append(records, journal.Record{Kind: journal.KindWatermark, Watermark: &w})
-			sums.Changed = false
 		}
 	}
 	if len(records) == 0 {
-		return 0
+		return 0, nil
+	}
+	if err := s.Engine.Begin(); err != nil {
+		return 0, err
 	}
 	slices.SortFunc(records, func(a, b journal.Record) int {
-		if a.Watermark.Home < b.Watermark.Home {
-			return -1
-		}
-		return 1
+		return strings.Compare(string(a.Watermark.Home), string(b.Watermark.Home))
 	})
+	for i := range records {
+		s.State.Sums[records[i].Watermark.Home].Changed = false
+	}
 	s.append(&journal.Batch{Records: records})
-	return len(records)
+	return len(records), nil
 }
 
 // Fence raises the fence of a home. It touches the state even when an earlier
@@ -226,4 +248,12 @@ func (s *Step) Trim(before uint64) {
 func (s *Step) Raise() {
 	s.State.Incarnation++
 	s.Touched = true
+}
+
+// grown returns a slice of length n, the old memory when it is large enough.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, 2*n)
+	}
+	return s[:n]
 }
