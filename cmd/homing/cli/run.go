@@ -108,6 +108,7 @@ queue B+4, gossip B+5; DNS B+53, HTTPDNS B+80, ids B+90, the web page B+99.`,
 	f.IntVar(&o.PortBase, "port-base", demo.DefaultPortBase, "first of the ports it uses")
 	f.BoolVar(&o.Fresh, "fresh", false, "forget the state of earlier runs first")
 	f.BoolVar(&o.Shared, "shared-address", false, "everything on 127.0.0.1, as on systems with one loopback address")
+	f.StringToStringVar(&o.Postgres, "postgres", nil, "REGION=DSN: keep this region's store in an empty PostgreSQL database (the others are embedded)")
 	f.StringVar(&story, "scenario", "", "play a story with checks, then exit 0 or 1: "+scenario.Names())
 	f.StringVar(&sabotage, "sabotage", "", "break a part first; the scenario must fail: "+scenario.Sabotages())
 	return cmd

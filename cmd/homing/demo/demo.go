@@ -9,9 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +32,9 @@ type Options struct {
 	Fresh    bool     // forget the state in Dir first
 	Shared   bool     // all on 127.0.0.1, as where loopback has one address
 	Out      io.Writer
+	// Postgres are the DSNs of the databases of those regions that keep their store
+	// in one; the others are embedded. A database has to be empty for a new demo.
+	Postgres map[string]string
 	// Ready, when set, is called when every node is ready and before the endpoints
 	// file appears, so that whoever waited for the file finds it done.
 	Ready func(*endpoints.Endpoints)
@@ -67,6 +72,9 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.postgres, err = databases(o.Regions, o.Postgres); err != nil {
+		return nil, err
+	}
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return nil, err
 	}
@@ -99,7 +107,7 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if d.log, err = os.OpenFile(filepath.Join(o.Dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
-	if err := (made{o.Regions, o.PortBase, !p.split}).check(o.Dir); err != nil {
+	if err := (made{o.Regions, o.PortBase, !p.split, slices.Sorted(maps.Keys(o.Postgres))}).check(o.Dir); err != nil {
 		return nil, err
 	}
 	configs, err := layOut(o.Dir, p)

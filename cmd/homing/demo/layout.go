@@ -32,6 +32,7 @@ type made struct {
 	Regions  []string `json:"regions"`
 	PortBase int      `json:"port_base"`
 	Shared   bool     `json:"shared_address"`
+	Postgres []string `json:"postgres,omitempty"` // regions whose store is not in the directory
 }
 
 // check refuses a directory that was made for something else, and writes down
@@ -54,6 +55,9 @@ func (m made) check(dir string) error {
 	}
 	if !slices.Equal(was.Regions, m.Regions) || was.PortBase != m.PortBase || was.Shared != m.Shared {
 		return fmt.Errorf("%s was made with --regions %s --port-base %d: say the same, another --dir, or --fresh to begin anew", dir, strings.Join(was.Regions, ","), was.PortBase)
+	}
+	if !slices.Equal(was.Postgres, m.Postgres) {
+		return fmt.Errorf("%s was made with --postgres for %q: say the same, another --dir, or --fresh to begin anew", dir, strings.Join(was.Postgres, ","))
 	}
 	return nil
 }
@@ -87,7 +91,13 @@ func layOut(dir string, p *plan) ([]string, error) {
 		if _, err := os.Stat(path); err == nil {
 			continue // as its owner may have changed it
 		}
-		b, err := yaml.Marshal(p.config(m))
+		c := p.config(m)
+		if dsn, ok := p.postgres[m.id]; ok && m.kind == "region" {
+			if err := useDatabase(dir, c, m.id, dsn); err != nil {
+				return nil, err
+			}
+		}
+		b, err := yaml.Marshal(c)
 		if err != nil {
 			return nil, err
 		}

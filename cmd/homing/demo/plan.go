@@ -96,6 +96,8 @@ type plan struct {
 	ids     member
 	console netip.AddrPort
 	split   bool // every member has its own address
+
+	postgres map[string]string // DSN of a region's store; none is embedded
 }
 
 // newPlan lays a world out over loopback addresses.

@@ -154,7 +154,9 @@ type process struct {
 
 // startDeployed does what the README says of separate processes: a copy of
 // deploy/, keys and certificates, and one homing run per file.
-func startDeployed(t testing.TB) *deployed {
+//
+// prepare may change files before anything starts.
+func startDeployed(t testing.TB, prepare ...func(dir string)) *deployed {
 	t.Helper()
 	d := &deployed{t: t, dir: t.TempDir(), nodes: map[string]*process{}}
 	if err := os.CopyFS(d.dir, sub(t, "../../../deploy")); err != nil {
@@ -166,6 +168,9 @@ func startDeployed(t testing.TB) *deployed {
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("homing %v: %v\n%s", args, err, out)
 		}
+	}
+	for _, p := range prepare {
+		p(d.dir)
 	}
 	t.Cleanup(d.stop)
 	for _, n := range d.names() {

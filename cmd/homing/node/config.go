@@ -62,9 +62,10 @@ type Config struct {
 	// Geo is a MaxMind-format database; empty is the small built-in one.
 	Geo string `yaml:"geo,omitempty"`
 	// ShedAbove refuses connections above so many; 0 is the default of the role.
-	ShedAbove int `yaml:"shedAbove,omitempty"`
-	Log       Log `yaml:"log,omitempty"`
-	DNS       DNS `yaml:"dns,omitempty"` // only for the dns role
+	ShedAbove int   `yaml:"shedAbove,omitempty"`
+	Log       Log   `yaml:"log,omitempty"`
+	DNS       DNS   `yaml:"dns,omitempty"`   // only for the dns role
+	Store     Store `yaml:"store,omitempty"` // only for the region role
 }
 
 // Gossip is the serf membership.
@@ -115,6 +116,7 @@ func ReadConfig(path string) (*Config, error) {
 		}
 	}
 	c.DNS.resolve(dir)
+	c.Store.resolve(dir)
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%s:%s %w", path, place(b, err), err)
 	}
@@ -209,6 +211,9 @@ func (c *Config) Validate() error {
 		return wrongf("tls", "tls.cert and tls.key go together")
 	}
 	if err := c.DNS.validate(c); err != nil {
+		return err
+	}
+	if err := c.Store.validate(c); err != nil {
 		return err
 	}
 	if c.Health.Interval == 0 {

@@ -41,7 +41,11 @@ func TestSampleConfigs(t *testing.T) {
 	if err != nil || len(files) < 12 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	for _, path := range files {
+	more, err := filepath.Glob("../../../deploy/postgres/*.yaml")
+	if err != nil || len(more) != 1 {
+		t.Fatalf("%q, %v", more, err)
+	}
+	for _, path := range append(files, more...) {
 		c, err := ReadConfig(path)
 		if err != nil {
 			t.Error(err)

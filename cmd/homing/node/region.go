@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 	"github.com/homing-im/homing/region/core"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/peer"
-	"github.com/homing-im/homing/region/store/pebble"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/kafka"
 )
@@ -29,7 +28,7 @@ import (
 // copying between regions.
 type regionRole struct {
 	node       *Node
-	store      *pebble.Store
+	store      store.Store
 	core       *core.Core
 	access     *access.Server
 	replicator *replicator.Replicator
@@ -60,9 +59,7 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	r := &regionRole{node: n}
 	log := n.log.With("region", id)
 	var err error
-	if r.store, err = pebble.Open(pebble.Options{
-		Dir: filepath.Join(n.cfg.Dir, "store"), Region: id, Partitions: w.Partitions, Logger: log, Registry: n.reg,
-	}); err != nil {
+	if r.store, err = n.cfg.OpenStore(w.Partitions, log, n.reg); err != nil {
 		return err
 	}
 	n.onClose("store", func(context.Context) error { return r.store.Close() })

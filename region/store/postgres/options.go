@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +36,15 @@ type Options struct {
 
 	// Readers is how many connections per database serve reads. 0 is 8.
 	Readers int
+}
+
+// HasPassword says whether a DSN, in either spelling, has a password in it.
+func HasPassword(dsn string) bool {
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "" {
+		_, has := u.User.Password()
+		return has || u.Query().Has("password")
+	}
+	return strings.Contains(strings.ReplaceAll(dsn, " ", ""), "password=")
 }
 
 // readerLife is how long a connection for reads is used: hosts are told apart
