@@ -48,7 +48,7 @@ func TestScenarioHelloPostgres(t *testing.T) {
 	if out := w.refused(command); !strings.Contains(out, "an earlier world wrote") {
 		t.Errorf("a used database: %s", out)
 	}
-	if out := w.refused("homing demo --port-base 12000 --dir " + t.TempDir() + "/x --postgres 'eu=host=a'"); !strings.Contains(out, "no region eu") {
+	if out := w.refused("homing demo --scenario hello --postgres eu=host=a"); !strings.Contains(out, "no region eu") {
 		t.Errorf("a region that is not there: %s", out)
 	}
 }
