@@ -25,6 +25,7 @@ type Core struct {
 	numbers *numbers
 	locks   ownerLocks
 	heads   *lru.Cache[region.UIN, head]
+	kinds   *lru.Cache[region.UIN, kind]
 
 	stop    context.CancelFunc
 	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers
@@ -43,12 +44,16 @@ func New(o Options) (*Core, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core: inbox heads: %w", err)
 	}
+	kinds, err := lru.New[region.UIN, kind](o.Heads)
+	if err != nil {
+		return nil, fmt.Errorf("core: kinds of accounts: %w", err)
+	}
 	nonces, err := newNonces()
 	if err != nil {
 		return nil, err
 	}
 	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
-		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads}
+		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.numbers = newNumbers(c)

@@ -171,6 +171,9 @@ func (t *txn) execute(o *operation) (outcome string, err error) {
 	case o.recall != nil:
 		return t.recalled(o)
 	}
+	if t.isUser() {
+		return t.deliverTo(o)
+	}
 	account, err := t.theAccount()
 	if err != nil {
 		return "", err
@@ -186,15 +189,20 @@ func (t *txn) execute(o *operation) (outcome string, err error) {
 	if account.Group {
 		return t.groupPost(o)
 	}
-	if _, found, err := t.known(o.id); err != nil || found {
+	return t.deliverTo(o)
+}
+
+// deliverTo puts a message into the inbox of a user.
+func (t *txn) deliverTo(o *operation) (outcome string, err error) {
+	if found, err := t.repeats(o.id); err != nil || found {
 		return repeated, err
 	}
 	if region.UIN(o.message.To) == t.owner && o.message.Body.GetSystem() == nil { // not a group's
-		from, err := t.contact(region.UIN(o.message.Sender))
+		yes, err := t.blocks(region.UIN(o.message.Sender))
 		if err != nil {
 			return "", err
 		}
-		if from.Blocked {
+		if yes {
 			return blocked, t.drop(o.id)
 		}
 	}

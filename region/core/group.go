@@ -296,7 +296,7 @@ func (t *txn) announce(o *operation, s *v1.System) error {
 // groupPost sends a member's message on. The index row is what makes it happen
 // once; the group itself keeps no copy.
 func (t *txn) groupPost(o *operation) (string, error) {
-	if _, found, err := t.known(o.id); err != nil || found {
+	if found, err := t.repeats(o.id); err != nil || found {
 		return repeated, err
 	}
 	m, err := t.theMembers()

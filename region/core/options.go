@@ -39,7 +39,7 @@ type Options struct {
 
 	TicketLife time.Duration // of tickets; 0 is 24 hours
 	Range      int           // UINs asked of the Directory at a time; 0 is 1,000
-	Heads      int           // inboxes whose newest sequence is kept in memory; 0 is 100,000
+	Heads      int           // owners of whom the newest sequence and the like are kept in memory; 0 is 100,000
 	Parallel   int           // owners whose commands are executed at the same time; 0 is 256
 }
 

@@ -16,6 +16,13 @@ type recipient struct {
 	group bool // known to be one; false also while its account has not arrived here
 }
 
+// kind is what is remembered of an account that was seen. It may be gone
+// meanwhile: whoever executes a command looks again.
+type kind struct {
+	epoch region.Epoch // of the owner when it was seen
+	group bool         // never changes
+}
+
 // reachable finds out where the owner lives and whether it can exist.
 //
 // An account of another region that has not arrived here yet is accepted, since
@@ -31,11 +38,16 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 	if !ok {
 		return recipient{}, region.Errorf(region.NotFound, "UIN %d belongs to no region", u).WithHint("check the number")
 	}
+	if k, ok := c.kinds.Get(u); ok && k.epoch == p.Epoch {
+		return recipient{uin: u, home: p.Home, group: k.group}, nil
+	}
 	a, _, err := c.accountOf(ctx, u)
 	if err != nil {
 		return recipient{}, err
 	}
-	if a == nil && (p.Home == c.o.Self || p.Acting == c.o.Self) {
+	if a != nil {
+		c.kinds.Add(u, kind{epoch: p.Epoch, group: a.Group})
+	} else if p.Home == c.o.Self || p.Acting == c.o.Self {
 		return recipient{}, region.Errorf(region.NotFound, "nobody has UIN %d", u).WithHint("check the number")
 	}
 	return recipient{uin: u, home: p.Home, group: a.GetGroup()}, nil
@@ -105,11 +117,15 @@ func (c *Core) maySend(ctx context.Context, sender region.UIN, to recipient) err
 }
 
 func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendResponse, error) {
-	sequence, found, err := t.known(id)
+	found, err := t.repeats(id)
 	if err != nil {
 		return nil, err
 	}
 	if found {
+		sequence, _, err := t.known(id)
+		if err != nil {
+			return nil, err
+		}
 		m, err := t.message(sequence)
 		if err != nil {
 			return nil, err
@@ -125,7 +141,8 @@ func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendRespon
 	if err != nil {
 		return nil, err
 	}
-	if sequence, err = t.append(id, m, stored); err != nil {
+	sequence, err := t.append(id, m, stored)
+	if err != nil {
 		return nil, err
 	}
 	if to.uin != t.owner {

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -33,13 +34,17 @@ type txn struct {
 	place region.Placement
 	now   int64 // Unix milliseconds
 
+	first bool // try: see repeats
+
 	batch   store.Batch
-	written map[string]int // index in batch.Writes by table and row
-	read    map[string]uint64
+	written map[string]int // index in batch.Writes by table and row, when they are many: see wrote
+	read    []rowVersion
 	bytes   int
+	forgets bool // what is remembered of the owner may not hold any more
 
 	head    head
 	hasHead bool
+	clean   []region.UIN // senders found not to be blocked
 	account accountState
 	group   *members // of a group, when they were looked at
 
@@ -64,7 +69,7 @@ func (c *Core) mutate(ctx context.Context, owner region.UIN, change func(*txn) e
 		if err != nil {
 			return err
 		}
-		err = c.attempt(ctx, owner, p, change)
+		err = c.attempt(ctx, owner, p, try == 1, change)
 		if _, conflict := err.(stale); !conflict {
 			return err
 		}
@@ -95,9 +100,9 @@ type stale struct{ error }
 
 func (s stale) Unwrap() error { return s.error }
 
-func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement, change func(*txn) error) error {
-	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(),
-		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}, written: map[string]int{}, read: map[string]uint64{}}
+func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement, first bool, change func(*txn) error) error {
+	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(), first: first,
+		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}}
 	if err := change(t); err != nil {
 		return err
 	}
@@ -112,9 +117,7 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 		}
 		return err
 	}
-	if t.hasHead {
-		c.heads.Add(owner, t.head)
-	}
+	t.keepHead()
 	// Under the owner's lock, so that notices come in the order of sequences.
 	for _, m := range t.notices {
 		c.o.Notifier.Notify(owner, m.Sequence, m)
@@ -127,16 +130,53 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 
 func rowName(t journal.Table, row []byte) string { return string(append([]byte{byte(t)}, row...)) }
 
+// rowVersion is a row that was read.
+type rowVersion struct {
+	table   journal.Table
+	row     []byte
+	version uint64
+}
+
+// fewWrites are found sooner by looking at each than by a map.
+const fewWrites = 8
+
+// wrote returns the index in batch.Writes of a row that this transaction wrote,
+// or -1.
+func (t *txn) wrote(table journal.Table, row []byte) int {
+	if t.written != nil {
+		if i, ok := t.written[rowName(table, row)]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range t.batch.Writes {
+		if w := &t.batch.Writes[i]; w.Table == table && bytes.Equal(w.Row, row) {
+			return i
+		}
+	}
+	return -1
+}
+
+// version returns the version at which a row was read; false when it was not.
+func (t *txn) version(table journal.Table, row []byte) (uint64, bool) {
+	for i := len(t.read) - 1; i >= 0; i-- {
+		if r := &t.read[i]; r.table == table && bytes.Equal(r.row, row) {
+			return r.version, true
+		}
+	}
+	return 0, false
+}
+
 // get reads a row, as this transaction leaves it.
 func (t *txn) get(table journal.Table, row []byte) (store.Row, error) {
-	name := rowName(table, row)
-	if i, ok := t.written[name]; ok {
+	if i := t.wrote(table, row); i >= 0 {
 		w := t.batch.Writes[i]
-		return store.Row{Table: table, Row: row, Version: t.read[name] + 1, Epoch: t.place.Epoch, Deleted: w.Delete, Value: w.Value}, nil
+		v, _ := t.version(table, row)
+		return store.Row{Table: table, Row: row, Version: v + 1, Epoch: t.place.Epoch, Deleted: w.Delete, Value: w.Value}, nil
 	}
 	r, err := t.c.o.Store.Get(t.ctx, t.owner, table, row)
 	if err == nil {
-		t.read[name] = r.Version
+		t.read = append(t.read, rowVersion{table, bytes.Clone(row), r.Version})
 	}
 	return r, err
 }
@@ -164,17 +204,26 @@ func (t *txn) put(table journal.Table, row, value []byte) { t.write(table, row, 
 func (t *txn) delete(table journal.Table, row []byte) { t.write(table, row, nil, true) }
 
 func (t *txn) write(table journal.Table, row, value []byte, del bool) {
-	name := rowName(table, row)
 	t.bytes += len(row) + len(value)
-	if i, ok := t.written[name]; ok {
+	t.forgets = t.forgets || table == tableAccount || table == tableContact
+	if i := t.wrote(table, row); i >= 0 {
 		t.batch.Writes[i].Value, t.batch.Writes[i].Delete = value, del
 		return
 	}
 	expect := store.Absent()
-	if v, ok := t.read[name]; ok {
+	if v, ok := t.version(table, row); ok {
 		expect = store.AtVersion(v)
 	}
-	t.written[name] = len(t.batch.Writes)
+	n := len(t.batch.Writes)
+	if n == fewWrites {
+		t.written = make(map[string]int)
+		for i, w := range t.batch.Writes {
+			t.written[rowName(w.Table, w.Row)] = i
+		}
+	}
+	if t.written != nil {
+		t.written[rowName(table, row)] = n
+	}
 	t.batch.Writes = append(t.batch.Writes, store.Write{Table: table, Row: row, Value: value, Delete: del, Expect: expect})
 }
 
