@@ -13,7 +13,11 @@ import (
 // caller may reuse the frame's buffer before the call is made.
 type handler func(decode func(proto.Message) error) (call, error)
 
-type call func(context.Context, Logic, core.Caller) (proto.Message, error)
+// call is a decoded request, and how a Logic in this process answers it.
+type call struct {
+	request proto.Message
+	local   func(context.Context, Logic, core.Caller) (proto.Message, error)
+}
 
 func bind[Q any, PQ interface {
 	*Q
@@ -22,15 +26,15 @@ func bind[Q any, PQ interface {
 	return func(decode func(proto.Message) error) (call, error) {
 		q := PQ(new(Q))
 		if err := decode(q); err != nil {
-			return nil, err
+			return call{}, err
 		}
-		return func(ctx context.Context, l Logic, c core.Caller) (proto.Message, error) {
+		return call{request: q, local: func(ctx context.Context, l Logic, c core.Caller) (proto.Message, error) {
 			r, err := f(l, ctx, c, q)
 			if err != nil {
 				return nil, err
 			}
 			return r, nil
-		}, nil
+		}}, nil
 	}
 }
 

@@ -51,12 +51,13 @@ type World interface {
 	Admitting() error         // why this region may not admit writes, or nil
 }
 
-// Options configures a [Server]. Region, World, Logic and Presence are
-// required.
+// Options configures a [Server]. Region, World, Presence, and one of Logic and
+// Remote are required.
 type Options struct {
 	Region   region.ID
 	World    World
-	Logic    Logic
+	Logic    Logic  // in this process
+	Remote   Remote // in others
 	Presence *Presence
 
 	// Redirect returns where a client of another region should connect, best
@@ -129,8 +130,8 @@ func (o Options) withDefaults() (Options, error) {
 	switch {
 	case o.Region.Valid() != nil:
 		return o, fmt.Errorf("access: %w", o.Region.Valid())
-	case o.World == nil || o.Logic == nil || o.Presence == nil:
-		return o, fmt.Errorf("access: World, Logic and Presence are required")
+	case o.World == nil || o.Presence == nil || (o.Logic == nil) == (o.Remote == nil):
+		return o, fmt.Errorf("access: World, Presence, and either Logic or Remote are required")
 	case o.Heartbeat%time.Second != 0 || o.Heartbeat < 0:
 		return o, fmt.Errorf("access: heartbeat %s is not a whole number of seconds", o.Heartbeat)
 	}

@@ -116,7 +116,7 @@ func (s *Server) authenticate(ctx context.Context, ticket string, uin region.UIN
 	if ticket == "" {
 		return core.Device{}, s.reject("no-ticket", region.Errorf(region.Unauthenticated, "no ticket").WithHint("register, or log in with the device key"))
 	}
-	d, err := s.o.Logic.Authenticate(ctx, ticket)
+	d, err := s.auth(ctx, ticket)
 	switch {
 	case err == nil:
 	case region.KindOf(err) == region.Unauthenticated:

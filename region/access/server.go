@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/core"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
@@ -21,6 +22,7 @@ type Server struct {
 	o        Options
 	m        *metrics
 	handlers map[wire.Method]handler
+	auth     func(ctx context.Context, ticket string) (core.Device, error)
 	trusted  func(netip.Addr) bool
 
 	ctx    context.Context // of everything the server started
@@ -48,6 +50,11 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("access: %w", err)
 	}
 	s := &Server{o: o, m: m, handlers: handlers(), listeners: map[region.Service]net.Listener{}}
+	if o.Remote != nil {
+		s.auth = o.Remote.Authenticate
+	} else {
+		s.auth = o.Logic.Authenticate
+	}
 	s.trusted = func(a netip.Addr) bool {
 		for _, p := range o.Proxies {
 			if p.Contains(a.Unmap()) {

@@ -283,7 +283,11 @@ func (s *Server) serve(ctx context.Context, front string, service region.Service
 		s.m.requests.WithLabelValues(front, m.String(), result).Inc()
 		s.m.seconds.WithLabelValues(m.String()).Observe(time.Since(start).Seconds())
 	}()
-	resp, err = do(ctx, s.o.Logic, c)
+	if s.o.Remote != nil {
+		resp, err = s.o.Remote.Do(ctx, m, c, do.request)
+	} else {
+		resp, err = do.local(ctx, s.o.Logic, c)
+	}
 	if err != nil {
 		return nil, s.enrich(service, c, err)
 	}

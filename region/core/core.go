@@ -9,6 +9,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/ticket"
 )
 
@@ -48,7 +49,7 @@ func New(o Options) (*Core, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core: kinds of accounts: %w", err)
 	}
-	nonces, err := newNonces()
+	nonces, err := newNonces(o.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +63,12 @@ func New(o Options) (*Core, error) {
 		defer c.running.Done()
 		c.numbers.run(ctx)
 	}()
+	journal, _ := o.Store.(store.Store)
 	for p := range o.Store.Partitions() {
-		l := newCommandLoop(c, region.Partition(p))
+		if journal == nil {
+			break
+		}
+		l := newCommandLoop(c, journal, region.Partition(p))
 		c.running.Add(1)
 		go func() {
 			defer c.running.Done()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 const (
@@ -27,6 +28,7 @@ const (
 // the replicator. It is one goroutine, woken by the journal and by the world.
 type commandLoop struct {
 	c         *Core
+	store     store.Store
 	partition region.Partition
 	cursors   map[region.ID]*cursor
 	retry     time.Duration // of the streak of errors; 0 after a success
@@ -39,15 +41,15 @@ type cursor struct {
 	dirty time.Time // when done first differed from what is stored; zero when it does not
 }
 
-func newCommandLoop(c *Core, p region.Partition) *commandLoop {
-	return &commandLoop{c: c, partition: p, cursors: map[region.ID]*cursor{}}
+func newCommandLoop(c *Core, s store.Store, p region.Partition) *commandLoop {
+	return &commandLoop{c: c, store: s, partition: p, cursors: map[region.ID]*cursor{}}
 }
 
 func (l *commandLoop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		grown := l.c.o.Store.Changed(l.partition)
+		grown := l.store.Changed(l.partition)
 		var world <-chan struct{}
 		if l.c.o.Changed != nil {
 			world = l.c.o.Changed()
@@ -124,7 +126,7 @@ func (l *commandLoop) round(ctx context.Context) error {
 
 // drain executes a stream to its end, or to an error.
 func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
-	s := l.c.o.Store
+	s := l.store
 	stream := journal.StreamTo(home)
 	k := l.cursors[home]
 	if k == nil {
@@ -182,7 +184,7 @@ func (l *commandLoop) save(ctx context.Context, all bool) error {
 		if k.dirty.IsZero() || !all && time.Since(k.dirty) < positionDelay {
 			continue
 		}
-		if err := l.c.o.Store.SetPosition(ctx, k.done); err != nil {
+		if err := l.store.SetPosition(ctx, k.done); err != nil {
 			return err
 		}
 		k.dirty = time.Time{}

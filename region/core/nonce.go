@@ -1,6 +1,8 @@
 package core
 
 import (
+	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,8 +27,12 @@ const (
 //	8 bytes  random
 //	16 bytes HMAC-SHA256, truncated, over UIN, device key ID and the above
 //
-// under a secret of this process. Only nonces of logins that succeeded are
-// remembered, until they are too old to be valid.
+// under a secret that all processes of the region derive from its key, so that
+// any of them takes the answer to a challenge of another one. Only nonces of
+// logins that succeeded are remembered, until they are too old to be valid, and
+// each process remembers its own: who has seen a login from within TLS could
+// repeat it at another process within a minute, and gets a ticket that is
+// worth nothing without the device key.
 type nonces struct {
 	secret [32]byte
 
@@ -40,12 +46,12 @@ type usedNonce struct {
 	until time.Time
 }
 
-func newNonces() (*nonces, error) {
-	n := &nonces{used: make(map[[32]byte]struct{})}
-	if _, err := rand.Read(n.secret[:]); err != nil {
-		return nil, region.Errorf(region.Internal, "no randomness").WithCause(err)
+func newNonces(key ed25519.PrivateKey) (*nonces, error) {
+	secret, err := hkdf.Key(sha256.New, key.Seed(), nil, "homing.login.nonce.v1", 32)
+	if err != nil {
+		return nil, region.Errorf(region.Internal, "no secret for login nonces").WithCause(err)
 	}
-	return n, nil
+	return &nonces{secret: [32]byte(secret), used: make(map[[32]byte]struct{})}, nil
 }
 
 func (n *nonces) seal(u region.UIN, keyID [8]byte, open []byte) []byte {

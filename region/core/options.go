@@ -13,7 +13,10 @@ import (
 
 // Options make a Core. Store, View, Self and Key are required.
 type Options struct {
-	Store store.Store
+	// Store has the region's rows. When it has the journal as well (it is a
+	// store.Store), the core executes this region's own commands; else it serves
+	// requests only, and the process that has the journal executes them.
+	Store store.Rows
 	Self  region.ID
 	Key   ed25519.PrivateKey // of region Self; signs tickets
 

@@ -51,7 +51,7 @@ func TestOwnerLocks(t *testing.T) {
 }
 
 func TestNoncesAreForgottenWhenOld(t *testing.T) {
-	n, err := newNonces()
+	n, err := newNonces(seededKey("sh"))
 	if err != nil {
 		t.Fatal(err)
 	}

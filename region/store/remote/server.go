@@ -1,0 +1,97 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/homing-im/homing/region"
+	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/rpc"
+	"github.com/homing-im/homing/region/store"
+)
+
+// Handler serves a store to logic processes. It must be closed, with its
+// server, before the store.
+func Handler(s store.Rows) rpc.Handler { return handler{s} }
+
+type handler struct{ s store.Rows }
+
+func (handler) Connected(*rpc.Peer)                {}
+func (handler) Gone(*rpc.Peer)                     {}
+func (handler) Tell(*rpc.Peer, rpc.Method, []byte) {}
+
+func (h handler) Call(ctx context.Context, _ *rpc.Peer, m rpc.Method, body []byte) ([]byte, error) {
+	switch m {
+	case methodShape:
+		return encode(&v1.StoreShape{Region: string(h.s.Region()), Partitions: uint32(h.s.Partitions())})
+	case methodGet:
+		return h.get(ctx, body)
+	case methodScan:
+		return h.scan(ctx, body)
+	case methodCommit:
+		return h.commit(ctx, body)
+	default:
+		return nil, region.Errorf(region.Unsupported, "the store has no method %d", m).WithHint("upgrade the process that has the store first")
+	}
+}
+
+func (h handler) get(ctx context.Context, body []byte) ([]byte, error) {
+	q := new(v1.StoreGet)
+	if err := proto.Unmarshal(body, q); err != nil {
+		return nil, malformed("a get", err)
+	}
+	t, err := tableOf(q.Table)
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.s.Get(ctx, region.UIN(q.Owner), t, q.Row)
+	if err != nil {
+		return nil, err
+	}
+	return encode(rowToProto(&r))
+}
+
+func (h handler) scan(ctx context.Context, body []byte) ([]byte, error) {
+	q := new(v1.StoreScan)
+	if err := proto.Unmarshal(body, q); err != nil {
+		return nil, malformed("a scan", err)
+	}
+	t, err := tableOf(q.Table)
+	if err != nil {
+		return nil, err
+	}
+	answer, size := new(v1.StoreRows), 0
+	err = h.s.Scan(ctx, region.UIN(q.Owner), t, rangeFromProto(q), func(r *store.Row) bool {
+		if size >= ScanBytes {
+			answer.More = true
+			return false
+		}
+		size += len(r.Row) + len(r.Value)
+		p := rowToProto(r)
+		p.Row, p.Value = bytes.Clone(r.Row), bytes.Clone(r.Value)
+		answer.Rows = append(answer.Rows, p)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return encode(answer)
+}
+
+func (h handler) commit(ctx context.Context, body []byte) ([]byte, error) {
+	q := new(v1.StoreCommit)
+	if err := proto.Unmarshal(body, q); err != nil {
+		return nil, malformed("a commit", err)
+	}
+	b, err := batchFromProto(q)
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.s.Commit(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return encode(&v1.StoreReceipt{Partition: uint32(r.Partition), First: r.First, Last: r.Last})
+}
