@@ -207,6 +207,84 @@ func (x *StoreShape) GetPartitions() uint32 {
 	return 0
 }
 
+// StorePlace is where the journal of the partition stands that an answer is
+// about: at that moment or later.
+type StorePlace struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation     uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	First           uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Next            uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	HeldIncarnation uint64                 `protobuf:"varint,4,opt,name=held_incarnation,json=heldIncarnation,proto3" json:"held_incarnation,omitempty"` // how much of it the backup has; 0 is not known
+	HeldSequence    uint64                 `protobuf:"varint,5,opt,name=held_sequence,json=heldSequence,proto3" json:"held_sequence,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *StorePlace) Reset() {
+	*x = StorePlace{}
+	mi := &file_inside_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StorePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StorePlace) ProtoMessage() {}
+
+func (x *StorePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_inside_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StorePlace.ProtoReflect.Descriptor instead.
+func (*StorePlace) Descriptor() ([]byte, []int) {
+	return file_inside_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StorePlace) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *StorePlace) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *StorePlace) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *StorePlace) GetHeldIncarnation() uint64 {
+	if x != nil {
+		return x.HeldIncarnation
+	}
+	return 0
+}
+
+func (x *StorePlace) GetHeldSequence() uint64 {
+	if x != nil {
+		return x.HeldSequence
+	}
+	return 0
+}
+
 type StoreGet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         uint64                 `protobuf:"varint,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -218,7 +296,7 @@ type StoreGet struct {
 
 func (x *StoreGet) Reset() {
 	*x = StoreGet{}
-	mi := &file_inside_proto_msgTypes[3]
+	mi := &file_inside_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +308,7 @@ func (x *StoreGet) String() string {
 func (*StoreGet) ProtoMessage() {}
 
 func (x *StoreGet) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[3]
+	mi := &file_inside_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +321,7 @@ func (x *StoreGet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreGet.ProtoReflect.Descriptor instead.
 func (*StoreGet) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{3}
+	return file_inside_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StoreGet) GetOwner() uint64 {
@@ -275,13 +353,14 @@ type StoreRow struct {
 	Epoch         *Epoch                 `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Deleted       bool                   `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	Value         []byte                 `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	Place         *StorePlace            `protobuf:"bytes,7,opt,name=place,proto3" json:"place,omitempty"` // in the answer to a get
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoreRow) Reset() {
 	*x = StoreRow{}
-	mi := &file_inside_proto_msgTypes[4]
+	mi := &file_inside_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +372,7 @@ func (x *StoreRow) String() string {
 func (*StoreRow) ProtoMessage() {}
 
 func (x *StoreRow) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[4]
+	mi := &file_inside_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +385,7 @@ func (x *StoreRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreRow.ProtoReflect.Descriptor instead.
 func (*StoreRow) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{4}
+	return file_inside_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StoreRow) GetTable() uint32 {
@@ -351,6 +430,13 @@ func (x *StoreRow) GetValue() []byte {
 	return nil
 }
 
+func (x *StoreRow) GetPlace() *StorePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
 type StoreScan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         uint64                 `protobuf:"varint,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -366,7 +452,7 @@ type StoreScan struct {
 
 func (x *StoreScan) Reset() {
 	*x = StoreScan{}
-	mi := &file_inside_proto_msgTypes[5]
+	mi := &file_inside_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +464,7 @@ func (x *StoreScan) String() string {
 func (*StoreScan) ProtoMessage() {}
 
 func (x *StoreScan) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[5]
+	mi := &file_inside_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +477,7 @@ func (x *StoreScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreScan.ProtoReflect.Descriptor instead.
 func (*StoreScan) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{5}
+	return file_inside_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StoreScan) GetOwner() uint64 {
@@ -447,13 +533,14 @@ type StoreRows struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*StoreRow            `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
 	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // the answer is full; ask on behind the last row
+	Place         *StorePlace            `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoreRows) Reset() {
 	*x = StoreRows{}
-	mi := &file_inside_proto_msgTypes[6]
+	mi := &file_inside_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +552,7 @@ func (x *StoreRows) String() string {
 func (*StoreRows) ProtoMessage() {}
 
 func (x *StoreRows) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[6]
+	mi := &file_inside_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +565,7 @@ func (x *StoreRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreRows.ProtoReflect.Descriptor instead.
 func (*StoreRows) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{6}
+	return file_inside_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StoreRows) GetRows() []*StoreRow {
@@ -495,6 +582,13 @@ func (x *StoreRows) GetMore() bool {
 	return false
 }
 
+func (x *StoreRows) GetPlace() *StorePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
 type StoreWrite struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Table         uint32                 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -509,7 +603,7 @@ type StoreWrite struct {
 
 func (x *StoreWrite) Reset() {
 	*x = StoreWrite{}
-	mi := &file_inside_proto_msgTypes[7]
+	mi := &file_inside_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +615,7 @@ func (x *StoreWrite) String() string {
 func (*StoreWrite) ProtoMessage() {}
 
 func (x *StoreWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[7]
+	mi := &file_inside_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +628,7 @@ func (x *StoreWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreWrite.ProtoReflect.Descriptor instead.
 func (*StoreWrite) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{7}
+	return file_inside_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StoreWrite) GetTable() uint32 {
@@ -592,7 +686,7 @@ type StoreCommand struct {
 
 func (x *StoreCommand) Reset() {
 	*x = StoreCommand{}
-	mi := &file_inside_proto_msgTypes[8]
+	mi := &file_inside_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +698,7 @@ func (x *StoreCommand) String() string {
 func (*StoreCommand) ProtoMessage() {}
 
 func (x *StoreCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[8]
+	mi := &file_inside_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +711,7 @@ func (x *StoreCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreCommand.ProtoReflect.Descriptor instead.
 func (*StoreCommand) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{8}
+	return file_inside_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StoreCommand) GetId() []byte {
@@ -668,7 +762,7 @@ type StoreCommit struct {
 
 func (x *StoreCommit) Reset() {
 	*x = StoreCommit{}
-	mi := &file_inside_proto_msgTypes[9]
+	mi := &file_inside_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +774,7 @@ func (x *StoreCommit) String() string {
 func (*StoreCommit) ProtoMessage() {}
 
 func (x *StoreCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[9]
+	mi := &file_inside_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +787,7 @@ func (x *StoreCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreCommit.ProtoReflect.Descriptor instead.
 func (*StoreCommit) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{9}
+	return file_inside_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StoreCommit) GetOwner() uint64 {
@@ -736,13 +830,14 @@ type StoreReceipt struct {
 	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
 	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	Place         *StorePlace            `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoreReceipt) Reset() {
 	*x = StoreReceipt{}
-	mi := &file_inside_proto_msgTypes[10]
+	mi := &file_inside_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +849,7 @@ func (x *StoreReceipt) String() string {
 func (*StoreReceipt) ProtoMessage() {}
 
 func (x *StoreReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[10]
+	mi := &file_inside_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +862,7 @@ func (x *StoreReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreReceipt.ProtoReflect.Descriptor instead.
 func (*StoreReceipt) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{10}
+	return file_inside_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StoreReceipt) GetPartition() uint32 {
@@ -791,6 +886,13 @@ func (x *StoreReceipt) GetLast() uint64 {
 	return 0
 }
 
+func (x *StoreReceipt) GetPlace() *StorePlace {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
 // LogicCall is a client's request on its way from access to logic; LogicCaller
 // is who asks, as access has proven it.
 type LogicCaller struct {
@@ -806,7 +908,7 @@ type LogicCaller struct {
 
 func (x *LogicCaller) Reset() {
 	*x = LogicCaller{}
-	mi := &file_inside_proto_msgTypes[11]
+	mi := &file_inside_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +920,7 @@ func (x *LogicCaller) String() string {
 func (*LogicCaller) ProtoMessage() {}
 
 func (x *LogicCaller) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[11]
+	mi := &file_inside_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +933,7 @@ func (x *LogicCaller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogicCaller.ProtoReflect.Descriptor instead.
 func (*LogicCaller) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{11}
+	return file_inside_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LogicCaller) GetUin() uint64 {
@@ -879,7 +981,7 @@ type LogicCall struct {
 
 func (x *LogicCall) Reset() {
 	*x = LogicCall{}
-	mi := &file_inside_proto_msgTypes[12]
+	mi := &file_inside_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +993,7 @@ func (x *LogicCall) String() string {
 func (*LogicCall) ProtoMessage() {}
 
 func (x *LogicCall) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[12]
+	mi := &file_inside_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1006,7 @@ func (x *LogicCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogicCall.ProtoReflect.Descriptor instead.
 func (*LogicCall) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{12}
+	return file_inside_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LogicCall) GetCaller() *LogicCaller {
@@ -930,7 +1032,7 @@ type LogicAuthenticate struct {
 
 func (x *LogicAuthenticate) Reset() {
 	*x = LogicAuthenticate{}
-	mi := &file_inside_proto_msgTypes[13]
+	mi := &file_inside_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1044,7 @@ func (x *LogicAuthenticate) String() string {
 func (*LogicAuthenticate) ProtoMessage() {}
 
 func (x *LogicAuthenticate) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[13]
+	mi := &file_inside_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1057,7 @@ func (x *LogicAuthenticate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogicAuthenticate.ProtoReflect.Descriptor instead.
 func (*LogicAuthenticate) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{13}
+	return file_inside_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogicAuthenticate) GetTicket() string {
@@ -978,7 +1080,7 @@ type LogicDevice struct {
 
 func (x *LogicDevice) Reset() {
 	*x = LogicDevice{}
-	mi := &file_inside_proto_msgTypes[14]
+	mi := &file_inside_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1092,7 @@ func (x *LogicDevice) String() string {
 func (*LogicDevice) ProtoMessage() {}
 
 func (x *LogicDevice) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[14]
+	mi := &file_inside_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1105,7 @@ func (x *LogicDevice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogicDevice.ProtoReflect.Descriptor instead.
 func (*LogicDevice) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{14}
+	return file_inside_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogicDevice) GetUin() uint64 {
@@ -1061,7 +1163,7 @@ type PresenceEntry struct {
 
 func (x *PresenceEntry) Reset() {
 	*x = PresenceEntry{}
-	mi := &file_inside_proto_msgTypes[15]
+	mi := &file_inside_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1175,7 @@ func (x *PresenceEntry) String() string {
 func (*PresenceEntry) ProtoMessage() {}
 
 func (x *PresenceEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[15]
+	mi := &file_inside_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1188,7 @@ func (x *PresenceEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceEntry.ProtoReflect.Descriptor instead.
 func (*PresenceEntry) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{15}
+	return file_inside_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PresenceEntry) GetUin() uint64 {
@@ -1173,7 +1275,7 @@ type PresenceUpdate struct {
 
 func (x *PresenceUpdate) Reset() {
 	*x = PresenceUpdate{}
-	mi := &file_inside_proto_msgTypes[16]
+	mi := &file_inside_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1287,7 @@ func (x *PresenceUpdate) String() string {
 func (*PresenceUpdate) ProtoMessage() {}
 
 func (x *PresenceUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[16]
+	mi := &file_inside_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1300,7 @@ func (x *PresenceUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceUpdate.ProtoReflect.Descriptor instead.
 func (*PresenceUpdate) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{16}
+	return file_inside_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PresenceUpdate) GetAccess() string {
@@ -1240,7 +1342,7 @@ type PresenceAlive struct {
 
 func (x *PresenceAlive) Reset() {
 	*x = PresenceAlive{}
-	mi := &file_inside_proto_msgTypes[17]
+	mi := &file_inside_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1354,7 @@ func (x *PresenceAlive) String() string {
 func (*PresenceAlive) ProtoMessage() {}
 
 func (x *PresenceAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[17]
+	mi := &file_inside_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1367,7 @@ func (x *PresenceAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceAlive.ProtoReflect.Descriptor instead.
 func (*PresenceAlive) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{17}
+	return file_inside_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PresenceAlive) GetAccess() string {
@@ -1298,7 +1400,7 @@ type PresenceQuery struct {
 
 func (x *PresenceQuery) Reset() {
 	*x = PresenceQuery{}
-	mi := &file_inside_proto_msgTypes[18]
+	mi := &file_inside_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1412,7 @@ func (x *PresenceQuery) String() string {
 func (*PresenceQuery) ProtoMessage() {}
 
 func (x *PresenceQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[18]
+	mi := &file_inside_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1425,7 @@ func (x *PresenceQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceQuery.ProtoReflect.Descriptor instead.
 func (*PresenceQuery) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{18}
+	return file_inside_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PresenceQuery) GetUins() []uint64 {
@@ -1342,7 +1444,7 @@ type PresenceAnswer struct {
 
 func (x *PresenceAnswer) Reset() {
 	*x = PresenceAnswer{}
-	mi := &file_inside_proto_msgTypes[19]
+	mi := &file_inside_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1456,7 @@ func (x *PresenceAnswer) String() string {
 func (*PresenceAnswer) ProtoMessage() {}
 
 func (x *PresenceAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[19]
+	mi := &file_inside_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1469,7 @@ func (x *PresenceAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceAnswer.ProtoReflect.Descriptor instead.
 func (*PresenceAnswer) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{19}
+	return file_inside_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PresenceAnswer) GetEntries() []*PresenceEntry {
@@ -1386,7 +1488,7 @@ type PresenceReply struct {
 
 func (x *PresenceReply) Reset() {
 	*x = PresenceReply{}
-	mi := &file_inside_proto_msgTypes[20]
+	mi := &file_inside_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1500,7 @@ func (x *PresenceReply) String() string {
 func (*PresenceReply) ProtoMessage() {}
 
 func (x *PresenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[20]
+	mi := &file_inside_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1513,7 @@ func (x *PresenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceReply.ProtoReflect.Descriptor instead.
 func (*PresenceReply) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{20}
+	return file_inside_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PresenceReply) GetAgain() bool {
@@ -1433,7 +1535,7 @@ type PresenceNotice struct {
 
 func (x *PresenceNotice) Reset() {
 	*x = PresenceNotice{}
-	mi := &file_inside_proto_msgTypes[21]
+	mi := &file_inside_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1547,7 @@ func (x *PresenceNotice) String() string {
 func (*PresenceNotice) ProtoMessage() {}
 
 func (x *PresenceNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_inside_proto_msgTypes[21]
+	mi := &file_inside_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1560,7 @@ func (x *PresenceNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceNotice.ProtoReflect.Descriptor instead.
 func (*PresenceNotice) Descriptor() ([]byte, []int) {
-	return file_inside_proto_rawDescGZIP(), []int{21}
+	return file_inside_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PresenceNotice) GetOwner() uint64 {
@@ -1501,18 +1603,26 @@ const file_inside_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x02 \x01(\rR\n" +
-	"partitions\"H\n" +
+	"partitions\"\xa8\x01\n" +
+	"\n" +
+	"StorePlace\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x04R\x04next\x12)\n" +
+	"\x10held_incarnation\x18\x04 \x01(\x04R\x0fheldIncarnation\x12#\n" +
+	"\rheld_sequence\x18\x05 \x01(\x04R\fheldSequence\"H\n" +
 	"\bStoreGet\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\x04R\x05owner\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\rR\x05table\x12\x10\n" +
-	"\x03row\x18\x03 \x01(\fR\x03row\"\xa4\x01\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"\xd1\x01\n" +
 	"\bStoreRow\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x10\n" +
 	"\x03row\x18\x02 \x01(\fR\x03row\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12&\n" +
 	"\x05epoch\x18\x04 \x01(\v2\x10.homing.v1.EpochR\x05epoch\x12\x18\n" +
 	"\adeleted\x18\x05 \x01(\bR\adeleted\x12\x14\n" +
-	"\x05value\x18\x06 \x01(\fR\x05value\"\xbf\x01\n" +
+	"\x05value\x18\x06 \x01(\fR\x05value\x12+\n" +
+	"\x05place\x18\a \x01(\v2\x15.homing.v1.StorePlaceR\x05place\"\xbf\x01\n" +
 	"\tStoreScan\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\x04R\x05owner\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\rR\x05table\x12\x17\n" +
@@ -1522,10 +1632,11 @@ const file_inside_proto_rawDesc = "" +
 	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x18\n" +
 	"\adeleted\x18\a \x01(\bR\adeletedB\a\n" +
 	"\x05_fromB\x05\n" +
-	"\x03_to\"H\n" +
+	"\x03_to\"u\n" +
 	"\tStoreRows\x12'\n" +
 	"\x04rows\x18\x01 \x03(\v2\x13.homing.v1.StoreRowR\x04rows\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\x94\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12+\n" +
+	"\x05place\x18\x03 \x01(\v2\x15.homing.v1.StorePlaceR\x05place\"\x94\x01\n" +
 	"\n" +
 	"StoreWrite\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x10\n" +
@@ -1545,11 +1656,12 @@ const file_inside_proto_rawDesc = "" +
 	"\x04home\x18\x02 \x01(\tR\x04home\x12&\n" +
 	"\x05epoch\x18\x03 \x01(\v2\x10.homing.v1.EpochR\x05epoch\x12-\n" +
 	"\x06writes\x18\x04 \x03(\v2\x15.homing.v1.StoreWriteR\x06writes\x123\n" +
-	"\bcommands\x18\x05 \x03(\v2\x17.homing.v1.StoreCommandR\bcommands\"V\n" +
+	"\bcommands\x18\x05 \x03(\v2\x17.homing.v1.StoreCommandR\bcommands\"\x83\x01\n" +
 	"\fStoreReceipt\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\x04R\x04last\"\xa0\x01\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\x12+\n" +
+	"\x05place\x18\x04 \x01(\v2\x15.homing.v1.StorePlaceR\x05place\"\xa0\x01\n" +
 	"\vLogicCaller\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\"\n" +
 	"\rdevice_key_id\x18\x02 \x01(\fR\vdeviceKeyId\x12%\n" +
@@ -1614,51 +1726,55 @@ func file_inside_proto_rawDescGZIP() []byte {
 	return file_inside_proto_rawDescData
 }
 
-var file_inside_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_inside_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_inside_proto_goTypes = []any{
 	(*RPCHello)(nil),          // 0: homing.v1.RPCHello
 	(*RPCProof)(nil),          // 1: homing.v1.RPCProof
 	(*StoreShape)(nil),        // 2: homing.v1.StoreShape
-	(*StoreGet)(nil),          // 3: homing.v1.StoreGet
-	(*StoreRow)(nil),          // 4: homing.v1.StoreRow
-	(*StoreScan)(nil),         // 5: homing.v1.StoreScan
-	(*StoreRows)(nil),         // 6: homing.v1.StoreRows
-	(*StoreWrite)(nil),        // 7: homing.v1.StoreWrite
-	(*StoreCommand)(nil),      // 8: homing.v1.StoreCommand
-	(*StoreCommit)(nil),       // 9: homing.v1.StoreCommit
-	(*StoreReceipt)(nil),      // 10: homing.v1.StoreReceipt
-	(*LogicCaller)(nil),       // 11: homing.v1.LogicCaller
-	(*LogicCall)(nil),         // 12: homing.v1.LogicCall
-	(*LogicAuthenticate)(nil), // 13: homing.v1.LogicAuthenticate
-	(*LogicDevice)(nil),       // 14: homing.v1.LogicDevice
-	(*PresenceEntry)(nil),     // 15: homing.v1.PresenceEntry
-	(*PresenceUpdate)(nil),    // 16: homing.v1.PresenceUpdate
-	(*PresenceAlive)(nil),     // 17: homing.v1.PresenceAlive
-	(*PresenceQuery)(nil),     // 18: homing.v1.PresenceQuery
-	(*PresenceAnswer)(nil),    // 19: homing.v1.PresenceAnswer
-	(*PresenceReply)(nil),     // 20: homing.v1.PresenceReply
-	(*PresenceNotice)(nil),    // 21: homing.v1.PresenceNotice
-	(*Epoch)(nil),             // 22: homing.v1.Epoch
-	(*Error)(nil),             // 23: homing.v1.Error
-	(*Notice)(nil),            // 24: homing.v1.Notice
+	(*StorePlace)(nil),        // 3: homing.v1.StorePlace
+	(*StoreGet)(nil),          // 4: homing.v1.StoreGet
+	(*StoreRow)(nil),          // 5: homing.v1.StoreRow
+	(*StoreScan)(nil),         // 6: homing.v1.StoreScan
+	(*StoreRows)(nil),         // 7: homing.v1.StoreRows
+	(*StoreWrite)(nil),        // 8: homing.v1.StoreWrite
+	(*StoreCommand)(nil),      // 9: homing.v1.StoreCommand
+	(*StoreCommit)(nil),       // 10: homing.v1.StoreCommit
+	(*StoreReceipt)(nil),      // 11: homing.v1.StoreReceipt
+	(*LogicCaller)(nil),       // 12: homing.v1.LogicCaller
+	(*LogicCall)(nil),         // 13: homing.v1.LogicCall
+	(*LogicAuthenticate)(nil), // 14: homing.v1.LogicAuthenticate
+	(*LogicDevice)(nil),       // 15: homing.v1.LogicDevice
+	(*PresenceEntry)(nil),     // 16: homing.v1.PresenceEntry
+	(*PresenceUpdate)(nil),    // 17: homing.v1.PresenceUpdate
+	(*PresenceAlive)(nil),     // 18: homing.v1.PresenceAlive
+	(*PresenceQuery)(nil),     // 19: homing.v1.PresenceQuery
+	(*PresenceAnswer)(nil),    // 20: homing.v1.PresenceAnswer
+	(*PresenceReply)(nil),     // 21: homing.v1.PresenceReply
+	(*PresenceNotice)(nil),    // 22: homing.v1.PresenceNotice
+	(*Epoch)(nil),             // 23: homing.v1.Epoch
+	(*Error)(nil),             // 24: homing.v1.Error
+	(*Notice)(nil),            // 25: homing.v1.Notice
 }
 var file_inside_proto_depIdxs = []int32{
-	22, // 0: homing.v1.StoreRow.epoch:type_name -> homing.v1.Epoch
-	4,  // 1: homing.v1.StoreRows.rows:type_name -> homing.v1.StoreRow
-	22, // 2: homing.v1.StoreCommit.epoch:type_name -> homing.v1.Epoch
-	7,  // 3: homing.v1.StoreCommit.writes:type_name -> homing.v1.StoreWrite
-	8,  // 4: homing.v1.StoreCommit.commands:type_name -> homing.v1.StoreCommand
-	11, // 5: homing.v1.LogicCall.caller:type_name -> homing.v1.LogicCaller
-	23, // 6: homing.v1.LogicDevice.error:type_name -> homing.v1.Error
-	15, // 7: homing.v1.PresenceUpdate.entries:type_name -> homing.v1.PresenceEntry
-	17, // 8: homing.v1.PresenceUpdate.alive:type_name -> homing.v1.PresenceAlive
-	15, // 9: homing.v1.PresenceAnswer.entries:type_name -> homing.v1.PresenceEntry
-	24, // 10: homing.v1.PresenceNotice.notice:type_name -> homing.v1.Notice
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	23, // 0: homing.v1.StoreRow.epoch:type_name -> homing.v1.Epoch
+	3,  // 1: homing.v1.StoreRow.place:type_name -> homing.v1.StorePlace
+	5,  // 2: homing.v1.StoreRows.rows:type_name -> homing.v1.StoreRow
+	3,  // 3: homing.v1.StoreRows.place:type_name -> homing.v1.StorePlace
+	23, // 4: homing.v1.StoreCommit.epoch:type_name -> homing.v1.Epoch
+	8,  // 5: homing.v1.StoreCommit.writes:type_name -> homing.v1.StoreWrite
+	9,  // 6: homing.v1.StoreCommit.commands:type_name -> homing.v1.StoreCommand
+	3,  // 7: homing.v1.StoreReceipt.place:type_name -> homing.v1.StorePlace
+	12, // 8: homing.v1.LogicCall.caller:type_name -> homing.v1.LogicCaller
+	24, // 9: homing.v1.LogicDevice.error:type_name -> homing.v1.Error
+	16, // 10: homing.v1.PresenceUpdate.entries:type_name -> homing.v1.PresenceEntry
+	18, // 11: homing.v1.PresenceUpdate.alive:type_name -> homing.v1.PresenceAlive
+	16, // 12: homing.v1.PresenceAnswer.entries:type_name -> homing.v1.PresenceEntry
+	25, // 13: homing.v1.PresenceNotice.notice:type_name -> homing.v1.Notice
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_inside_proto_init() }
@@ -1668,14 +1784,14 @@ func file_inside_proto_init() {
 	}
 	file_connection_proto_init()
 	file_im_proto_init()
-	file_inside_proto_msgTypes[5].OneofWrappers = []any{}
+	file_inside_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_inside_proto_rawDesc), len(file_inside_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -11,7 +11,7 @@ import (
 const DefaultLimit = 1000
 
 // Rows is the part of a [Store] that requests need: an owner's rows, without the
-// journal. Its methods are the Store's. Somebody who has only this much can be
+// journal's records. Its methods are the Store's. Somebody who has only this much can be
 // in another process than the engine (store/remote).
 type Rows interface {
 	Region() region.ID
@@ -19,6 +19,10 @@ type Rows interface {
 	Get(ctx context.Context, owner region.UIN, t journal.Table, row []byte) (Row, error)
 	Scan(ctx context.Context, owner region.UIN, t journal.Table, r Range, yield func(*Row) bool) error
 	Commit(ctx context.Context, b *Batch) (Receipt, error)
+
+	// Head is not older than what was last read or committed in the partition;
+	// its Streams may be missing.
+	Head(p region.Partition) Head
 }
 
 var _ Rows = Store(nil)

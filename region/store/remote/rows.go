@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -16,9 +17,17 @@ import (
 
 // Rows is the store of another process. It is safe for concurrent use.
 type Rows struct {
-	c          *rpc.Client
-	region     region.ID
-	partitions int
+	c      *rpc.Client
+	region region.ID
+
+	mu     sync.Mutex
+	places []place // of partitions: the newest that was heard of
+}
+
+// place is where a partition's journal stands, and how much of it the backup has.
+type place struct {
+	head                    store.Head
+	heldIncarnation, heldTo uint64
 }
 
 var _ store.Rows = (*Rows)(nil)
@@ -43,7 +52,7 @@ func Open(ctx context.Context, o rpc.ClientOptions) (*Rows, error) {
 		_ = c.Close()
 		return nil, err
 	}
-	r.region, r.partitions = region.ID(shape.Region), int(shape.Partitions)
+	r.region, r.places = region.ID(shape.Region), make([]place, shape.Partitions)
 	return r, nil
 }
 
@@ -57,7 +66,44 @@ func (r *Rows) Up() bool { return r.c.Up() }
 func (r *Rows) Region() region.ID { return r.region }
 
 // Partitions returns their number.
-func (r *Rows) Partitions() int { return r.partitions }
+func (r *Rows) Partitions() int { return len(r.places) }
+
+// heard keeps the newest of what answers say; they may come in any order.
+func (r *Rows) heard(owner region.UIN, p *v1.StorePlace) {
+	if p == nil || len(r.places) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := &r.places[region.PartitionOf(owner, len(r.places))]
+	if p.Incarnation < at.head.Incarnation || p.Incarnation == at.head.Incarnation && p.Next < at.head.Next {
+		return
+	}
+	*at = place{store.Head{Incarnation: p.Incarnation, First: p.First, Next: p.Next}, p.HeldIncarnation, p.HeldSequence}
+}
+
+// Head implements store.Rows. It has no Streams, and is empty before anything
+// was asked about the partition.
+func (r *Rows) Head(p region.Partition) store.Head {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if int(p) >= len(r.places) {
+		return store.Head{}
+	}
+	return r.places[p].head
+}
+
+// Held is the [Held] of the process that has the store, as of the newest answer
+// about the partition.
+func (r *Rows) Held(p region.Partition) (incarnation, sequence uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if int(p) >= len(r.places) {
+		return 0, 0, false
+	}
+	at := r.places[p]
+	return at.heldIncarnation, at.heldTo, at.heldIncarnation != 0
+}
 
 // call asks when there is a connection.
 func (r *Rows) call(ctx context.Context, m rpc.Method, body []byte, answer proto.Message) error {
@@ -98,6 +144,7 @@ func (r *Rows) Get(ctx context.Context, owner region.UIN, t journal.Table, row [
 	if err := r.read(ctx, methodGet, body, p); err != nil {
 		return store.Row{}, err
 	}
+	r.heard(owner, p.Place)
 	return rowFromProto(p)
 }
 
@@ -115,6 +162,7 @@ func (r *Rows) Scan(ctx context.Context, owner region.UIN, t journal.Table, want
 		if err := r.read(ctx, methodScan, body, answer); err != nil {
 			return err
 		}
+		r.heard(owner, answer.Place)
 		for _, p := range answer.Rows {
 			row, err := rowFromProto(p)
 			if err != nil {
@@ -150,5 +198,6 @@ func (r *Rows) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error
 	if err := r.call(ctx, methodCommit, body, p); err != nil {
 		return store.Receipt{}, err
 	}
+	r.heard(b.Owner, p.Place)
 	return store.Receipt{Partition: region.Partition(p.Partition), First: p.First, Last: p.Last}, nil
 }

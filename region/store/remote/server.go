@@ -12,11 +12,34 @@ import (
 	"github.com/homing-im/homing/region/store"
 )
 
-// Handler serves a store to logic processes. It must be closed, with its
-// server, before the store.
-func Handler(s store.Rows) rpc.Handler { return handler{s} }
+// Held says how much of a partition's journal the region's backup has; false
+// when that is not known. It must not block.
+type Held func(region.Partition) (incarnation, sequence uint64, ok bool)
 
-type handler struct{ s store.Rows }
+// Handler serves a store to logic processes. Its server must be closed before
+// the store. Held may be nil.
+func Handler(s store.Rows, held Held) rpc.Handler {
+	if held == nil {
+		held = func(region.Partition) (uint64, uint64, bool) { return 0, 0, false }
+	}
+	return handler{s, held}
+}
+
+type handler struct {
+	s    store.Rows
+	held Held
+}
+
+// place is asked after the rows were, so that it covers what they show.
+func (h handler) place(owner region.UIN) *v1.StorePlace {
+	p := region.PartitionOf(owner, h.s.Partitions())
+	at := h.s.Head(p)
+	out := &v1.StorePlace{Incarnation: at.Incarnation, First: at.First, Next: at.Next}
+	if i, n, ok := h.held(p); ok {
+		out.HeldIncarnation, out.HeldSequence = i, n
+	}
+	return out
+}
 
 func (handler) Connected(*rpc.Peer)                {}
 func (handler) Gone(*rpc.Peer)                     {}
@@ -50,7 +73,9 @@ func (h handler) get(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(rowToProto(&r))
+	p := rowToProto(&r)
+	p.Place = h.place(region.UIN(q.Owner))
+	return encode(p)
 }
 
 func (h handler) scan(ctx context.Context, body []byte) ([]byte, error) {
@@ -77,6 +102,7 @@ func (h handler) scan(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	answer.Place = h.place(region.UIN(q.Owner))
 	return encode(answer)
 }
 
@@ -93,5 +119,5 @@ func (h handler) commit(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(&v1.StoreReceipt{Partition: uint32(r.Partition), First: r.First, Last: r.Last})
+	return encode(&v1.StoreReceipt{Partition: uint32(r.Partition), First: r.First, Last: r.Last, Place: h.place(b.Owner)})
 }
