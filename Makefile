@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test generate lint bench fuzz soak clean
+.PHONY: demo build test generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -31,6 +31,11 @@ test:
 generate:
 	"$(GO)" run ./region/homingv1/generate
 	"$(GO)" generate ./...
+
+# The embedded country database anew, from the Debian packages tor-geoipdb and
+# tzdata: for a release, because it comes from more than the tree.
+geo:
+	"$(GO)" run ./dns/geo/generate/country -out dns/geo/country.mmdb
 
 lint:
 	@deploy/test/run gofmt vet staticcheck

@@ -84,7 +84,7 @@ func startWith(t testing.TB, change func(*Options)) *harness {
 	h := &harness{reg: prometheus.NewRegistry()}
 	h.view.Store(region.NewView(testWorld(), region.Hash{1}, nil))
 	h.setHealth(steer.AllUp)
-	db, err := geo.Open(geo.Options{View: h.view.Load})
+	db, err := geo.Open(geo.Options{Files: []string{geo.EmbeddedDemo}, View: h.view.Load})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,16 @@
 //
 // Files of MaxMind's format with the fields of GeoLite2 and GeoIP2: City,
 // Country, ASN, ISP, DB-IP's twins of them, or all in one file. Several are
-// asked in order, and what one does not know the next may. Without any, the
-// embedded [Demo] database is used. It covers some hundreds of networks, is
-// approximate, and is no substitute for a real one.
+// asked in order, and what one does not know the next may: a whole place, or the
+// carrier. Two are embedded: [EmbeddedCountry], the default, which knows countries
+// only, and [EmbeddedDemo].
+//
+// An overlay is a CSV file (RFC 4180, # begins a comment) with this header:
+//
+//	prefix,continent,country,city,latitude,longitude,asn
+//	117.136.8.0/24,AS,CN,Shanghai,31.23,121.47,9808
+//	100.64.0.0/10,,,,,,64512
+//
+// What a row leaves empty it does not know; coordinates 0,0 count as empty. The
+// longest prefix wins. Mistakes are refused with their line.
 package geo

@@ -1,7 +1,6 @@
 package geo
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,16 +18,12 @@ import (
 	"github.com/homing-im/homing/region"
 )
 
-// Demo is a small database in MaxMind's format, made by the generator in the
-// folder generate from the CSV files next to it. Its data are approximate.
-//
-//go:generate go run ./generate -out demo.mmdb
-//go:embed demo.mmdb
-var Demo []byte
-
 // Options configure a [DB].
 type Options struct {
-	Files    []string              // paths in order of preference; none means Demo
+	// Files are paths in order of preference, or the names of embedded databases,
+	// [EmbeddedCountry] and [EmbeddedDemo]. A path that ends in .csv is an overlay.
+	// None means EmbeddedCountry.
+	Files    []string
 	View     func() *region.View   // for the world's places; nil, or returning nil, means none
 	Logger   *slog.Logger          // nil is silent
 	Registry prometheus.Registerer // nil exports nothing
@@ -47,12 +42,19 @@ type DB struct {
 	mu sync.Mutex // one Reload at a time
 }
 
-// source is one database. The reader works on a copy in memory, so replacing or
-// truncating the file disturbs nobody, and an old reader ends with its last user.
+// source is one database, in memory, so that replacing or truncating its file
+// disturbs nobody.
 type source struct {
-	name   string // for people
-	path   string // empty for Demo
-	reader *maxminddb.Reader
+	path  string // or the name of an embedded one
+	kind  string // for people
+	built time.Time
+	facts
+}
+
+// facts answer lookups: what is known about an address, and the length of the
+// network for which just that is known.
+type facts interface {
+	lookup(netip.Addr) (steer.Facts, int)
 }
 
 // Open reads the databases; unlike [DB.Reload] it fails when one is unusable,
@@ -67,7 +69,7 @@ func Open(o Options) (*DB, error) {
 	}
 	files := o.Files
 	if len(files) == 0 {
-		files = []string{""}
+		files = []string{EmbeddedCountry}
 	}
 	sources := make([]*source, 0, len(files))
 	for _, path := range files {
@@ -96,7 +98,7 @@ func (db *DB) export(r prometheus.Registerer) {
 	}, func() float64 {
 		oldest := 0.0
 		for _, s := range *db.sources.Load() {
-			if t := float64(s.reader.Metadata.BuildEpoch); oldest == 0 || t < oldest {
+			if t := float64(s.built.Unix()); oldest == 0 || t < oldest {
 				oldest = t
 			}
 		}
@@ -111,32 +113,51 @@ const maxFile = 1 << 30
 func read(path string) (*source, error) {
 	bad := func(err error) error {
 		return region.Errorf(region.BadInput, "geo database %s cannot be used", path).WithCause(err).
-			WithHint("name a readable file in MaxMind's format (.mmdb) with city, country or ASN data")
+			WithHint("name a readable file in MaxMind's format (.mmdb) with city, country or ASN data, an overlay (.csv), " + EmbeddedCountry + " or " + EmbeddedDemo)
 	}
-	raw, name := Demo, "demo"
-	if path != "" {
-		info, err := os.Stat(path)
+	raw, modified, err := contents(path)
+	if err != nil {
+		return nil, bad(err)
+	}
+	if strings.HasSuffix(path, ".csv") {
+		o, err := readOverlay(raw)
 		if err != nil {
 			return nil, bad(err)
 		}
-		if info.Size() > maxFile {
-			return nil, bad(fmt.Errorf("%d bytes are more than %d", info.Size(), maxFile))
-		}
-		if raw, err = os.ReadFile(path); err != nil {
-			return nil, bad(err)
-		}
-		name = path
+		return &source{path: path, kind: "overlay", built: modified, facts: o}, nil
 	}
 	reader, err := maxminddb.OpenBytes(raw)
 	if err != nil {
 		return nil, bad(err)
 	}
-	// A truncated copy opens without complaint and fails on lookups; Verify
-	// walks all of it once.
-	if err := reader.Verify(); err != nil {
-		return nil, bad(err)
+	if !Embedded(path) {
+		// A truncated copy opens without complaint and fails on lookups; Verify
+		// walks all of it once.
+		if err := reader.Verify(); err != nil {
+			return nil, bad(err)
+		}
 	}
-	return &source{name: name, path: path, reader: reader}, nil
+	meta := reader.Metadata
+	return &source{path: path, kind: meta.DatabaseType, built: time.Unix(int64(meta.BuildEpoch), 0).UTC(), facts: (*database)(reader)}, nil
+}
+
+// contents reads a file, or finds an embedded one.
+func contents(path string) (raw []byte, modified time.Time, err error) {
+	switch path {
+	case EmbeddedCountry:
+		return country, modified, nil
+	case EmbeddedDemo:
+		return demo, modified, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, modified, err
+	}
+	if info.Size() > maxFile {
+		return nil, modified, fmt.Errorf("%d bytes are more than %d", info.Size(), maxFile)
+	}
+	raw, err = os.ReadFile(path)
+	return raw, info.ModTime().UTC(), err
 }
 
 // Reload reads all files again. Each that is good replaces its predecessor;
@@ -152,7 +173,7 @@ func (db *DB) Reload() error {
 		if err != nil {
 			errs = append(errs, err)
 			db.errors.Inc()
-			db.log.Error("geo database not reloaded, the last good one stays", "file", s.name, "built", s.built(), "err", err)
+			db.log.Error("geo database not reloaded, the last good one stays", "file", s.path, "built", s.built, "err", err)
 			fresh = s
 		}
 		sources[i] = fresh
@@ -167,13 +188,11 @@ func (db *DB) Reload() error {
 // holds until it, or the view, is another.
 func (db *DB) Generation() uint64 { return db.reloads.Load() }
 
-func (s *source) built() time.Time { return time.Unix(int64(s.reader.Metadata.BuildEpoch), 0).UTC() }
-
 // String names the databases in use, for people.
 func (db *DB) String() string {
 	var out []string
 	for _, s := range *db.sources.Load() {
-		out = append(out, fmt.Sprintf("%s (%s, built %s)", s.name, s.reader.Metadata.DatabaseType, s.built().Format(time.DateOnly)))
+		out = append(out, fmt.Sprintf("%s (%s, built %s)", s.path, s.kind, s.built.Format(time.DateOnly)))
 	}
 	return strings.Join(out, ", ")
 }

@@ -35,7 +35,7 @@ func place(prefix, city string, asn uint32) region.Prefix {
 }
 
 func TestDemo(t *testing.T) {
-	db := open(t, Options{})
+	db := open(t, Options{Files: []string{EmbeddedDemo}})
 	for _, c := range []struct{ addr, network, city, country, continent, asn string }{
 		{"223.5.5.5", "223.5.5.0/24", "Hangzhou", "CN", "AS", "37963"},
 		{"8.8.8.8", "8.8.8.0/24", "Mountain View", "US", "NA", "15169"},
@@ -76,7 +76,7 @@ func TestDemo(t *testing.T) {
 }
 
 func TestPlacesOfTheWorldGoFirst(t *testing.T) {
-	db := open(t, Options{View: worldWith(
+	db := open(t, Options{Files: []string{EmbeddedDemo}, View: worldWith(
 		place("127.0.0.0/8", "Loopback", 0), place("127.1.0.0/16", "Lab", 1), place("8.8.0.0/16", "Ours", 2),
 		place("::ffff:10.0.0.0/104", "Mapped", 3), place("fd00::/8", "Inside", 4), place("0.0.0.0/0", "Elsewhere", 5),
 	)})
@@ -117,7 +117,7 @@ func TestNetworkIsUniform(t *testing.T) {
 			p := netip.PrefixFrom(a, rapid.IntRange(0, a.BitLen()).Draw(t, "bits")).Masked()
 			places = append(places, region.Prefix{Prefix: p, Place: region.Place{City: fmt.Sprint(i)}, ASN: 1})
 		}
-		db, err := Open(Options{View: worldWith(places...)})
+		db, err := Open(Options{Files: []string{EmbeddedDemo}, View: worldWith(places...)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +156,7 @@ func TestNetworkIsUniform(t *testing.T) {
 // A new world's places are in force at once.
 func TestWorldChanges(t *testing.T) {
 	view := worldWith(place("192.0.2.0/24", "Old", 0))
-	db := open(t, Options{View: func() *region.View { return view() }})
+	db := open(t, Options{Files: []string{EmbeddedDemo}, View: func() *region.View { return view() }})
 	addr := netip.MustParseAddr("192.0.2.1")
 	if f := db.Lookup(addr); f.Place.City != "Old" {
 		t.Error(f)
@@ -179,18 +179,18 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(Demo)
+	write(demo)
 	reg := prometheus.NewRegistry()
 	db := open(t, Options{Files: []string{path}, Registry: reg})
 	addr := netip.MustParseAddr("223.5.5.5")
 	want := db.Lookup(addr)
-	flipped := bytes.Clone(Demo)
+	flipped := bytes.Clone(demo)
 	for i := 0; i < len(flipped)/2; i += 7 { // the search tree
 		flipped[i] ^= 0xff
 	}
 	bad := 0
 	for name, content := range map[string][]byte{
-		"empty": nil, "text": []byte("no database"), "cut": Demo[:len(Demo)/2], "without its head": Demo[1000:], "flipped": flipped,
+		"empty": nil, "text": []byte("no database"), "cut": demo[:len(demo)/2], "without its head": demo[1000:], "flipped": flipped,
 	} {
 		write(content)
 		err := db.Reload()
@@ -211,7 +211,7 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	if got := counter(t, reg, "homing_dns_geo_reload_errors_total"); got != float64(bad+1) {
 		t.Errorf("%v errors counted, want %d", got, bad+1)
 	}
-	write(Demo)
+	write(demo)
 	if err := db.Reload(); err != nil {
 		t.Error(err)
 	}
@@ -264,10 +264,10 @@ func TestMerge(t *testing.T) {
 // Whatever is in a file: it is refused, or lookups in it work.
 func FuzzDatabase(f *testing.F) {
 	f.Add(0, []byte{0xff}, "223.5.5.5")
-	f.Add(len(Demo)-100, []byte{0, 1, 2, 3}, "2001:4860::1")
+	f.Add(len(demo)-100, []byte{0, 1, 2, 3}, "2001:4860::1")
 	path := filepath.Join(f.TempDir(), "fuzz.mmdb")
 	f.Fuzz(func(t *testing.T, at int, bytes []byte, addr string) {
-		raw := append([]byte(nil), Demo...)
+		raw := append([]byte(nil), demo...)
 		if at >= 0 && at < len(raw) {
 			copy(raw[at:], bytes)
 		}
@@ -292,7 +292,7 @@ func FuzzDatabase(f *testing.F) {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	db := open(b, Options{View: worldWith(place("127.0.0.0/8", "Loopback", 0))})
+	db := open(b, Options{Files: []string{EmbeddedDemo}, View: worldWith(place("127.0.0.0/8", "Loopback", 0))})
 	addr := netip.MustParseAddr("223.5.5.5")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -42,9 +42,11 @@ func newWorldPlaces(w *region.World) *worldPlaces {
 	return p
 }
 
-func (p *worldPlaces) insert(place *region.Prefix) {
+// insert adds a place; false means that its prefix has one already, which it
+// replaces.
+func (p *worldPlaces) insert(place *region.Prefix) bool {
 	if !place.Prefix.IsValid() {
-		return
+		return true
 	}
 	addr, bits := place.Prefix.Addr(), place.Prefix.Bits()
 	if addr.Is4In6() && bits >= 96 {
@@ -64,7 +66,9 @@ func (p *worldPlaces) insert(place *region.Prefix) {
 	if *at == nil {
 		*at = &node{}
 	}
+	fresh := (*at).place == nil
 	(*at).place = place
+	return fresh
 }
 
 // lookup returns the place of the longest prefix around the address, or nil,

@@ -3,6 +3,8 @@ package geo
 import (
 	"net/netip"
 
+	"github.com/oschwald/maxminddb-golang/v2"
+
 	"github.com/homing-im/homing/dns/steer"
 )
 
@@ -27,10 +29,11 @@ type record struct {
 	ASN uint32 `maxminddb:"autonomous_system_number"`
 }
 
-// lookup returns what the database knows about an address, and the length of
-// the network for which it knows just that.
-func (s *source) lookup(addr netip.Addr) (steer.Facts, int) {
-	result := s.reader.Lookup(addr)
+// database is a file in MaxMind's format.
+type database maxminddb.Reader
+
+func (d *database) lookup(addr netip.Addr) (steer.Facts, int) {
+	result := (*maxminddb.Reader)(d).Lookup(addr)
 	bits := 0
 	if p := result.Prefix(); p.IsValid() {
 		bits = p.Bits()

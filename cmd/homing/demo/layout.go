@@ -18,6 +18,7 @@ import (
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/node"
 	"github.com/homing-im/homing/cmd/homing/pki"
+	"github.com/homing-im/homing/dns/geo"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -116,6 +117,7 @@ func (p *plan) config(m member) *node.Config {
 		TLS:    node.TLS{CA: "../tls/ca.pem", Cert: "../tls/server.pem", Key: "../tls/server.key"},
 		Gossip: node.Gossip{Bind: m.gossip.String(), Join: []string{p.dns.gossip.String(), p.regions[0].gossip.String()}},
 		Health: node.Health{Interval: 500 * time.Millisecond, Rise: 1, Fall: 3},
+		Geo:    []string{geo.EmbeddedDemo, geo.EmbeddedCountry},
 	}
 	switch m.kind {
 	case "region":

@@ -13,6 +13,7 @@ type edge struct{ from, to, why string }
 var edges = []edge{
 	{"region/homingv1/generate", "", "a program of its own"},
 	{"dns/geo/generate", "", "a program of its own"},
+	{"dns/geo/generate/country", "", "another"},
 
 	{"region/journal", "region", "records name origin, owner and epoch in the kernel's types"},
 	{"region/store", "region", "the contract speaks of owners, epochs and fences"},
@@ -126,7 +127,7 @@ var engines = []engine{
 	{"github.com/hashicorp/serf", []string{"region/gossip"}, "membership"},
 	{"github.com/hashicorp/memberlist", []string{"region/gossip"}, "serf's transport and its configuration"},
 	{"github.com/oschwald", []string{"dns/geo"}, "the MaxMind format, read"},
-	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate"}, "the MaxMind format, written"},
+	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate/..."}, "the MaxMind format, written"},
 	{"aidanwoods.dev/go-paseto", []string{"region/ticket"}, "tickets"},
 	{"github.com/spf13/cobra", []string{"cmd/homing/..."}, "the command line"},
 	{"github.com/coder/websocket", []string{"region/access"}, "the web listener"},

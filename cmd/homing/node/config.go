@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/homing-im/homing/dns/geo"
 )
 
 // Role is a part of Homing that a node runs.
@@ -59,8 +61,10 @@ type Config struct {
 	Gossip  Gossip `yaml:"gossip"`
 	TLS     TLS    `yaml:"tls"`
 	Health  Health `yaml:"health"`
-	// Geo is a MaxMind-format database; empty is the small built-in one.
-	Geo string `yaml:"geo,omitempty"`
+	// Geo are databases in MaxMind's format (.mmdb) and overlays (.csv), in order of
+	// preference, or the names of built-in ones: country (the default, all the
+	// world's countries, no carriers) and demo. See package dns/geo.
+	Geo []string `yaml:"geo,omitempty"`
 	// ShedAbove refuses connections above so many; 0 is the default of the role.
 	ShedAbove int   `yaml:"shedAbove,omitempty"`
 	Log       Log   `yaml:"log,omitempty"`
@@ -110,9 +114,14 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("%s:%s", path, firstLine(yaml.FormatError(err, false, false)))
 	}
 	dir := filepath.Dir(path)
-	for _, p := range []*string{&c.Dir, &c.Key, &c.World, &c.Root, &c.Gossip.Key, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key, &c.Geo} {
+	for _, p := range []*string{&c.Dir, &c.Key, &c.World, &c.Root, &c.Gossip.Key, &c.TLS.CA, &c.TLS.Cert, &c.TLS.Key} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
+		}
+	}
+	for i, g := range c.Geo {
+		if !geo.Embedded(g) && !filepath.IsAbs(g) {
+			c.Geo[i] = filepath.Join(dir, g)
 		}
 	}
 	c.DNS.resolve(dir)

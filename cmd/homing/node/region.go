@@ -223,12 +223,8 @@ type steering struct {
 
 func (n *Node) newSteering(context.Context) (*steering, error) {
 	s := &steering{node: n}
-	files := []string(nil)
-	if n.cfg.Geo != "" {
-		files = []string{n.cfg.Geo}
-	}
 	var err error
-	if s.geo, err = geo.Open(geo.Options{Files: files, View: n.world.View, Logger: n.log, Registry: n.reg}); err != nil {
+	if s.geo, err = geo.Open(geo.Options{Files: n.cfg.Geo, View: n.world.View, Logger: n.log, Registry: n.reg}); err != nil {
 		return nil, err
 	}
 	s.health = health.New(health.Options{
