@@ -48,7 +48,7 @@ func (s spot) owns(b *journal.Batch) error {
 		return region.Errorf(region.BadInput, "a batch of %s/%d among those of %s/%d", b.Origin, b.Partition, s.origin, s.partition)
 	case len(b.Records) == 0:
 		return region.Errorf(region.BadInput, "a batch without records")
-	case len(b.Links) != 1 || b.Links[0].Stream != s.stream:
+	case len(b.Links) == 0 || b.Links[0].Stream != s.stream, len(b.Links) > 1 && s.stream != journal.Full:
 		return region.Errorf(region.BadInput, "a batch that is not of stream %s", s.stream)
 	}
 	return nil

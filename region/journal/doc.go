@@ -33,7 +33,8 @@
 // A stream of a region is one topic, homing.<origin>.<stream>, for example
 // homing.sh.to-hk ([Topic]). The partition of the topic is the partition of the
 // journal. A message is one batch as the stream carries it: the value is the
-// encoded batch with the one link of that stream, the key is the ASCII text
+// encoded batch with the one link of that stream (in stream full with all its
+// links, that of full first), the key is the ASCII text
 // <first>-<last> of its sequences ([QueueKey]), for people and log tools. In a
 // filtered stream there may be gaps between keys and inside of one: 3-5 may be
 // the records 3 and 5.

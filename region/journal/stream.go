@@ -85,18 +85,19 @@ func Streams(dst []Stream, records []Record) []Stream {
 }
 
 // Filter returns the batch as the stream carries it, with that stream's link
-// only (none when b has none); nil when nothing of it is in the stream. The
+// only (none when b has none); nil when nothing of it is in the stream. Stream
+// full carries all links, so that whoever has it can serve the others too. The
 // result shares memory with b. Filtering twice is the same as once.
 func Filter(b *Batch, s Stream) *Batch {
 	f := *b
+	if s == Full {
+		return &f
+	}
 	f.Links = nil
 	for i := range b.Links {
 		if b.Links[i].Stream == s {
 			f.Links = b.Links[i : i+1 : i+1]
 		}
-	}
-	if s == Full {
-		return &f
 	}
 	f.Records = nil
 	for i := range b.Records {

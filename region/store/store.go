@@ -151,8 +151,13 @@ type Store interface {
 	// otherwise two regions that back each other up would answer each other for
 	// ever. A position of a command stream in a full stream is taken over as
 	// this store's own when it is newer: the effects of those commands are in
-	// the rows, so a successor goes on behind them. Commands and terms of a full
-	// stream have no effect here yet.
+	// the rows, so a successor goes on behind them. Batches of a full stream are
+	// kept ([Store.Copy]), and its ends of term remembered ([Store.Turns]).
+	//
+	// A row of a newer epoch replaces one of an older, whatever their versions:
+	// what a region wrote after its term ended yields to its successor. Rows of a
+	// term that this region's own takeover ended ([Turn.Tail]) are not applied:
+	// they are the tail, which is merged, not replayed.
 	//
 	// Errors: *Gap, region.BadInput, region.Unsupported, and those of Commit.
 	Apply(ctx context.Context, stream journal.Stream, batches []*journal.Batch) (Applied, error)
@@ -199,6 +204,27 @@ type Store interface {
 	// fence's is no error and changes nothing. Replay is not fenced.
 	Fence(ctx context.Context, home region.ID, t region.Term) error
 
+	// Handover appends a term record to the partition's journal and remembers it
+	// in the partition's [Turn]. A takeover carries how far the predecessor's
+	// full stream is applied, and raises the partition's incarnation. One that is
+	// no newer than what is remembered changes nothing.
+	//
+	// Errors: region.BadInput; region.Conflict when the home is not fenced at the
+	// record's term, because commits at older terms could follow the record; and
+	// those of Commit.
+	Handover(ctx context.Context, p region.Partition, h Handover) error
+
+	// Turns returns how ownership stands in a partition, by home. Homes that
+	// never changed hands are not in it. It does not block.
+	Turns(p region.Partition) map[region.ID]Turn
+
+	// Copy is [Store.Journal] of the batches that Apply kept of another region's
+	// full stream. It ends at the position of that stream.
+	Copy(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
+
+	// TrimCopy forgets kept batches that end before a sequence.
+	TrimCopy(ctx context.Context, origin region.ID, p region.Partition, before uint64) error
+
 	// Trim forgets journal records before a sequence; a batch goes whole, so the
 	// one that holds the sequence stays.
 	Trim(ctx context.Context, p region.Partition, before uint64) error
@@ -214,6 +240,7 @@ type Applied struct {
 	Batches    int // applied
 	Skipped    int // already there
 	Rows       int
+	Tail       int // batches that were not applied, see [Turn.Tail]
 	Position   journal.Position
 	Mismatches []Mismatch
 }

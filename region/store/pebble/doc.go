@@ -54,6 +54,8 @@
 //	s u16 partition                                  state
 //	r u16 partition, u64 owner, u8 table, row        row
 //	j u16 partition, u64 sequence of first record    batch, as package journal spells it
+//	k u16 partition, text origin, u64 sequence       batch kept of another region's full stream
+//	t u16 partition, home                            JSON of a store.Turn
 //
 //	term      uint counter, 8 bytes raised
 //	position  uint incarnation, uint sequence, sum chain, int unix milliseconds

@@ -1,12 +1,14 @@
 package pebble
 
 import (
+	"encoding/json"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -51,7 +53,7 @@ func (p *part) Find(owner region.UIN, t journal.Table, row []byte) (partition.Fo
 	}
 	at.serial = k.serial
 	sc.places = append(sc.places, at)
-	return partition.Found{Version: k.version, Deleted: k.deleted, Home: k.home, Sum: k.sum, Place: len(sc.places) - 1}, nil
+	return partition.Found{Version: k.version, Deleted: k.deleted, Home: k.home, Epoch: k.epoch, Sum: k.sum, Place: len(sc.places) - 1}, nil
 }
 
 // stored asks Pebble for a row.
@@ -71,7 +73,7 @@ func (p *part) stored(owner region.UIN, t journal.Table, row, key []byte) (known
 	if err != nil {
 		return known{}, region.Errorf(region.Internal, "row %x of table %d of %d is damaged", row, t, owner).WithCause(err)
 	}
-	k := known{version: r.version, deleted: r.deleted, home: r.home}
+	k := known{version: r.version, deleted: r.deleted, home: r.home, epoch: r.epoch}
 	if t.Class() != journal.ClassLocal {
 		k.sum = journal.RowSum(owner, t, row, r.version, r.epoch, r.deleted, r.value)
 	}
@@ -94,7 +96,7 @@ func (p *part) Put(at int, fresh bool, r *partition.Row) {
 		p.added(to.hash)
 	}
 	to.serial = p.open.serial
-	p.recent.put(to.hash, to.key, p.open, &known{version: r.Version, deleted: r.Deleted, home: r.Home, sum: r.Sum, serial: p.open.serial})
+	p.recent.put(to.hash, to.key, p.open, &known{version: r.Version, deleted: r.Deleted, home: r.Home, epoch: r.Epoch, sum: r.Sum, serial: p.open.serial})
 }
 
 // Append puts a batch into the open chunk's journal.
@@ -108,4 +110,20 @@ func (p *part) Append(e *partition.Entry) {
 func (p *part) Move(at *journal.Position) {
 	p.scratch.value = appendPosition(p.scratch.value[:0], at)
 	p.open.set(keyPosition(p.id, partition.Source{Origin: at.Origin, Stream: at.Stream}), p.scratch.value, nil)
+}
+
+// Turn writes how ownership of a home stands into the open chunk.
+func (p *part) Turn(home region.ID, t store.Turn) {
+	value, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // a struct of numbers
+	}
+	p.open.set(keyTurn(p.id, home), value, nil)
+}
+
+// Keep writes a batch of another region's full stream into the open chunk.
+func (p *part) Keep(b *journal.Batch) {
+	p.scratch.key = appendCopyKey(p.scratch.key[:0], p.id, b.Origin, b.First())
+	p.scratch.value = journal.Encode(b)
+	set(p.open.log, p.scratch.key, p.scratch.value, nil)
 }

@@ -43,6 +43,20 @@ func appendJournalKey(dst []byte, p region.Partition, first uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, first)
 }
 
+// appendCopyKey is appendJournalKey of what is kept of another region's journal.
+func appendCopyKey(dst []byte, p region.Partition, origin region.ID, first uint64) []byte {
+	dst = append(dst, 'k')
+	dst = binary.BigEndian.AppendUint16(dst, uint16(p))
+	dst = appendText(dst, string(origin))
+	return binary.BigEndian.AppendUint64(dst, first)
+}
+
+func copySeq(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+
+func keyTurn(p region.Partition, home region.ID) []byte {
+	return append(binary.BigEndian.AppendUint16([]byte{'t'}, uint16(p)), home...)
+}
+
 func journalSeq(key []byte) uint64 { return binary.BigEndian.Uint64(key[3:]) }
 
 // after returns the first key behind every key that begins with prefix; nil

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -50,12 +51,13 @@ func (s *Store) newPart(id region.Partition, recentRows int) *part {
 
 // view is the part of the state that readers ask for, as of one group.
 type view struct {
-	head store.Head
-	sums map[region.ID]journal.Watermark
+	head  store.Head
+	sums  map[region.ID]journal.Watermark
+	turns map[region.ID]store.Turn
 }
 
 func newView(s *partition.State) *view {
-	v := &view{head: s.Head(), sums: make(map[region.ID]journal.Watermark, len(s.Sums))}
+	v := &view{head: s.Head(), sums: make(map[region.ID]journal.Watermark, len(s.Sums)), turns: maps.Clone(s.Turns)}
 	for home := range s.Sums {
 		v.sums[home] = s.Watermark(home)
 	}

@@ -202,6 +202,10 @@ func (s *Store) Journal(ctx context.Context, id region.Partition, name journal.S
 	if err != nil {
 		return nil, s.unreadable(err)
 	}
+	// The batch that holds sequence from begins at it or before it.
+	if !it.SeekLT(appendJournalKey(nil, id, from+1)) {
+		it.First()
+	}
 	batches, err := p.collect(ctx, it, name, from, maxBytes)
 	if closeErr := it.Close(); err == nil && closeErr != nil {
 		err = s.unreadable(closeErr)
@@ -219,13 +223,9 @@ func trimmed(name journal.Stream, from uint64) error {
 	return region.Errorf(region.NotFound, "the journal was trimmed: stream %s is gone at %d", name, from).WithHint("bootstrap the replica")
 }
 
-// collect reads batches of a stream from the iterator, beginning with the one
-// that has a record at or after from.
+// collect reads batches of a stream from the iterator on, beginning with the
+// first that has a record at or after from.
 func (p *part) collect(ctx context.Context, it *pebble.Iterator, name journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error) {
-	// The batch that holds sequence from begins at it or before it.
-	if !it.SeekLT(appendJournalKey(nil, p.id, from+1)) {
-		it.First()
-	}
 	var batches []*journal.Batch
 	size, steps := 0, 0
 	for ; it.Valid() && (len(batches) == 0 || size < maxBytes); it.Next() {

@@ -12,6 +12,7 @@ type known struct {
 	version uint64 // 0: never written
 	deleted bool
 	home    region.ID
+	epoch   region.Epoch
 	sum     journal.Sum // zero for local rows
 	serial  uint64      // of the chunk that wrote it; 0 when Pebble was asked
 }
@@ -28,8 +29,9 @@ type recent struct {
 	limit      int // rows of a generation
 	hash       func(key []byte) uint64
 	young, old generation
-	spare      generation  // empty
-	homes      []region.ID // entries name a home by its place here
+	spare      generation     // empty
+	homes      []region.ID    // entries name a home by its place here
+	epochs     []region.Epoch // and an epoch, of which there are few
 }
 
 type generation struct {
@@ -46,6 +48,7 @@ type entry struct {
 	key     uint32 // offset in keys
 	length  uint16 // of the key
 	home    uint16
+	epoch   uint16
 	deleted bool
 }
 
@@ -88,7 +91,7 @@ func (r *recent) get(hash uint64, key []byte) (known, bool) {
 			return known{}, false
 		}
 	}
-	return known{version: e.version, deleted: e.deleted, home: r.homes[e.home], sum: e.sum, serial: e.serial}, true
+	return known{version: e.version, deleted: e.deleted, home: r.homes[e.home], epoch: r.epochs[e.epoch], sum: e.sum, serial: e.serial}, true
 }
 
 func (r *recent) put(hash uint64, key []byte, c *chunk, k *known) {
@@ -96,7 +99,7 @@ func (r *recent) put(hash uint64, key []byte, c *chunk, k *known) {
 		r.turn()
 	}
 	at, e, _ := r.young.find(hash, key)
-	e.version, e.serial, e.sum, e.deleted, e.home = k.version, k.serial, k.sum, k.deleted, r.home(k.home)
+	e.version, e.serial, e.sum, e.deleted, e.home, e.epoch = k.version, k.serial, k.sum, k.deleted, r.home(k.home), r.epoch(k.epoch)
 	r.young.set(at, key, e)
 	r.young.newest = c
 }
@@ -131,6 +134,16 @@ func (r *recent) home(id region.ID) uint16 {
 	}
 	r.homes = append(r.homes, id)
 	return uint16(len(r.homes) - 1)
+}
+
+func (r *recent) epoch(e region.Epoch) uint16 {
+	for i := range r.epochs {
+		if r.epochs[i] == e {
+			return uint16(i)
+		}
+	}
+	r.epochs = append(r.epochs, e)
+	return uint16(len(r.epochs) - 1)
 }
 
 func (p *part) hash(key []byte) uint64 { return maphash.Bytes(p.s.seed, key) }

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,6 +210,23 @@ func (s *Store) load() error {
 		}
 		p.durable.Store(newView(p.step.State))
 		s.parts[i] = p
+	}
+	err = s.each([]byte{'t'}, func(k, v []byte) error {
+		var t store.Turn
+		id := int(binary.BigEndian.Uint16(k[1:]))
+		if id >= len(s.parts) {
+			return errCorrupt
+		}
+		if err := json.Unmarshal(v, &t); err != nil {
+			return err
+		}
+		p := s.parts[id]
+		p.step.State.Turns[region.ID(k[3:])] = t
+		p.durable.Store(newView(p.step.State))
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return s.each([]byte{'p'}, func(k, v []byte) error {
 		at, err := decodePosition(k, v)

@@ -47,6 +47,7 @@ type step struct {
 	writes  int // of rows, those written
 	journal []entry
 	moved   []journal.Position // the last of a source counts
+	kept    []*journal.Batch   // of other regions' full streams
 }
 
 var _ partition.Engine = (*step)(nil)
@@ -98,7 +99,7 @@ func (s *step) Put(place int, _ bool, r *partition.Row) {
 		s.writes++
 	}
 	c.row = *r
-	c.found = partition.Found{Version: r.Version, Deleted: r.Deleted, Home: r.Home, Sum: r.Sum, Place: place}
+	c.found = partition.Found{Version: r.Version, Deleted: r.Deleted, Home: r.Home, Epoch: r.Epoch, Sum: r.Sum, Place: place}
 }
 
 // Append puts a batch into the journal.
@@ -111,6 +112,12 @@ func (s *step) Move(at *journal.Position) {
 	s.moved = slices.DeleteFunc(s.moved, func(p journal.Position) bool { return p.Origin == at.Origin && p.Stream == at.Stream })
 	s.moved = append(s.moved, *at)
 }
+
+// Turn has nothing to do: turns are written with the state.
+func (s *step) Turn(region.ID, store.Turn) {}
+
+// Keep puts a batch of another region's full stream by.
+func (s *step) Keep(b *journal.Batch) { s.kept = append(s.kept, b) }
 
 // changed says whether there is anything to make durable.
 func (s *step) changed() bool { return s.Touched || s.writes > 0 }

@@ -9,6 +9,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -55,6 +56,7 @@ type group struct {
 	timeline string // "" leaves it
 	args     []any
 	moved    []any // arguments of the positions' statement; nil for none
+	kept     []any // of the copies' statement; nil for none
 	writes   int
 	journal  int  // bytes
 	unknown  bool // it was sent, and nobody knows what became of it
@@ -62,7 +64,7 @@ type group struct {
 
 // fetchSQL reads what a step needs of rows. Sums spare it their values.
 const fetchSQL = `
-SELECT k.i, r.version, r.deleted, r.home, r.sum
+SELECT k.i, r.version, r.deleted, r.home, r.sum, r.moves, r.counter, r.raised
 FROM unnest($1::integer[], $2::bigint[], $3::smallint[], $4::bytea[]) WITH ORDINALITY AS k (partition, owner, tab, key, i)
 JOIN homing_row r ON r.partition = k.partition AND r.owner = k.owner AND r.tab = k.tab AND r.key = k.key`
 
@@ -72,9 +74,9 @@ JOIN homing_row r ON r.partition = k.partition AND r.owner = k.owner AND r.tab =
 const writeSQL = `
 WITH p AS (
 	UPDATE homing_partition p SET group_id = $2, incarnation = u.incarnation, first = u.first, next = u.next,
-		unix_milli = u.unix_milli, heads = u.heads, sums = u.sums, fence = u.fence
-	FROM unnest($3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[])
-		AS u (partition, was, incarnation, first, next, unix_milli, heads, sums, fence), homing_store s
+		unix_milli = u.unix_milli, heads = u.heads, sums = u.sums, fence = u.fence, turns = u.turns
+	FROM unnest($3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $28::text[])
+		AS u (partition, was, incarnation, first, next, unix_milli, heads, sums, fence, turns), homing_store s
 	WHERE p.partition = u.partition AND p.group_id = u.was AND s.token = $1
 	RETURNING 1
 ), r AS (
@@ -93,6 +95,11 @@ const moveSQL = `
 INSERT INTO homing_position (partition, origin, stream, incarnation, seq, chain, unix_milli)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bigint[])
 ON CONFLICT (partition, origin, stream) DO UPDATE SET incarnation = excluded.incarnation, seq = excluded.seq, chain = excluded.chain, unix_milli = excluded.unix_milli`
+
+const keepSQL = `
+INSERT INTO homing_copy (partition, origin, first, last, data)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])
+ON CONFLICT (partition, origin, first) DO UPDATE SET last = excluded.last, data = excluded.data`
 
 // step begins a partition's part of a group.
 func (d *shard) step(p *part) *step {
@@ -131,12 +138,12 @@ func (d *shard) fetch(ops []*op, steps map[*part]*step) error {
 			return err
 		}
 		defer rows.Close()
-		var i, version int64
-		var digest []byte
+		var i, version, moves, counter int64
+		var digest, raised []byte
 		var home string
 		for rows.Next() {
 			var deleted bool
-			if err := rows.Scan(&i, &version, &deleted, &home, &digest); err != nil {
+			if err := rows.Scan(&i, &version, &deleted, &home, &digest, &moves, &counter, &raised); err != nil {
 				return err
 			}
 			if i < 1 || int(i) > len(at) {
@@ -147,6 +154,8 @@ func (d *shard) fetch(ops []*op, steps map[*part]*step) error {
 				return region.Errorf(region.Internal, "row %x of table %d of %d is damaged", c.key.row, c.key.table, c.key.owner)
 			}
 			c.found.Version, c.found.Deleted, c.found.Home = uint64(version), deleted, region.ID(home)
+			c.found.Epoch.Moves, c.found.Epoch.Term.Counter = uint64(moves), uint64(counter)
+			copy(c.found.Epoch.Term.Raised[:], raised)
 		}
 		return rows.Err()
 	})
@@ -157,7 +166,7 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 	g := &group{id: d.newID(), steps: map[*part]*step{}}
 	var p struct {
 		id, incarnation, first, next, milli []int64
-		was, heads, sums, fence             []string
+		was, heads, sums, fence, turns      []string
 	}
 	var r struct {
 		part, owner, table, version, moves, counter []int64
@@ -175,6 +184,11 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 		origin, stream                []string
 		chain                         pq.ByteaArray
 	}
+	var k struct {
+		part, first, last []int64
+		origin            []string
+		data              pq.ByteaArray
+	}
 	for q, s := range steps {
 		if !s.changed() {
 			continue
@@ -187,6 +201,7 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 		p.id, p.was = append(p.id, int64(q.id)), append(p.was, q.durable.Load().group)
 		p.incarnation, p.first, p.next = append(p.incarnation, int64(s.State.Incarnation)), append(p.first, int64(s.State.First)), append(p.next, int64(s.State.Next))
 		p.milli, p.heads, p.sums, p.fence = append(p.milli, s.State.UnixMilli), append(p.heads, c.heads), append(p.sums, c.sums), append(p.fence, c.fence)
+		p.turns = append(p.turns, c.turns)
 		for i := range s.rows {
 			if !s.rows[i].written {
 				continue
@@ -206,6 +221,10 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 			j.part, j.first, j.streams, j.data = append(j.part, int64(q.id)), append(j.first, int64(e.first)), append(j.streams, streams.String()+" "), append(j.data, e.data)
 			g.journal += len(e.data)
 		}
+		for _, b := range s.kept {
+			k.part, k.origin, k.first = append(k.part, int64(q.id)), append(k.origin, string(b.Origin)), append(k.first, int64(b.First()))
+			k.last, k.data = append(k.last, int64(b.Last())), append(k.data, journal.Encode(b))
+		}
 		for _, at := range s.moved {
 			m.part, m.origin, m.stream = append(m.part, int64(q.id)), append(m.origin, string(at.Origin)), append(m.stream, string(at.Stream))
 			m.incarnation, m.seq, m.milli, m.chain = append(m.incarnation, int64(at.Incarnation)), append(m.seq, int64(at.Seq)), append(m.milli, at.UnixMilli), append(m.chain, at.Chain[:])
@@ -220,10 +239,13 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 		d.token, g.id,
 		a(p.id), a(p.was), a(p.incarnation), a(p.first), a(p.next), a(p.milli), a(p.heads), a(p.sums), a(p.fence),
 		a(r.part), a(r.owner), a(r.table), r.key, a(r.version), a(r.moves), a(r.counter), r.raised, a(r.deleted), a(r.home), r.sum, r.value,
-		a(j.part), a(j.first), a(j.streams), j.data,
+		a(j.part), a(j.first), a(j.streams), j.data, a(p.turns),
 	}
 	if len(m.part) > 0 {
 		g.moved = []any{a(m.part), a(m.origin), a(m.stream), a(m.incarnation), a(m.seq), m.chain, a(m.milli)}
+	}
+	if len(k.part) > 0 {
+		g.kept = []any{a(k.part), a(k.origin), a(k.first), a(k.last), k.data}
 	}
 	return g, nil
 }
@@ -288,6 +310,11 @@ func (d *shard) fill(g *group) error {
 	}
 	if g.moved != nil {
 		if _, err := s.conn.ExecContext(always, moveSQL, g.moved...); err != nil {
+			return err
+		}
+	}
+	if g.kept != nil {
+		if _, err := s.conn.ExecContext(always, keepSQL, g.kept...); err != nil {
 			return err
 		}
 	}

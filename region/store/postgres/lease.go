@@ -105,9 +105,9 @@ func (d *shard) load() error {
 		return err
 	}
 	states := map[region.Partition]*durable{}
-	err = s.rows(`SELECT partition, group_id, incarnation, first, next, unix_milli, heads, sums, fence FROM homing_partition`, func(scan func(...any) error) error {
+	err = s.rows(`SELECT partition, group_id, incarnation, first, next, unix_milli, heads, sums, fence, turns FROM homing_partition`, func(scan func(...any) error) error {
 		st, v, id, c := partition.New(), &durable{}, region.Partition(0), columns{}
-		if err := scan(&id, &v.group, &st.Incarnation, &st.First, &st.Next, &st.UnixMilli, &c.heads, &c.sums, &c.fence); err != nil {
+		if err := scan(&id, &v.group, &st.Incarnation, &st.First, &st.Next, &st.UnixMilli, &c.heads, &c.sums, &c.fence, &c.turns); err != nil {
 			return err
 		}
 		v.state, states[id] = st, v

@@ -7,6 +7,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -41,7 +42,7 @@ type sumsJSON struct {
 }
 
 // columns are the parts of a state that have no column each.
-type columns struct{ heads, sums, fence string }
+type columns struct{ heads, sums, fence, turns string }
 
 func encode(s *partition.State) (columns, error) {
 	heads := make([]headJSON, len(s.Heads))
@@ -56,7 +57,7 @@ func encode(s *partition.State) (columns, error) {
 	for _, part := range []struct {
 		to   *string
 		from any
-	}{{&c.heads, heads}, {&c.sums, sums}, {&c.fence, s.Fence}} {
+	}{{&c.heads, heads}, {&c.sums, sums}, {&c.fence, s.Fence}, {&c.turns, s.Turns}} {
 		b, err := json.Marshal(part.from)
 		if err != nil {
 			return c, err
@@ -81,6 +82,12 @@ func (c columns) decode(s *partition.State) error {
 	}
 	if s.Fence == nil {
 		s.Fence = region.Fence{}
+	}
+	if err := json.Unmarshal([]byte(c.turns), &s.Turns); err != nil {
+		return fmt.Errorf("turns: %w", err)
+	}
+	if s.Turns == nil {
+		s.Turns = map[region.ID]store.Turn{}
 	}
 	for _, h := range heads {
 		s.Heads = append(s.Heads, journal.StreamHead{Stream: h.Stream, Last: h.Last, Chain: journal.Sum(h.Chain)})

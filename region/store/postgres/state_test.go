@@ -7,6 +7,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -16,12 +17,14 @@ var golden = columns{
 	heads: `[{"stream":"full","last":9,"chain":"01000000000000000000000000000000"},{"stream":"to-hk","last":7,"chain":"02000000000000000000000000000000"}]`,
 	sums:  `{"sh":{"changed":true,"shared":"03000000000000000000000000000000","sharedRows":4,"own":"05000000000000000000000000000000","ownRows":6}}`,
 	fence: `{"hk":{"counter":8,"raised":"0900000000000000"}}`,
+	turns: `{"sh":{"opened":{"counter":2,"raised":"0000000000000000"},"after":{"Origin":"hk","Stream":"full","Partition":0,"Incarnation":0,"Seq":5,"Chain":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"UnixMilli":0},"handed":{"counter":0,"raised":"0000000000000000"},"until":3,"ended":{"counter":0,"raised":"0000000000000000"}}}`,
 }
 
 func TestColumns(t *testing.T) {
 	want := partition.New()
 	want.Heads = []journal.StreamHead{{Stream: journal.Full, Last: 9, Chain: journal.Sum{1}}, {Stream: "to-hk", Last: 7, Chain: journal.Sum{2}}}
 	want.Sums["sh"] = &partition.Sums{Changed: true, Shared: partition.Tally{Sum: journal.Sum{3}, Rows: 4}, Own: partition.Tally{Sum: journal.Sum{5}, Rows: 6}}
+	want.Turns["sh"] = store.Turn{Opened: region.Term{Counter: 2}, After: journal.Position{Origin: "hk", Stream: journal.Full, Seq: 5}, Until: 3}
 	want.Fence["hk"] = region.Term{Counter: 8, Raised: region.ShortHash{9}}
 	if got, err := encode(want); err != nil || got != golden {
 		t.Errorf("encoded:\n%+v, %v, want\n%+v", got, err, golden)
@@ -33,11 +36,11 @@ func TestColumns(t *testing.T) {
 }
 
 func FuzzColumns(f *testing.F) {
-	f.Add(golden.heads, golden.sums, golden.fence)
-	f.Add(`[{"chain":"zz"}]`, `{"sh":{"own":"01"}}`, `null`)
-	f.Fuzz(func(t *testing.T, heads, sums, fence string) {
+	f.Add(golden.heads, golden.sums, golden.fence, golden.turns)
+	f.Add(`[{"chain":"zz"}]`, `{"sh":{"own":"01"}}`, `null`, `{"sh":{"until":-1}}`)
+	f.Fuzz(func(t *testing.T, heads, sums, fence, turns string) {
 		s := partition.New()
-		if (columns{heads, sums, fence}).decode(s) != nil {
+		if (columns{heads, sums, fence, turns}).decode(s) != nil {
 			return
 		}
 		c, err := encode(s)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,10 @@ type memoryPart struct {
 	unixMilli int64
 	dirty     map[region.ID]bool // homes with changes since their last watermark
 	changed   chan struct{}
+
+	incarnation uint64
+	turns       map[region.ID]store.Turn
+	kept        map[region.ID][][]byte // encoded batches of full streams, oldest first
 }
 
 type memoryKey struct {
@@ -60,6 +65,7 @@ func NewMemory(c Config) *Memory {
 		m.parts = append(m.parts, &memoryPart{
 			rows: map[memoryKey]memoryRow{}, positions: map[memoryStream]journal.Position{}, heads: map[journal.Stream]journal.StreamHead{},
 			first: 1, next: 1, dirty: map[region.ID]bool{}, changed: make(chan struct{}),
+			incarnation: 1, turns: map[region.ID]store.Turn{}, kept: map[region.ID][][]byte{},
 		})
 	}
 	return m
@@ -200,7 +206,7 @@ func (r *memoryRow) sum(owner region.UIN) journal.Sum {
 
 func (m *Memory) append(id region.Partition, b *journal.Batch) (first, last uint64) {
 	p := m.parts[id]
-	b.Origin, b.Partition, b.Incarnation, b.UnixMilli = m.config.Region, id, 1, m.config.Now().UnixMilli()
+	b.Origin, b.Partition, b.Incarnation, b.UnixMilli = m.config.Region, id, p.incarnation, m.config.Now().UnixMilli()
 	for i := range b.Records {
 		b.Records[i].Seq = p.next
 		p.next++
@@ -258,17 +264,24 @@ func (m *Memory) Journal(ctx context.Context, id region.Partition, s journal.Str
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	from = max(from, 1)
+	return pick(p.journal, s, max(from, 1), maxBytes, p.heads[s].Last)
+}
+
+// unknown is that newest record where nobody knows.
+const unknown = math.MaxUint64
+
+// pick returns what a stream carries of encoded batches from a sequence on. lost
+// is the newest record of the stream when none of them is kept.
+func pick(encoded [][]byte, s journal.Stream, from uint64, maxBytes int, lost uint64) ([]*journal.Batch, error) {
 	var batches []*journal.Batch
 	size := 0
-	lost := p.heads[s].Last // newest record of the stream that is not kept
-	for _, data := range p.journal {
+	for _, data := range encoded {
 		b, err := journal.Decode(bytes.Clone(data))
 		if err != nil {
 			return nil, err
 		}
 		f := journal.Filter(b, s)
-		if f == nil {
+		if f == nil || len(f.Links) == 0 {
 			continue
 		}
 		lost = min(lost, f.Links[0].Prev)
@@ -277,7 +290,7 @@ func (m *Memory) Journal(ctx context.Context, id region.Partition, s journal.Str
 			size += len(data)
 		}
 	}
-	if lost >= from {
+	if lost >= from && lost != unknown {
 		return nil, region.Errorf(region.NotFound, "trimmed")
 	}
 	return batches, nil
@@ -291,7 +304,7 @@ func (m *Memory) Head(id region.Partition) store.Head {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := store.Head{Incarnation: 1, First: p.first, Next: p.next, UnixMilli: p.unixMilli}
+	h := store.Head{Incarnation: p.incarnation, First: p.first, Next: p.next, UnixMilli: p.unixMilli}
 	for _, head := range p.heads {
 		h.Streams = append(h.Streams, head)
 	}
@@ -323,6 +336,10 @@ func (m *Memory) Watermark(ctx context.Context, id region.Partition) (int, error
 	defer m.mu.Unlock()
 	var homes []region.ID
 	for home := range p.dirty {
+		if turn := p.turns[home]; turn.Over() {
+			delete(p.dirty, home)
+			continue
+		}
 		homes = append(homes, home)
 	}
 	slices.Sort(homes)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/homing-im/homing/region"
@@ -31,13 +32,30 @@ func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal
 	}
 	news := false
 	for _, b := range fresh {
+		if s == journal.Full {
+			p.kept[b.Origin] = append(p.kept[b.Origin], journal.Encode(b))
+		}
+		turn := p.turns[b.Home]
+		tail := turn.Tail(b)
+		if tail {
+			report.Tail++
+		}
 		for i := range b.Records {
 			r := &b.Records[i]
 			news = news || r.Kind != journal.KindPosition
+			if s == journal.Full {
+				p.saw(m.config.Region, r)
+			}
+			if tail {
+				continue
+			}
 			switch r.Kind {
 			case journal.KindRow:
 				p.applyRow(b, r, &report)
 			case journal.KindWatermark:
+				if turn := p.turns[r.Watermark.Home]; !turn.Comparable() {
+					continue
+				}
 				have := p.watermark(r.Watermark.Home)
 				want := r.Watermark
 				if have.SharedSum != want.SharedSum || have.SharedRows != want.SharedRows {
@@ -48,7 +66,9 @@ func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal
 				}
 			case journal.KindPosition:
 				at := memoryStream{r.Position.Origin, r.Position.Stream}
-				if _, command := at.stream.To(); command && store.Newer(p.positions[at], *r.Position) {
+				home, command := at.stream.To()
+				turn := p.turns[home]
+				if command && !turn.Owns() && store.Newer(p.positions[at], *r.Position) {
 					p.positions[at] = *r.Position
 				}
 			}
@@ -79,10 +99,12 @@ func (p *memoryPart) applyRow(b *journal.Batch, r *journal.Record, report *store
 		}
 	}
 	switch {
-	case w.Version == have.Version:
+	case w.Version == have.Version && b.Epoch == have.Epoch:
 		mismatch(w.After, have.sum(b.Owner))
-	case w.Version > have.Version:
-		mismatch(w.Before, have.sum(b.Owner))
+	case store.Supersedes(b.Epoch, w.Version, have.Epoch, have.Version):
+		if w.Version > have.Version {
+			mismatch(w.Before, have.sum(b.Owner))
+		}
 		mismatch(w.After, next.sum(b.Owner))
 		p.rows[k] = next
 		report.Rows++
@@ -138,4 +160,96 @@ func (m *Memory) Positions(ctx context.Context) ([]journal.Position, error) {
 	}
 	slices.SortFunc(all, store.ComparePositions)
 	return all, nil
+}
+
+func (p *memoryPart) saw(self region.ID, r *journal.Record) {
+	if r.Kind == journal.KindTerm {
+		if t, changed := p.turns[r.Term.Home].Saw(self, r); changed {
+			p.turns[r.Term.Home] = t
+		}
+		return
+	}
+	for home, t := range p.turns {
+		p.turns[home], _ = t.Saw(self, r)
+	}
+}
+
+// Handover implements store.Store.
+func (m *Memory) Handover(ctx context.Context, id region.Partition, h store.Handover) error {
+	if err := store.ValidateHandover(h); err != nil {
+		return err
+	}
+	p, err := m.part(id)
+	if err == nil {
+		err = m.enter(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if m.fence[h.Home].Compare(h.Term) < 0 {
+		return store.NotFenced(h, m.fence[h.Home])
+	}
+	records := store.HandoverRecords(&h)
+	t, changed := p.turns[h.Home].Hand(h, p.next+uint64(len(records))-1)
+	if !changed {
+		return nil
+	}
+	p.turns[h.Home] = t
+	if h.What == store.Takeover {
+		p.incarnation++
+	}
+	m.append(id, &journal.Batch{Records: records})
+	return nil
+}
+
+// Turns implements store.Store.
+func (m *Memory) Turns(id region.Partition) map[region.ID]store.Turn {
+	p, err := m.part(id)
+	if err != nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(p.turns)
+}
+
+// Copy implements store.Store.
+func (m *Memory) Copy(ctx context.Context, origin region.ID, id region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error) {
+	if err := store.ValidateCopy(m.config.Region, len(m.parts), origin, id, s); err != nil {
+		return nil, err
+	}
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	p := m.parts[id]
+	lost := uint64(unknown)
+	if s == journal.Full {
+		lost = p.positions[memoryStream{origin, s}].Seq
+	}
+	return pick(p.kept[origin], s, max(from, 1), maxBytes, lost)
+}
+
+// TrimCopy implements store.Store.
+func (m *Memory) TrimCopy(ctx context.Context, origin region.ID, id region.Partition, before uint64) error {
+	if err := store.ValidateCopy(m.config.Region, len(m.parts), origin, id, journal.Full); err != nil {
+		return err
+	}
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	p := m.parts[id]
+	for len(p.kept[origin]) > 0 {
+		b, err := journal.Decode(p.kept[origin][0])
+		if err != nil {
+			return err
+		}
+		if b.Last() >= before {
+			break
+		}
+		p.kept[origin] = p.kept[origin][1:]
+	}
+	return nil
 }

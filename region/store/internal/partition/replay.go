@@ -32,17 +32,29 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 	}
 	news := false
 	for _, b := range fresh {
+		turn := s.State.Turns[b.Home]
+		tail := turn.Tail(b)
+		if tail {
+			report.Tail++
+		}
 		for i := range b.Records {
 			r := &b.Records[i]
 			news = news || r.Kind != journal.KindPosition
-			switch r.Kind {
-			case journal.KindRow:
+			switch {
+			case tail:
+			case r.Kind == journal.KindRow:
 				s.applyRow(b, r, &report)
-			case journal.KindWatermark:
+			case r.Kind == journal.KindWatermark:
 				s.compare(name, r, &report)
-			case journal.KindPosition:
+			case r.Kind == journal.KindPosition:
 				s.adopt(*r.Position)
 			}
+			if name == journal.Full {
+				s.saw(r)
+			}
+		}
+		if name == journal.Full {
+			s.Engine.Keep(b)
 		}
 	}
 	newest := fresh[len(fresh)-1]
@@ -103,21 +115,72 @@ func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Appli
 		}
 	}
 	switch {
-	case w.Version < have.Version:
-	case w.Version == have.Version:
-		mismatch(w.After, have.Sum)
-	default:
+	case store.Supersedes(b.Epoch, w.Version, have.Epoch, have.Version):
+		// What an older term wrote here behind the takeover yields to it, and is
+		// no fault of this replica.
+		yields := have.Version >= w.Version
 		before, after := s.put(b.Owner, w.Table, w.Row, have, Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home: b.Home, Value: w.Value})
-		mismatch(w.Before, before)
+		if !yields {
+			mismatch(w.Before, before)
+		}
 		mismatch(w.After, after)
 		report.Rows++
+	case w.Version == have.Version && b.Epoch == have.Epoch:
+		mismatch(w.After, have.Sum)
 	}
+}
+
+// turn makes a home's turn another one.
+func (s *Step) turn(home region.ID, t store.Turn) {
+	s.State.Turns[home], s.Touched = t, true
+	s.Engine.Turn(home, t)
+}
+
+// saw remembers what a record of a full stream says about whose turn it is.
+func (s *Step) saw(r *journal.Record) {
+	switch r.Kind {
+	case journal.KindTerm:
+		if t, changed := s.State.Turns[r.Term.Home].Saw(s.Self, r); changed {
+			s.turn(r.Term.Home, t)
+		}
+	case journal.KindPosition:
+		for home, t := range s.State.Turns {
+			if t, changed := t.Saw(s.Self, r); changed {
+				s.turn(home, t)
+			}
+		}
+	}
+}
+
+// Handover is store.Store's Handover of one that is valid. It says whether it
+// wrote anything.
+func (s *Step) Handover(h store.Handover) (wrote bool, err error) {
+	if s.State.Fence[h.Home].Compare(h.Term) < 0 {
+		return false, store.NotFenced(h, s.State.Fence[h.Home])
+	}
+	records := store.HandoverRecords(&h)
+	t, changed := s.State.Turns[h.Home].Hand(h, s.State.Next+uint64(len(records))-1)
+	if !changed {
+		return false, nil
+	}
+	if err := s.Engine.Begin(); err != nil {
+		return false, err
+	}
+	if h.What == store.Takeover {
+		s.Raise()
+	}
+	s.turn(h.Home, t)
+	s.append(&journal.Batch{Records: records})
+	return true, nil
 }
 
 // compare holds a watermark against this replica's sums, those that the stream
 // carries.
 func (s *Step) compare(name journal.Stream, r *journal.Record, report *store.Applied) {
 	want := r.Watermark
+	if turn := s.State.Turns[want.Home]; !turn.Comparable() {
+		return
+	}
 	have := s.State.Watermark(want.Home)
 	differ := func(class journal.Class, w, h Tally) {
 		if w != h {
@@ -134,7 +197,14 @@ func (s *Step) compare(name journal.Stream, r *journal.Record, report *store.App
 // stream reached: the effects of those commands are in the rows applied here,
 // so a successor has to go on behind them.
 func (s *Step) adopt(at journal.Position) {
-	if _, command := at.Stream.To(); command && store.Newer(s.State.Positions[Source{at.Origin, at.Stream}], at) {
+	home, command := at.Stream.To()
+	if !command {
+		return
+	}
+	if turn := s.State.Turns[home]; turn.Owns() {
+		return // this region executes them itself by now
+	}
+	if store.Newer(s.State.Positions[Source{at.Origin, at.Stream}], at) {
 		s.move(at)
 	}
 }

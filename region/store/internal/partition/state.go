@@ -32,6 +32,7 @@ type State struct {
 	Sums        map[region.ID]*Sums  // by home
 	Fence       region.Fence
 	Positions   map[Source]journal.Position
+	Turns       map[region.ID]store.Turn
 }
 
 // Source names a stream of a foreign journal.
@@ -67,7 +68,7 @@ func (s *Sums) of(c journal.Class) *Tally {
 func New() *State {
 	return &State{
 		Incarnation: 1, First: 1, Next: 1,
-		Sums: map[region.ID]*Sums{}, Fence: region.Fence{}, Positions: map[Source]journal.Position{},
+		Sums: map[region.ID]*Sums{}, Fence: region.Fence{}, Positions: map[Source]journal.Position{}, Turns: map[region.ID]store.Turn{},
 	}
 }
 
@@ -83,6 +84,7 @@ func (s *State) Clone() *State {
 	}
 	c.Fence = maps.Clone(s.Fence)
 	c.Positions = maps.Clone(s.Positions)
+	c.Turns = maps.Clone(s.Turns)
 	return &c
 }
 

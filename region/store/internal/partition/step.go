@@ -13,7 +13,8 @@ import (
 type Found struct {
 	Version uint64 // 0: never written
 	Deleted bool
-	Home    region.ID   // of the owner when it was written: whose digest it counts in
+	Home    region.ID // of the owner when it was written: whose digest it counts in
+	Epoch   region.Epoch
 	Sum     journal.Sum // zero for local rows
 	Place   int         // the engine's: where it keeps what it needs to write the row
 }
@@ -56,6 +57,12 @@ type Engine interface {
 
 	// Move writes a position, which is in State.Positions already.
 	Move(at *journal.Position)
+
+	// Turn writes a home's turn, which is in State.Turns already.
+	Turn(home region.ID, t store.Turn)
+
+	// Keep puts by a batch of another region's full stream, as that carries it.
+	Keep(b *journal.Batch)
 }
 
 // Step is one partition at work: operations see the effects of those before. It
@@ -142,7 +149,7 @@ func (s *Step) put(owner region.UIN, t journal.Table, key []byte, f *Found, row 
 	}
 	s.row = row
 	s.Engine.Put(f.Place, f.Version == 0, &s.row)
-	f.Version, f.Deleted, f.Home, f.Sum = row.Version, row.Deleted, row.Home, row.Sum
+	f.Version, f.Deleted, f.Home, f.Epoch, f.Sum = row.Version, row.Deleted, row.Home, row.Epoch, row.Sum
 	return before, after
 }
 
@@ -209,6 +216,9 @@ func (s *Step) record(at journal.Position) {
 func (s *Step) Watermark() (int, error) {
 	var records []journal.Record
 	for home, sums := range s.State.Sums {
+		if turn := s.State.Turns[home]; turn.Over() {
+			continue // whoever took the home over speaks for its rows
+		}
 		if sums.Changed {
 			w := s.State.Watermark(home)
 			records = append(records, journal.Record{Kind: journal.KindWatermark, Watermark: &w})

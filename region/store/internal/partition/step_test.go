@@ -53,6 +53,18 @@ func (e *breaking) Put(place int, fresh bool, r *Row) {
 	e.found[place] = Found{Version: r.Version, Deleted: r.Deleted, Home: r.Home, Sum: r.Sum, Place: place}
 }
 
+func (e *breaking) Turn(region.ID, store.Turn) {
+	if !e.begun {
+		e.t.Error("Turn before Begin")
+	}
+}
+
+func (e *breaking) Keep(*journal.Batch) {
+	if !e.begun {
+		e.t.Error("Keep before Begin")
+	}
+}
+
 func (e *breaking) Append(*Entry) {
 	if !e.begun {
 		e.t.Error("Append before Begin")
