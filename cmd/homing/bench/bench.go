@@ -28,7 +28,7 @@ func NewCommand(out io.Writer) *cobra.Command {
 }
 
 func newStoreCommand(out io.Writer) *cobra.Command {
-	o := Options{Callers: 512, Owners: 100_000, Rows: 4, Fresh: 3, Value: 100, Partitions: 64, Duration: defaultDuration}
+	o := Options{Callers: 512, Owners: 100_000, Batch: 4, Fresh: 3, Value: 100, Partitions: 64, Duration: defaultDuration}
 	var output, profile string
 	cmd := &cobra.Command{
 		Use: "store", Short: "Measure the embedded store: durable writes, point reads, delay at half load",
@@ -38,8 +38,13 @@ Then batches arrive at half the rate that was reached, on schedule whether or no
 the store keeps up, and the time from schedule to durable is the delay.
 
 "cpu" is the processor time of this process for one row, callers included; it
-compares on a machine that does other work, where the rates do not.`,
-		Example: "  homing bench store\n  homing bench store --duration 30s --owners 1000000 -o json",
+compares on a machine that does other work, where the rates do not. "written" is
+what the disk took for a row, and how many times the bytes of its key and value
+that is. The journal is trimmed every ten seconds, of what is older than that.
+
+With --rows the store is filled to each size in turn and measured there; the
+slowdown is the first size's rate over the last one's.`,
+		Example: "  homing bench store\n  homing bench store --callers 2048 --duration 30s -o json\n  homing bench store --rows 1m,10m,50m",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {
@@ -70,10 +75,11 @@ compares on a machine that does other work, where the rates do not.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure; a new one is made below it, and removed (default: the system's for temporary files)")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "of each of the three measurements")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "of each measurement")
 	f.IntVar(&o.Callers, "callers", o.Callers, "that wait at the same time")
 	f.IntVar(&o.Owners, "owners", o.Owners, "to choose from")
-	f.IntVar(&o.Rows, "rows", o.Rows, "of a batch")
+	f.Var(&o.Rows, "rows", "sizes to fill the store to and to measure it at, such as 1m,10m,50m")
+	f.IntVar(&o.Batch, "batch", o.Batch, "rows of a batch")
 	f.IntVar(&o.Fresh, "new", o.Fresh, "of these rows are new; the others are written over")
 	f.IntVar(&o.Value, "value", o.Value, "bytes of a row's value")
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the store")

@@ -40,6 +40,9 @@ func TestStore(t *testing.T) {
 			t.Errorf("%s: %+v", name, rate)
 		}
 	}
+	if r.Memory.Peak <= 0 || r.Memory.Heap == 0 || r.Disk <= 0 || r.Slowdown != nil {
+		t.Errorf("memory %+v, disk %d, slowdown %v", r.Memory, r.Disk, r.Slowdown)
+	}
 	if r.Machine.CPUs < 1 || r.Machine.Fsync <= 0 || r.Options.Callers != 16 {
 		t.Errorf("machine %+v, options %+v", r.Machine, r.Options)
 	}
@@ -53,12 +56,41 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestStoreSizes fills a store to one size and then to another.
+func TestStoreSizes(t *testing.T) {
+	args := []string{"--dir", t.TempDir(), "--duration", "50ms", "--callers", "16", "--owners", "100", "--partitions", "4", "--rows", "2k,6000"}
+	out, err := run(t, t.Context(), append(args, "-o", "json")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r StoreReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Sizes) != 2 || r.Sizes[0].Rows != 2000 || r.Sizes[1].Rows != 6000 || r.Write != r.Sizes[1].Write {
+		t.Fatalf("sizes %+v", r.Sizes)
+	}
+	if s := r.Sizes[0]; s.Fill.Calls*uint64(r.Options.Fresh) < s.Rows || s.Write.PerSecond <= 0 || s.Read.PerSecond <= 0 || s.Disk <= 0 {
+		t.Errorf("size %+v", s)
+	}
+	if s := r.Slowdown; s == nil || s.Write <= 0 || s.Read <= 0 || s.WriteCPU <= 0 || s.ReadCPU <= 0 {
+		t.Errorf("slowdown %+v", s)
+	}
+	out, err = run(t, t.Context(), args...)
+	if err != nil || !strings.Contains(out, "filled to 6k") || !strings.Contains(out, "from 2k to 6k rows writes are") || strings.Contains(out, "NaN") {
+		t.Errorf("for people: %q, %v", out, err)
+	}
+}
+
 func TestStoreBadInput(t *testing.T) {
 	for _, c := range []struct{ want, args string }{
 		{"--duration 0s", "--duration 0s"},
 		{"--callers 0", "--callers 0"},
 		{"--owners 0", "--owners 0"},
-		{"--rows 101", "--rows 101"},
+		{"--batch 101", "--batch 101"},
+		{"no number of rows", "--rows 1x"},
+		{"no number of rows", "--rows 0"},
+		{"more than the one before", "--rows 2k,1k"},
 		{"--new 5", "--new 5"},
 		{"--value -1", "--value -1"},
 		{"--partitions 0", "--partitions 0"},

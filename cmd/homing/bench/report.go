@@ -3,24 +3,46 @@ package bench
 import (
 	"fmt"
 	"io"
-	"math/bits"
-	"os"
-	"runtime"
-	"slices"
-	"strconv"
-	"strings"
-	"syscall"
 	"text/tabwriter"
-	"time"
 )
 
-// StoreReport is what `homing bench store -o json` prints.
+// StoreReport is what `homing bench store -o json` prints. With sizes, Write and
+// Read are the last one's.
 type StoreReport struct {
-	Machine Machine `json:"machine"`
-	Options Options `json:"options"`
-	Write   Rate    `json:"write"` // rows, as fast as the callers can
-	Read    Rate    `json:"read"`  // rows
-	Half    Rate    `json:"half"`  // rows, at half the rate of Write; delays are of batches, from when they were due
+	Machine  Machine   `json:"machine"`
+	Options  Options   `json:"options"`
+	Sizes    []Size    `json:"sizes,omitempty"`
+	Slowdown *Slowdown `json:"slowdown,omitempty"`
+	Write    Rate      `json:"write"` // rows, as fast as the callers can
+	Read     Rate      `json:"read"`  // rows
+	Half     Rate      `json:"half"`  // rows, at half the rate of Write; delays are of batches, from when they were due
+	Memory   Memory    `json:"memory"`
+	Disk     int64     `json:"disk_bytes"` // that the store takes in the end
+}
+
+// Size is the store measured with a number of rows in it.
+type Size struct {
+	Rows  uint64 `json:"rows"`
+	Fill  Rate   `json:"fill"` // from the size before
+	Write Rate   `json:"write"`
+	Read  Rate   `json:"read"`
+	Disk  int64  `json:"disk_bytes"`
+}
+
+// Slowdown is how many times slower the last size is than the first. Processor
+// time tells more where the machine does other work, and rates where the disk is
+// what is slow.
+type Slowdown struct {
+	Write    float64 `json:"write"`
+	Read     float64 `json:"read"`
+	WriteCPU float64 `json:"write_cpu"`
+	ReadCPU  float64 `json:"read_cpu"`
+}
+
+// Memory is this process's, callers included.
+type Memory struct {
+	Peak int64  `json:"peak_rss_bytes"` // 0 where it cannot be told
+	Heap uint64 `json:"heap_bytes"`     // Go's, in the end, after a collection
 }
 
 // Machine is what the figures were measured on.
@@ -36,50 +58,60 @@ type Machine struct {
 type Rate struct {
 	PerSecond float64 `json:"rows_per_second"`
 	Calls     uint64  `json:"calls"`
-	CPU       float64 `json:"cpu_micros_per_row"` // of this process, callers included
-	Cores     float64 `json:"cores"`              // that this process got, of Machine.CPUs
-	Written   float64 `json:"disk_bytes_per_row"` // that this process wrote; 0 where it cannot be told
-	P50       float64 `json:"p50_millis"`         // within a sixteenth
-	P99       float64 `json:"p99_millis"`         // within a sixteenth
-	P999      float64 `json:"p999_millis"`        // within a sixteenth
+	CPU       float64 `json:"cpu_micros_per_row"`  // of this process, callers included
+	Cores     float64 `json:"cores"`               // that this process got, of Machine.CPUs
+	Written   float64 `json:"disk_bytes_per_row"`  // that this process wrote; 0 where it cannot be told
+	Amplify   float64 `json:"write_amplification"` // bytes written for each byte of keys and values
+	P50       float64 `json:"p50_millis"`          // within a sixteenth
+	P99       float64 `json:"p99_millis"`          // within a sixteenth
+	P999      float64 `json:"p999_millis"`         // within a sixteenth
 }
 
 func (r *StoreReport) print(out io.Writer) error {
+	o := &r.Options
 	fmt.Fprintf(out, "%d CPUs, %s, %s; load before the run %.1f; a small write and its fsync take %.0f µs\n", r.Machine.CPUs, r.Machine.OS, r.Machine.Go, r.Machine.Load, r.Machine.Fsync)
-	fmt.Fprintf(out, "%d callers, %d owners, batches of %d rows (%d new), values of %d bytes, %s each\n\n", r.Options.Callers, r.Options.Owners, r.Options.Rows, r.Options.Fresh, r.Options.Value, r.Options.Duration)
+	fmt.Fprintf(out, "%d callers, %d owners, batches of %d rows (%d new), values of %d bytes, %s each\n\n", o.Callers, o.Owners, o.Batch, o.Fresh, o.Value, o.Duration)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\trows/s\tcpu µs/row\tcores\tdisk B/row\tp50 ms\tp99 ms\tp999 ms\t")
-	for _, l := range []struct {
-		name string
-		r    Rate
-	}{{"durable writes", r.Write}, {"point reads", r.Read}, {"writes at half load", r.Half}} {
-		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.0f\t%.2f\t%.2f\t%.2f\t\n", l.name, l.r.PerSecond, l.r.CPU, l.r.Cores, l.r.Written, l.r.P50, l.r.P99, l.r.P999)
+	fmt.Fprintln(w, "\trows/s\tcpu µs/row\tcores\twritten B/row\ttimes\tp50 ms\tp99 ms\tp999 ms\t")
+	line := func(name string, r Rate) {
+		fmt.Fprintf(w, "%s\t%.0f\t%.2f\t%.2f\t%.0f\t%.1f\t%.2f\t%.2f\t%.2f\t\n", name, r.PerSecond, r.CPU, r.Cores, r.Written, r.Amplify, r.P50, r.P99, r.P999)
 	}
-	return w.Flush()
+	for _, s := range r.Sizes {
+		rows := (&Sizes{s.Rows}).String()
+		line("filled to "+rows, s.Fill)
+		line("writes at "+rows, s.Write)
+		line("reads at "+rows, s.Read)
+	}
+	if len(r.Sizes) == 0 {
+		line("durable writes", r.Write)
+		line("point reads", r.Read)
+	}
+	line("writes at half load", r.Half)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nmemory: %d MiB at most, of which Go's heap is %d MiB in the end; disk: %d MiB in the end\n", r.Memory.Peak>>20, r.Memory.Heap>>20, r.Disk>>20)
+	if s := r.Slowdown; s != nil {
+		fmt.Fprintf(out, "from %s to %s rows writes are %.2f times slower and take %.2f times the processor time, reads %.2f and %.2f times\n",
+			&Sizes{r.Sizes[0].Rows}, &Sizes{r.Sizes[len(r.Sizes)-1].Rows}, s.Write, s.WriteCPU, s.Read, s.ReadCPU)
+	}
+	return nil
 }
 
-// used is what the process has used at a moment.
-type used struct {
-	at      time.Time
-	cpu     time.Duration
-	written uint64
+// finish adds what is known in the end.
+func (r *StoreReport) finish(dir string) {
+	r.Disk = diskUse(dir)
+	r.Memory = memory()
+	if n := len(r.Sizes); n > 1 {
+		a, z := &r.Sizes[0], &r.Sizes[n-1]
+		r.Slowdown = &Slowdown{
+			Write: a.Write.PerSecond / z.Write.PerSecond, WriteCPU: z.Write.CPU / a.Write.CPU,
+			Read: a.Read.PerSecond / z.Read.PerSecond, ReadCPU: z.Read.CPU / a.Read.CPU,
+		}
+	}
 }
 
-func usage() used {
-	u := used{at: time.Now()}
-	var r syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
-		u.cpu = time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	}
-	if b, err := os.ReadFile("/proc/self/io"); err == nil {
-		_, rest, _ := strings.Cut(string(b), "\nwrite_bytes: ")
-		number, _, _ := strings.Cut(rest, "\n")
-		u.written, _ = strconv.ParseUint(number, 10, 64)
-	}
-	return u
-}
-
-func newRate(before, after used, delays []histogram, rows int) Rate {
+func newRate(before, after used, delays []histogram, rows int, rowBytes float64) Rate {
 	var all histogram
 	for i := range delays {
 		all.merge(&delays[i])
@@ -93,70 +125,7 @@ func newRate(before, after used, delays []histogram, rows int) Rate {
 		r.CPU = float64(cpu.Nanoseconds()) / 1000 / n
 		r.Cores = cpu.Seconds() / seconds
 		r.Written = float64(after.written-before.written) / n
+		r.Amplify = r.Written / rowBytes
 	}
 	return r
-}
-
-func machine() Machine {
-	m := Machine{CPUs: runtime.GOMAXPROCS(0), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
-	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		first, _, _ := strings.Cut(string(b), " ")
-		m.Load, _ = strconv.ParseFloat(first, 64)
-	}
-	return m
-}
-
-// probeFsync returns the median of small writes to a file, in microseconds.
-func probeFsync(dir string) (float64, error) {
-	f, err := os.CreateTemp(dir, "fsync-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }()
-	var all []time.Duration
-	for range 101 {
-		start := time.Now()
-		if _, err := f.Write(make([]byte, 4096)); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		all = append(all, time.Since(start))
-	}
-	slices.Sort(all)
-	return float64(all[len(all)/2].Nanoseconds()) / 1000, nil
-}
-
-// histogram counts durations in buckets a sixteenth wide.
-type histogram struct {
-	n       uint64
-	buckets [40 * 16]uint32
-}
-
-func (h *histogram) add(d time.Duration) {
-	n := uint64(max(d, 16))
-	shift := bits.Len64(n) - 5 // keeps five bits, the highest of which is set
-	h.buckets[min(shift*16+int(n>>shift)-16, len(h.buckets)-1)]++
-	h.n++
-}
-
-func (h *histogram) merge(o *histogram) {
-	for i := range h.buckets {
-		h.buckets[i] += o.buckets[i]
-	}
-	h.n += o.n
-}
-
-// quantile returns the upper end of the bucket that holds the quantile, in
-// milliseconds.
-func (h *histogram) quantile(q float64) float64 {
-	left := uint64(q * float64(h.n))
-	for i, n := range h.buckets {
-		if left < uint64(n) {
-			return float64(uint64(i%16+17)<<(i/16)) / 1e6
-		}
-		left -= uint64(n)
-	}
-	return 0
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,9 +27,10 @@ type Options struct {
 	Duration   time.Duration // of each measurement
 	Callers    int
 	Owners     int
-	Rows       int // of a batch
-	Fresh      int // of these are new
-	Value      int // bytes
+	Rows       Sizes // that the store has when it is measured, ascending; none measures it as it grows from nothing
+	Batch      int   // rows of a batch
+	Fresh      int   // of these are new
+	Value      int   // bytes
 	Partitions int
 }
 
@@ -41,10 +43,12 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("--callers %d: want 1 to %d", o.Callers, 1<<20)
 	case o.Owners < 1:
 		return fmt.Errorf("--owners %d: want at least 1", o.Owners)
-	case o.Rows < 1 || o.Rows > 100:
-		return fmt.Errorf("--rows %d: want 1 to 100", o.Rows)
-	case o.Fresh < 1 || o.Fresh > o.Rows:
-		return fmt.Errorf("--new %d: want 1 to the rows of a batch, %d", o.Fresh, o.Rows)
+	case o.Batch < 1 || o.Batch > 100:
+		return fmt.Errorf("--batch %d: want 1 to 100", o.Batch)
+	case o.Fresh < 1 || o.Fresh > o.Batch:
+		return fmt.Errorf("--new %d: want 1 to the rows of a batch, %d", o.Fresh, o.Batch)
+	case !slices.IsSorted(o.Rows):
+		return fmt.Errorf("--rows %s: want each to be more than the one before", &o.Rows)
 	case o.Value < 0 || o.Value > 8<<10:
 		return fmt.Errorf("--value %d: want 0 to %d", o.Value, 8<<10)
 	case o.Partitions < 1 || o.Partitions > 1<<16:
@@ -67,8 +71,14 @@ type bench struct {
 	filler []byte
 }
 
+// trimEvery is how often the journal is trimmed, of what was in it the time
+// before: as a replicator does whose regions keep up.
+const trimEvery = 10 * time.Second
+
 // Store measures the embedded store in a directory of its own, which it
-// removes. It blocks for three times Options.Duration and a little.
+// removes. It blocks for three times Options.Duration and a little; with
+// Options.Rows for as long as it takes to write them, and twice
+// Options.Duration at each size more.
 func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 	dir, err := os.MkdirTemp(o.Dir, "homing-bench-")
 	if err != nil {
@@ -88,26 +98,92 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 	for i := range b.filler {
 		b.filler[i] = byte(rand.Uint32())
 	}
-	if r.Write, err = b.saturate(ctx, o.Callers, b.commit, o.Rows); err != nil {
-		return nil, err
+	trimmed := b.trims(ctx)
+	defer func() { err = errors.Join(err, trimmed()) }()
+	if len(o.Rows) == 0 {
+		if r.Write, r.Read, err = b.both(ctx); err != nil {
+			return nil, err
+		}
 	}
-	// A read does not wait for a disk it has in memory: more callers than keep
-	// the processors busy would measure the scheduler.
-	if r.Read, err = b.saturate(ctx, min(o.Callers, 4*runtime.GOMAXPROCS(0)), b.read, 1); err != nil {
-		return nil, err
+	for _, rows := range o.Rows {
+		size := Size{Rows: rows}
+		if size.Fill, err = b.saturate(ctx, o.Callers, b.commit, o.Batch, b.has(rows)); err != nil {
+			return nil, err
+		}
+		if size.Write, size.Read, err = b.both(ctx); err != nil {
+			return nil, err
+		}
+		size.Disk = diskUse(dir)
+		r.Sizes = append(r.Sizes, size)
+		r.Write, r.Read = size.Write, size.Read
 	}
 	if r.Half, err = b.schedule(ctx, r.Write.PerSecond/2); err != nil {
 		return nil, err
 	}
+	r.finish(dir)
 	return r, nil
+}
+
+// both measures writes and reads as fast as the callers can.
+func (b *bench) both(ctx context.Context) (write, read Rate, err error) {
+	if write, err = b.saturate(ctx, b.Callers, b.commit, b.Batch, b.lasts()); err != nil {
+		return write, read, err
+	}
+	// A read does not wait for a disk it has in memory: more callers than keep
+	// the processors busy would measure the scheduler.
+	read, err = b.saturate(ctx, min(b.Callers, 4*runtime.GOMAXPROCS(0)), b.read, 1, b.lasts())
+	return write, read, err
+}
+
+// lasts is true for as long as a measurement lasts.
+func (b *bench) lasts() func(now time.Time) bool {
+	end := time.Now().Add(b.Duration)
+	return func(now time.Time) bool { return now.Before(end) }
+}
+
+// has is true until the store has so many rows, but for heads.
+func (b *bench) has(rows uint64) func(time.Time) bool {
+	return func(time.Time) bool { return b.next.Load()*uint64(b.Fresh) < rows }
+}
+
+// trims trims the journal in the background until the function it returns is
+// called.
+func (b *bench) trims(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(trimEvery)
+		defer tick.Stop()
+		heads := make([]uint64, b.Partitions)
+		for {
+			select {
+			case <-ctx.Done():
+				done <- nil
+				return
+			case <-tick.C:
+			}
+			for p := range heads {
+				id := region.Partition(p)
+				if err := b.s.Trim(ctx, id, heads[p]); err != nil && ctx.Err() == nil {
+					done <- err
+					return
+				}
+				heads[p] = b.s.Head(id).Next
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		return <-done
+	}
 }
 
 // commit makes one batch durable. Which owner and which rows follows from its
 // number, so that read finds them again.
 func (b *bench) commit(ctx context.Context, _ *rand.Rand) error {
 	n := b.next.Add(1)
-	keys := make([]byte, 0, 16*b.Rows)
-	writes := make([]store.Write, b.Rows)
+	keys := make([]byte, 0, 16*b.Batch)
+	writes := make([]store.Write, b.Batch)
 	for i := range writes {
 		w := &writes[i]
 		start := len(keys)
@@ -119,7 +195,7 @@ func (b *bench) commit(ctx context.Context, _ *rand.Rand) error {
 			w.Table = tableHead
 		}
 		w.Row = keys[start:]
-		at := (n*uint64(b.Rows) + uint64(i)) * 31 % (1 << 16)
+		at := (n*uint64(b.Batch) + uint64(i)) * 31 % (1 << 16)
 		w.Value = b.filler[at : at+uint64(b.Value)]
 	}
 	_, err := b.s.Commit(ctx, &store.Batch{Owner: b.owner(n), Home: "sh", Writes: writes})
@@ -136,6 +212,11 @@ func (b *bench) read(ctx context.Context, r *rand.Rand) error {
 	return err
 }
 
+// rowBytes is what a caller gives the store for a row: its key and its value.
+func (b *bench) rowBytes() float64 {
+	return float64(b.Value) + float64(b.Fresh*len(appendRow(nil, 0, 0))+b.Batch-b.Fresh)/float64(b.Batch)
+}
+
 // owner scatters the batches over the owners.
 func (b *bench) owner(n uint64) region.UIN {
 	return region.UIN(1 + n*0x9e3779b97f4a7c15>>1%uint64(b.Owners))
@@ -145,18 +226,17 @@ func appendRow(dst []byte, n uint64, i int) []byte {
 	return append(binary.BigEndian.AppendUint64(dst, n), byte(i))
 }
 
-// saturate has callers call again and again.
-func (b *bench) saturate(ctx context.Context, callers int, call func(context.Context, *rand.Rand) error, rows int) (Rate, error) {
+// saturate has callers call again and again while more says so.
+func (b *bench) saturate(ctx context.Context, callers int, call func(context.Context, *rand.Rand) error, rows int, more func(now time.Time) bool) (Rate, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	delays := make([]histogram, callers)
 	before := usage()
-	end := before.at.Add(b.Duration)
 	var wg sync.WaitGroup
 	for i := range delays {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
-			for now := time.Now(); now.Before(end); {
+			for now := time.Now(); more(now); {
 				if err := call(ctx, r); err != nil {
 					cancel(err)
 					return
@@ -168,7 +248,7 @@ func (b *bench) saturate(ctx context.Context, callers int, call func(context.Con
 		})
 	}
 	wg.Wait()
-	return newRate(before, usage(), delays, rows), context.Cause(ctx)
+	return newRate(before, usage(), delays, rows, b.rowBytes()), context.Cause(ctx)
 }
 
 // schedule has batches arrive at a rate, in rows per second. A caller that is
@@ -177,7 +257,7 @@ func (b *bench) saturate(ctx context.Context, callers int, call func(context.Con
 func (b *bench) schedule(ctx context.Context, perSecond float64) (Rate, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	interval := time.Duration(float64(time.Second) * float64(b.Rows) / perSecond)
+	interval := time.Duration(float64(time.Second) * float64(b.Batch) / perSecond)
 	delays := make([]histogram, b.Callers)
 	due := make(chan time.Time, b.Callers)
 	before := usage()
@@ -205,5 +285,5 @@ func (b *bench) schedule(ctx context.Context, perSecond float64) (Rate, error) {
 	}
 	close(due)
 	wg.Wait()
-	return newRate(before, usage(), delays, b.Rows), context.Cause(ctx)
+	return newRate(before, usage(), delays, b.Batch, b.rowBytes()), context.Cause(ctx)
 }
