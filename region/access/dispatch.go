@@ -60,5 +60,9 @@ func handlers() map[wire.Method]handler {
 		wire.BlockUser:      bind(Logic.BlockUser),
 		wire.Recall:         bind(Logic.Recall),
 		wire.SetRead:        bind(Logic.SetRead),
+		wire.UpdateGroup:    bind(Logic.UpdateGroup),
+		wire.SetRole:        bind(Logic.SetRole),
+		wire.SetSetting:     bind(Logic.SetSetting),
+		wire.EraseAccount:   bind(Logic.EraseAccount),
 	}
 }

@@ -37,6 +37,10 @@ type Logic interface {
 	BlockUser(context.Context, core.Caller, *v1.BlockUserRequest) (*v1.BlockUserResponse, error)
 	Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.RecallResponse, error)
 	SetRead(context.Context, core.Caller, *v1.SetReadRequest) (*v1.SetReadResponse, error)
+	UpdateGroup(context.Context, core.Caller, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error)
+	SetRole(context.Context, core.Caller, *v1.SetRoleRequest) (*v1.SetRoleResponse, error)
+	SetSetting(context.Context, core.Caller, *v1.SetSettingRequest) (*v1.SetSettingResponse, error)
+	EraseAccount(context.Context, core.Caller, *v1.EraseAccountRequest) (*v1.EraseAccountResponse, error)
 
 	// Authenticate verifies a ticket. Errors: region.Unauthenticated.
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)

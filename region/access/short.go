@@ -291,3 +291,19 @@ func (i shortIM) Recall(ctx context.Context, r *connect.Request[v1.RecallRequest
 func (i shortIM) SetRead(ctx context.Context, r *connect.Request[v1.SetReadRequest]) (*connect.Response[v1.SetReadResponse], error) {
 	return short[v1.SetReadRequest, *v1.SetReadRequest, v1.SetReadResponse](ctx, i, wire.SetRead, 0, r)
 }
+
+func (i shortIM) UpdateGroup(ctx context.Context, r *connect.Request[v1.UpdateGroupRequest]) (*connect.Response[v1.UpdateGroupResponse], error) {
+	return short[v1.UpdateGroupRequest, *v1.UpdateGroupRequest, v1.UpdateGroupResponse](ctx, i, wire.UpdateGroup, 0, r)
+}
+
+func (i shortIM) SetRole(ctx context.Context, r *connect.Request[v1.SetRoleRequest]) (*connect.Response[v1.SetRoleResponse], error) {
+	return short[v1.SetRoleRequest, *v1.SetRoleRequest, v1.SetRoleResponse](ctx, i, wire.SetRole, 0, r)
+}
+
+func (i shortIM) SetSetting(ctx context.Context, r *connect.Request[v1.SetSettingRequest]) (*connect.Response[v1.SetSettingResponse], error) {
+	return short[v1.SetSettingRequest, *v1.SetSettingRequest, v1.SetSettingResponse](ctx, i, wire.SetSetting, 0, r)
+}
+
+func (i shortIM) EraseAccount(ctx context.Context, r *connect.Request[v1.EraseAccountRequest]) (*connect.Response[v1.EraseAccountResponse], error) {
+	return short[v1.EraseAccountRequest, *v1.EraseAccountRequest, v1.EraseAccountResponse](ctx, i, wire.EraseAccount, 0, r)
+}

@@ -110,7 +110,9 @@ type Changes struct {
 	Contacts []*v1.Contact
 	Messages []*v1.Message // in order, each ID once; an ID of an earlier Sync may come again after a failover
 	Reads    []*v1.ReadPosition
-	Full     bool // the snapshot was unknown: this is everything
+	Settings []*v1.Setting
+	Full     bool   // the snapshot was unknown: this is everything
+	Oldest   uint64 // sequence of the oldest message that the region still keeps; 0: it removed none
 }
 
 // Sync returns everything that changed since a snapshot, page by page until
@@ -126,6 +128,8 @@ func (c *Client) Sync(ctx context.Context, snapshot []byte) (*Changes, error) {
 		all.Full = all.Full || p.Full
 		all.Contacts = append(all.Contacts, p.Contacts...)
 		all.Reads = append(all.Reads, p.Reads...)
+		all.Settings = append(all.Settings, p.Settings...)
+		all.Oldest = p.Oldest
 		for _, m := range p.Messages {
 			if !seen[string(m.Id)] {
 				seen[string(m.Id)] = true
@@ -183,11 +187,29 @@ func (c *Client) LookupUIN(ctx context.Context, uin region.UIN) (*v1.Account, er
 	return resp.Account, err
 }
 
-// UpdateProfile changes the user's nickname.
-func (c *Client) UpdateProfile(ctx context.Context, nickname string) (*v1.Account, error) {
+// UpdateProfile changes what the user's account says to others: nickname, about
+// and avatar, as far as req sets them. An empty idempotency key is set in req.
+func (c *Client) UpdateProfile(ctx context.Context, req *v1.UpdateProfileRequest) (*v1.Account, error) {
+	req.IdempotencyKey = orNew(req.IdempotencyKey)
 	resp := new(v1.UpdateProfileResponse)
-	err := c.Call(ctx, wire.UpdateProfile, &v1.UpdateProfileRequest{Nickname: nickname, IdempotencyKey: NewKey()}, resp)
+	err := c.Call(ctx, wire.UpdateProfile, req, resp)
 	return resp.Account, err
+}
+
+// SetSetting keeps a value under a name for the user's own devices; the others
+// find it in Changes.Settings.
+func (c *Client) SetSetting(ctx context.Context, s *v1.Setting) error {
+	return c.Call(ctx, wire.SetSetting, &v1.SetSettingRequest{Setting: s, IdempotencyKey: NewKey()}, new(v1.SetSettingResponse))
+}
+
+// EraseAccount ends the user's account for ever and wipes its records in every
+// region; with sent, what the user wrote is emptied in the inboxes of others too.
+// This device's key vouches for it. The connection ends.
+func (c *Client) EraseAccount(ctx context.Context, sent bool) error {
+	id := c.Identity()
+	req := &v1.EraseAccountRequest{Sent: sent, IdempotencyKey: NewKey(),
+		Signature: ed25519.Sign(id.Key, wire.DeviceProof(wire.DeviceErase, id.UIN, wire.EraseSubject(sent)))}
+	return c.Call(ctx, wire.EraseAccount, req, new(v1.EraseAccountResponse))
 }
 
 // SetContact adds, renames or removes a contact.
@@ -204,6 +226,18 @@ func (c *Client) CreateGroup(ctx context.Context, name string, members ...region
 	resp := new(v1.CreateGroupResponse)
 	err := c.Call(ctx, wire.CreateGroup, req, resp)
 	return region.UIN(resp.Uin), err
+}
+
+// UpdateGroup changes a group's name, announcement or join policy, as far as req
+// sets them. An empty idempotency key is set in req.
+func (c *Client) UpdateGroup(ctx context.Context, req *v1.UpdateGroupRequest) error {
+	req.IdempotencyKey = orNew(req.IdempotencyKey)
+	return c.Call(ctx, wire.UpdateGroup, req, new(v1.UpdateGroupResponse))
+}
+
+// SetRole gives a member of a group another role; OWNER hands the group over.
+func (c *Client) SetRole(ctx context.Context, group, member region.UIN, role v1.GroupRole) error {
+	return c.Call(ctx, wire.SetRole, &v1.SetRoleRequest{Group: uint64(group), Member: uint64(member), Role: role, IdempotencyKey: NewKey()}, new(v1.SetRoleResponse))
 }
 
 // SetMember adds a member to a group, or removes one.

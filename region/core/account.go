@@ -64,7 +64,8 @@ func (c *Core) accountOf(ctx context.Context, u region.UIN) (*v1.AccountRow, sto
 }
 
 func publicAccount(u region.UIN, home region.ID, a *v1.AccountRow) *v1.Account {
-	return &v1.Account{Uin: uint64(u), Nickname: a.Nickname, Handle: a.Handle, Home: string(home), Group: a.Group}
+	return &v1.Account{Uin: uint64(u), Nickname: a.Nickname, Handle: a.Handle, Home: string(home), Group: a.Group,
+		Announcement: a.Announcement, Join: a.Join, About: a.About, Avatar: a.Avatar, Erased: a.ErasedUnixMilli != 0}
 }
 
 // Resolve finds a user or group by handle or UIN. A UIN is looked for in this
@@ -101,10 +102,15 @@ func (c *Core) Resolve(ctx context.Context, by Caller, r *v1.ResolveRequest) (_ 
 		return &v1.ResolveResponse{Account: &v1.Account{Uin: uint64(u), Handle: r.Handle, Home: string(p.Home)}}, nil
 	}
 	account := publicAccount(u, p.Home, a)
+	if account.Erased {
+		return &v1.ResolveResponse{Account: account}, nil
+	}
 	if a.Group {
-		if account.Members, err = c.membersOf(ctx, u); err != nil {
+		m, err := c.membersOf(ctx, u, a)
+		if err != nil {
 			return nil, err
 		}
+		m.describe(account)
 	}
 	return &v1.ResolveResponse{Account: account}, nil
 }
@@ -123,15 +129,31 @@ func (c *Core) target(ctx context.Context, uin uint64, handle string) (region.UI
 	return c.o.Directory.Resolve(ctx, handle)
 }
 
-// UpdateProfile changes the caller's nickname. Retrying it is safe: a repeat
-// under the same idempotency key changes nothing, even after a later update.
+// UpdateProfile changes what the caller's account says to others; what the
+// request does not set stays. The caller's other devices learn it by Sync, others
+// by Resolve. Retrying it is safe: a repeat under the same idempotency key
+// changes nothing, even after a later update.
+//
+// Errors: BadInput for a request that sets nothing, a nickname over MaxNickname
+// characters, a text over MaxAbout characters, or an avatar that is not an
+// absolute URL of at most MaxURL bytes; NotFound without an account.
 func (c *Core) UpdateProfile(ctx context.Context, by Caller, r *v1.UpdateProfileRequest) (_ *v1.UpdateProfileResponse, err error) {
 	defer c.m.count("UpdateProfile", &err)
 	if err := needUser(by); err != nil {
 		return nil, err
 	}
-	if err := checkName("nickname", r.Nickname); err != nil {
+	if r.Nickname != "" || r.About == nil && r.Avatar == nil {
+		if err := checkName("nickname", r.Nickname); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkParagraph("about", r.GetAbout(), MaxAbout); err != nil {
 		return nil, err
+	}
+	if r.GetAvatar() != "" {
+		if err := checkURL("avatar", r.GetAvatar()); err != nil {
+			return nil, err
+		}
 	}
 	resp := new(v1.UpdateProfileResponse)
 	err = c.once(ctx, by.UIN, "UpdateProfile", r.IdempotencyKey, r, resp, func(t *txn) error {
@@ -140,7 +162,15 @@ func (c *Core) UpdateProfile(ctx context.Context, by Caller, r *v1.UpdateProfile
 			return err
 		}
 		a = proto.Clone(a).(*v1.AccountRow)
-		a.Nickname = r.Nickname
+		if r.Nickname != "" {
+			a.Nickname = r.Nickname
+		}
+		if r.About != nil {
+			a.About = *r.About
+		}
+		if r.Avatar != nil {
+			a.Avatar = *r.Avatar
+		}
 		resp.Account = publicAccount(by.UIN, t.place.Home, a)
 		return t.saveAccount(a)
 	})
@@ -171,13 +201,13 @@ func (c *Core) ClaimHandle(ctx context.Context, by Caller, r *v1.ClaimHandleRequ
 		}
 		return a, err
 	}
-	if err := c.mutate(ctx, by.UIN, func(t *txn) error { _, err := mine(t); return err }); err != nil {
+	if err := c.asUser(ctx, by.UIN, func(t *txn) error { _, err := mine(t); return err }); err != nil {
 		return nil, err
 	}
 	if err := c.o.Directory.Claim(ctx, r.Handle, by.UIN); err != nil {
 		return nil, err
 	}
-	err = c.mutate(ctx, by.UIN, func(t *txn) error {
+	err = c.asUser(ctx, by.UIN, func(t *txn) error {
 		a, err := mine(t)
 		if err != nil || a.Handle == r.Handle {
 			return err

@@ -36,11 +36,19 @@ const (
 	// methodGroupRecall: v1.Recall, without a target. Take back a group's message
 	// from the inboxes of the members listed, who live in one region.
 	methodGroupRecall method = 8
+	// methodGroupUpdate: v1.GroupUpdate. Change what the target says of itself.
+	methodGroupUpdate method = 9
+	// methodGroupRole: v1.GroupRoleChange. Give a member of the target another role.
+	methodGroupRole method = 10
+	// methodErase: v1.Erase, of an owner to itself. Wipe the rows of the account,
+	// which is marked as erased.
+	methodErase method = 11
 )
 
 var methodNames = map[method]string{methodAppend: "append", methodGroupPost: "group-post",
 	methodGroupDeliver: "group-deliver", methodGroupCreate: "group-create", methodGroupChange: "group-change",
-	methodContact: "contact", methodRecall: "recall", methodGroupRecall: "group-recall"}
+	methodContact: "contact", methodRecall: "recall", methodGroupRecall: "group-recall",
+	methodGroupUpdate: "group-update", methodGroupRole: "group-role", methodErase: "erase"}
 
 // String is the metrics' label: one word for all unknown numbers.
 func (m method) String() string {
@@ -60,7 +68,7 @@ type origin struct {
 }
 
 // operation is the part of a command that changes one owner's records.
-// Exactly one of message, create, change, contact and recall is set.
+// Exactly one of message, create, change, update, role, contact, recall and erase is set.
 type operation struct {
 	from    origin
 	command *journal.Command
@@ -70,11 +78,27 @@ type operation struct {
 	stored  []byte   // message as an inbox keeps it
 	create  *v1.GroupCreate
 	change  *v1.GroupChange
+	update  *v1.GroupUpdate
+	role    *v1.GroupRoleChange
 	contact *v1.ContactAct
 	recall  *v1.Recall
+	erase   *v1.Erase
+
+	wiped, next wipe // of erase: done for good, and with the transaction under way
 }
 
 func (o *operation) method() method { return method(o.command.Method) }
+
+// act returns who asks a group for something, and about which member; 0 is none.
+func (o *operation) act() (actor, member region.UIN) {
+	switch {
+	case o.change != nil:
+		return region.UIN(o.change.Actor), region.UIN(o.change.Member)
+	case o.role != nil:
+		return region.UIN(o.role.Actor), region.UIN(o.role.Member)
+	}
+	return region.UIN(o.update.GetActor()), 0
+}
 
 // maxClientID is the longest client message ID in a command, in bytes: longer
 // than a user's, for those that regions make.
@@ -142,6 +166,27 @@ func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region
 			return nil, nil, fmt.Errorf("owner %d changes member %d in the name of %d", from.owner, o.change.Member, o.change.Actor)
 		}
 		return one(o)
+	case methodGroupUpdate:
+		o.update = new(v1.GroupUpdate)
+		if err := proto.Unmarshal(c.Payload, o.update); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if region.UIN(o.update.Actor) != from.owner {
+			return nil, nil, fmt.Errorf("owner %d changes a group in the name of %d", from.owner, o.update.Actor)
+		}
+		if err := checkUpdate(o.update); err != nil {
+			return nil, nil, err
+		}
+		return one(o)
+	case methodGroupRole:
+		o.role = new(v1.GroupRoleChange)
+		if err := proto.Unmarshal(c.Payload, o.role); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if region.UIN(o.role.Actor) != from.owner || o.role.Member == 0 || v1.GroupRole_name[int32(o.role.Role)] == "" {
+			return nil, nil, fmt.Errorf("owner %d makes member %d a %v in the name of %d", from.owner, o.role.Member, o.role.Role, o.role.Actor)
+		}
+		return one(o)
 	case methodContact:
 		o.contact = new(v1.ContactAct)
 		if err := proto.Unmarshal(c.Payload, o.contact); err != nil {
@@ -174,6 +219,15 @@ func parse(from origin, c *journal.Command) (map[region.UIN]*operation, []region
 			return nil, nil, fmt.Errorf("owner %d takes back a message of %d to %d from %d", from.owner, r.Sender, r.To, c.Target)
 		}
 		return one(o)
+	case methodErase:
+		o.erase = new(v1.Erase)
+		if err := proto.Unmarshal(c.Payload, o.erase); err != nil {
+			return nil, nil, fmt.Errorf("payload: %w", err)
+		}
+		if c.Target != from.owner {
+			return nil, nil, fmt.Errorf("owner %d erases %d", from.owner, c.Target)
+		}
+		return one(o)
 	default:
 		return nil, nil, fmt.Errorf("method %d is unknown", c.Method)
 	}
@@ -199,13 +253,13 @@ func each(o *operation, members []uint64) (map[region.UIN]*operation, []region.U
 // carries checks a message that came in a command.
 func (o *operation) carries(m *v1.Message) error {
 	switch {
-	case m == nil || m.Body.GetKind() == nil:
+	case m == nil || m.Body == nil || m.Body.Kind == nil && !unknownKind(m.Body):
 		return fmt.Errorf("it carries no message")
 	case m.Sender == 0 || m.To == 0:
 		return fmt.Errorf("its message has no sender or no target")
 	case m.ClientMessageId == "" || len(m.ClientMessageId) > maxClientID:
 		return fmt.Errorf("its client message ID has %d bytes", len(m.ClientMessageId))
-	case len(m.Body.GetText()) > MaxText || len(m.Body.GetSystem().GetMembers()) > MaxMembers+1 || len(m.Body.GetSystem().GetEvent()) > MaxKey:
+	case proto.Size(m.Body) > maxBody || len(m.Body.GetSystem().GetMembers()) > MaxMembers+1 || len(m.Body.GetSystem().GetEvent()) > MaxKey:
 		return fmt.Errorf("its message is too large")
 	}
 	id := MessageID(region.UIN(m.Sender), m.ClientMessageId)

@@ -28,6 +28,11 @@ type Core struct {
 	heads   *lru.Cache[region.UIN, head]
 	kinds   *lru.Cache[region.UIN, kind]
 
+	gone sync.Map // region.UIN of accounts erased by this process; those of others cannot log in
+
+	userPace   *pacer[region.UIN]
+	devicePace *pacer[deviceKey]
+
 	stop    context.CancelFunc
 	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers
 }
@@ -53,8 +58,16 @@ func New(o Options) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
+	userPace, err := newPacer[region.UIN](o.UserRate)
+	if err != nil {
+		return nil, fmt.Errorf("core: rates: %w", err)
+	}
+	devicePace, err := newPacer[deviceKey](o.DeviceRate)
+	if err != nil {
+		return nil, fmt.Errorf("core: rates: %w", err)
+	}
 	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
-		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds}
+		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, userPace: userPace, devicePace: devicePace}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.numbers = newNumbers(c)

@@ -55,10 +55,36 @@
 // regions, are not concerned. A block is part of the contact and is synced
 // to all devices with it; nothing but BlockUser ends it.
 //
-// The events of system messages are: group-created, member-added,
-// member-removed, undelivered, refused, device-added, device-revoked,
-// contact-request, contact-accepted, contact-refused, message-recalled; and
-// recalled, which stands in the place of a message that was taken back.
+// # Groups
+//
+// A group has one owner, up to MaxAdmins admins, and members; the rules are in
+// group_rules.go. When its owner leaves, an admin inherits it, or else a member.
+// What is asked of a group of another region is judged there, when it arrives.
+//
+// # Erasure
+//
+// EraseAccount, or an administrator's Erase, marks the account and revokes its
+// devices in one commit, whose command wipes the rest in steps: inbox, index,
+// contacts, settings, devices, dead letters, idempotency keys. The account leaves
+// the groups that its inbox tells of and, if asked for, what it sent is emptied in
+// the inboxes of others. The deletions are journalled like any write, so replicas
+// follow, and a successor goes on with them. What is left, and until when:
+//
+//   - for ever: the row that says "erased" with its time, tombstones (keys that
+//     are numbers and hashes, versions, epochs), the UIN in the contacts and
+//     messages of others, and the handle in ids, so that nobody else gets either;
+//   - what others have: messages that they received, unless they are emptied, and
+//     what they wrote themselves;
+//   - in journals, until every region has applied the records and they are
+//     trimmed; in the queue, until its retention;
+//   - in the files of a store, until the engine rewrites them: Pebble by and by,
+//     or at once by its Purge; PostgreSQL with its vacuum; and in backups.
+//
+// The events of system messages are: group-created, group-updated, role-changed,
+// join-request, member-added, member-removed, undelivered, refused, device-added,
+// device-revoked, contact-request, contact-accepted, contact-refused,
+// message-recalled; and recalled, which stands in the place of a message that was
+// taken back.
 //
 // # Bytes
 //

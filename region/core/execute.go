@@ -104,6 +104,10 @@ func (c *Core) run(ctx context.Context, target region.UIN, ops []*operation) err
 			c.m.commands.WithLabelValues(ops[i].method().String(), what).Inc()
 			c.m.delay.Observe(max(0, now.Sub(time.UnixMilli(ops[i].from.unixMilli)).Seconds()))
 		}
+		if last := len(outcomes) - 1; outcomes[last] == partial {
+			ops[last].wiped = ops[last].next
+			outcomes = outcomes[:last]
+		}
 		ops = ops[len(outcomes):]
 	}
 	return nil
@@ -115,6 +119,7 @@ const (
 	repeated = "repeated" // took effect before
 	refused  = "refused"  // the target's rules forbid it; its cause was told
 	dead     = "dead"     // kept as a dead letter
+	partial  = "partial"  // some of it took effect; it is executed again at once
 	blocked  = "blocked"  // dropped for ever, because the target blocks its sender, who is not told
 )
 
@@ -134,6 +139,9 @@ func (c *Core) runSome(ctx context.Context, target region.UIN, ops []*operation)
 				return err
 			}
 			outcomes = append(outcomes, what)
+			if what == partial {
+				return nil
+			}
 			if len(t.notices) > before {
 				kinds = append(kinds, kindOf(o))
 			}
@@ -161,32 +169,34 @@ func kindOf(o *operation) string {
 
 // execute adds one operation's effect to the transaction.
 func (t *txn) execute(o *operation) (outcome string, err error) {
-	switch {
-	case o.create != nil:
-		return t.groupCreate(o)
-	case o.change != nil:
-		return t.groupChange(o)
-	case o.contact != nil:
-		return t.contactAct(o)
-	case o.recall != nil:
-		return t.recalled(o)
-	}
-	if t.isUser() {
-		return t.deliverTo(o)
+	if o.message != nil && t.isUser() {
+		return t.deliverTo(o) // the usual case, without a read
 	}
 	account, err := t.theAccount()
 	if err != nil {
 		return "", err
 	}
-	if account == nil {
+	switch {
+	case o.create != nil:
+		return t.groupCreate(o)
+	case o.erase != nil:
+		return t.erase(o)
+	case account.GetErasedUnixMilli() != 0:
+		return t.toErased(o)
+	case o.change != nil, o.update != nil, o.role != nil:
+		return t.groupAct(o)
+	case o.contact != nil:
+		return t.contactAct(o)
+	case o.recall != nil:
+		return t.recalled(o)
+	case account == nil:
 		// Its sender's region could not know. Kept too, not only answered: if
 		// the account was lost in a failover, the message need not be.
 		if err := t.undelivered(o); err != nil {
 			return "", err
 		}
 		return dead, t.letter(o.from, o.command, "its target has no account")
-	}
-	if account.Group {
+	case account.Group:
 		return t.groupPost(o)
 	}
 	return t.deliverTo(o)

@@ -91,7 +91,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 		return journal.Command{To: "sh", Method: uint16(methodGroupDeliver), Payload: b}
 	}
-	large := message(f.owner, bob.UIN, "x", strings.Repeat("x", MaxText+1))
+	large := message(f.owner, bob.UIN, "x", strings.Repeat("x", maxBody+1))
 	bad := map[string]journal.Command{
 		"an unknown method":       edit(good("x"), func(k *journal.Command) { k.Method = 999 }),
 		"no protobuf":             edit(good("x"), func(k *journal.Command) { k.Payload = []byte("rubbish") }),

@@ -2,18 +2,25 @@ package core
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/homing-im/homing/region"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/journal"
-	"github.com/homing-im/homing/region/store"
 )
 
 // CreateGroup makes a group that lives in the region that serves the caller:
-// its UIN is of that region. The group is durable as a command when this
-// returns, and usually there already.
+// its UIN is of that region. The caller owns it; any member adds others until
+// UpdateGroup says otherwise. The group is durable as a command when this
+// returns, and usually there already. Members hear by a system message,
+// "group-created".
+//
+// Errors: BadInput for a name that is not 1 to MaxNickname characters, or a
+// member that is a group; TooLarge beyond MaxMembers, the caller included, or
+// MaxGroups made by the caller; NotFound for a member who cannot exist;
+// Unavailable when no UIN can be had.
 func (c *Core) CreateGroup(ctx context.Context, by Caller, r *v1.CreateGroupRequest) (_ *v1.CreateGroupResponse, err error) {
 	defer c.m.count("CreateGroup", &err)
 	if err := needUser(by); err != nil {
@@ -44,6 +51,9 @@ func (c *Core) CreateGroup(ctx context.Context, by Caller, r *v1.CreateGroupRequ
 	var command journal.Command
 	resp := new(v1.CreateGroupResponse)
 	err = c.once(ctx, by.UIN, "CreateGroup", r.IdempotencyKey, r, resp, func(t *txn) error {
+		if err := t.countGroup(); err != nil {
+			return err
+		}
 		if group == 0 { // not again when the commit is tried again
 			if group, err = c.numbers.take(ctx); err != nil {
 				return err
@@ -100,28 +110,29 @@ func (c *Core) eagerly(ctx context.Context, by region.UIN, cmd *journal.Command)
 	return c.run(ctx, cmd.Target, []*operation{ops[cmd.Target]})
 }
 
-// SetMember adds or removes a member of a group. Any member may add; a member
-// may leave, and the creator may remove. The group's region decides: for a
-// group of another region this returns once the request is durable, and a
-// refusal comes as a system message, "refused".
+// SetMember adds or removes a member of a group. Who may add says the group's
+// JoinPolicy; a member may leave; the owner removes anybody, an admin plain
+// members. When the owner leaves, the admin who has been there longest, or else
+// the member, becomes the owner. Adding oneself to a group with the policy
+// APPROVAL asks its owner and admins, by a system message "join-request", at most
+// once a day.
+//
+// The group's region decides: for a group of another region this returns once
+// the request is durable, and a refusal comes as a system message, "refused".
+// Members, and the one who was removed, hear of a change by "member-added" or
+// "member-removed". A repeat under the same idempotency key changes nothing.
+//
+// Errors: BadInput without a group or a member, or for a member that is a group;
+// NotFound for a group or member who cannot exist; Forbidden; TooLarge beyond
+// MaxMembers.
 func (c *Core) SetMember(ctx context.Context, by Caller, r *v1.SetMemberRequest) (_ *v1.SetMemberResponse, err error) {
 	defer c.m.count("SetMember", &err)
-	if err := needUser(by); err != nil {
-		return nil, err
+	if r.Member == 0 {
+		return nil, region.Errorf(region.BadInput, "want a member").WithHint("give the UIN")
 	}
-	if r.Group == 0 || r.Member == 0 {
-		return nil, region.Errorf(region.BadInput, "want a group and a member").WithHint("give both UINs")
-	}
-	group, err := c.reachable(ctx, region.UIN(r.Group))
+	group, err := c.aGroup(ctx, by, r.Group)
 	if err != nil {
 		return nil, err
-	}
-	here, _, err := c.accountOf(ctx, group.uin)
-	if err != nil {
-		return nil, err
-	}
-	if here != nil && !here.Group {
-		return nil, region.Errorf(region.NotFound, "UIN %d is not a group", r.Group).WithHint("check the number")
 	}
 	if !r.Remove {
 		member, err := c.reachable(ctx, region.UIN(r.Member))
@@ -132,29 +143,131 @@ func (c *Core) SetMember(ctx context.Context, by Caller, r *v1.SetMemberRequest)
 			return nil, region.Errorf(region.BadInput, "member %d is a group", r.Member).WithHint("add its members instead")
 		}
 	}
-	payload, err := marshal(&v1.GroupChange{Actor: uint64(by.UIN), Member: r.Member, Remove: r.Remove, UnixMilli: c.o.Clock().UnixMilli()})
+	resp := new(v1.SetMemberResponse)
+	change := &v1.GroupChange{Actor: uint64(by.UIN), Member: r.Member, Remove: r.Remove, UnixMilli: c.o.Clock().UnixMilli()}
+	return resp, c.askGroup(ctx, by.UIN, group, "SetMember", r.IdempotencyKey, methodGroupChange, r, resp, change, func(m *members) error {
+		if m.asks(by.UIN, region.UIN(r.Member), r.Remove) {
+			return nil
+		}
+		return m.permit(by.UIN, region.UIN(r.Member), r.Remove)
+	})
+}
+
+// UpdateGroup changes what a group says of itself, and who may join: its owner
+// and admins may. What the request does not set stays. Members hear by a system
+// message, "group-updated", and find the rest by Resolve. For a group of another
+// region it answers as SetMember does.
+//
+// Errors: BadInput for a request that sets nothing, a name that is not 1 to
+// MaxNickname characters, an announcement over MaxAnnouncement characters or an
+// unknown policy; NotFound; Forbidden.
+func (c *Core) UpdateGroup(ctx context.Context, by Caller, r *v1.UpdateGroupRequest) (_ *v1.UpdateGroupResponse, err error) {
+	defer c.m.count("UpdateGroup", &err)
+	update := &v1.GroupUpdate{Actor: uint64(by.UIN), Name: r.Name, Announcement: r.Announcement, Join: r.Join, UnixMilli: c.o.Clock().UnixMilli()}
+	if err := checkUpdate(update); err != nil {
+		return nil, err
+	}
+	group, err := c.aGroup(ctx, by, r.Group)
 	if err != nil {
 		return nil, err
 	}
-	command := journal.Command{ID: digest("homing.change", keyUIN(by.UIN), []byte(r.IdempotencyKey)), To: group.home, Target: group.uin,
-		Method: uint16(methodGroupChange), Payload: payload}
-	resp := new(v1.SetMemberResponse)
-	err = c.once(ctx, by.UIN, "SetMember", r.IdempotencyKey, r, resp, func(t *txn) error {
-		if err := c.allowed(ctx, group.uin, by.UIN, r); err != nil {
+	resp := new(v1.UpdateGroupResponse)
+	return resp, c.askGroup(ctx, by.UIN, group, "UpdateGroup", r.IdempotencyKey, methodGroupUpdate, r, resp, update, func(m *members) error {
+		return m.permitUpdate(by.UIN)
+	})
+}
+
+// SetRole makes a member of a group an admin or a plain member, or the owner,
+// whereupon the caller is an admin. Only the owner may. Members hear by a system
+// message, "role-changed". For a group of another region it answers as SetMember
+// does.
+//
+// Errors: BadInput for an unknown role; NotFound for one who is not a member;
+// Forbidden; TooLarge beyond MaxAdmins.
+func (c *Core) SetRole(ctx context.Context, by Caller, r *v1.SetRoleRequest) (_ *v1.SetRoleResponse, err error) {
+	defer c.m.count("SetRole", &err)
+	if _, known := v1.GroupRole_name[int32(r.Role)]; !known || r.Member == 0 {
+		return nil, region.Errorf(region.BadInput, "want a member and a role").WithHint("the role is member, admin or owner")
+	}
+	group, err := c.aGroup(ctx, by, r.Group)
+	if err != nil {
+		return nil, err
+	}
+	resp := new(v1.SetRoleResponse)
+	change := &v1.GroupRoleChange{Actor: uint64(by.UIN), Member: r.Member, Role: r.Role, UnixMilli: c.o.Clock().UnixMilli()}
+	return resp, c.askGroup(ctx, by.UIN, group, "SetRole", r.IdempotencyKey, methodGroupRole, r, resp, change, func(m *members) error {
+		return m.permitRole(by.UIN, region.UIN(r.Member), r.Role)
+	})
+}
+
+func checkUpdate(u *v1.GroupUpdate) error {
+	if u.Name == nil && u.Announcement == nil && u.Join == nil {
+		return region.Errorf(region.BadInput, "nothing to change").WithHint("set a name, an announcement or a join policy")
+	}
+	if u.Name != nil {
+		if err := checkName("name", *u.Name); err != nil {
+			return err
+		}
+	}
+	if _, known := v1.JoinPolicy_name[int32(u.GetJoin())]; !known {
+		return region.Errorf(region.BadInput, "join policy %d is unknown", u.GetJoin()).WithHint("want members, open, admins or approval")
+	}
+	return checkParagraph("announcement", u.GetAnnouncement(), MaxAnnouncement)
+}
+
+// aGroup finds a group that a caller names.
+func (c *Core) aGroup(ctx context.Context, by Caller, uin uint64) (recipient, error) {
+	if err := needUser(by); err != nil {
+		return recipient{}, err
+	}
+	if uin == 0 {
+		return recipient{}, region.Errorf(region.BadInput, "want a group").WithHint("give its UIN")
+	}
+	group, err := c.reachable(ctx, region.UIN(uin))
+	if err != nil || group.group {
+		return group, err
+	}
+	if a, _, err := c.accountOf(ctx, group.uin); err != nil || a != nil {
+		return group, orError(err, region.Errorf(region.NotFound, "UIN %d is not a group", uin).WithHint("check the number"))
+	}
+	return group, nil // of another region, and not here yet
+}
+
+func orError(err error, other *region.Error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// askGroup sends a command to a group, once per key, and executes it at once
+// when the group is this region's. allowed asks the rules, so that the caller
+// hears of a refusal at once; of another region's group only that region can.
+func (c *Core) askGroup(ctx context.Context, by region.UIN, group recipient, name, key string, m method, req, resp, act proto.Message, allowed func(*members) error) error {
+	payload, err := marshal(act)
+	if err != nil {
+		return err
+	}
+	label := "homing." + name
+	if m == methodGroupChange {
+		label = "homing.change" // what the first version called it
+	}
+	command := journal.Command{ID: digest(label, keyUIN(by), []byte(key)), To: group.home, Target: group.uin, Method: uint16(m), Payload: payload}
+	err = c.once(ctx, by, name, key, req, resp, func(t *txn) error {
+		if err := c.judge(ctx, group.uin, allowed); err != nil {
 			return err
 		}
 		t.batch.Commands = append(t.batch.Commands, command)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return resp, c.eagerly(ctx, by.UIN, &command)
+	return c.eagerly(ctx, by, &command)
 }
 
-// allowed asks the rules of a group this region acts for, so that the caller
-// hears of a refusal at once. For others it allows, and their region decides.
-func (c *Core) allowed(ctx context.Context, group, actor region.UIN, r *v1.SetMemberRequest) error {
+// judge asks the rules of a group that this region acts for.
+func (c *Core) judge(ctx context.Context, group region.UIN, allowed func(*members) error) error {
 	if _, err := c.acts(group); err != nil {
 		return nil
 	}
@@ -162,177 +275,22 @@ func (c *Core) allowed(ctx context.Context, group, actor region.UIN, r *v1.SetMe
 	if err != nil {
 		return err
 	}
-	m, err := c.members(ctx, group)
+	m, err := c.membersOf(ctx, group, a)
 	if err != nil {
 		return err
 	}
-	return m.permit(a, actor, region.UIN(r.Member), r.Remove)
+	return allowed(m)
 }
 
-// members are those of a group.
-type members struct{ list map[region.UIN]bool }
-
-func (c *Core) members(ctx context.Context, group region.UIN) (*members, error) {
-	m := &members{list: make(map[region.UIN]bool)}
-	err := c.o.Store.Scan(ctx, group, tableMember, store.Range{Limit: MaxMembers + 1}, func(r *store.Row) bool {
-		if u, ok := numberOf(r.Row); ok {
-			m.list[region.UIN(u)] = true
-		}
-		return true
-	})
-	return m, err
-}
-
-func (c *Core) membersOf(ctx context.Context, group region.UIN) ([]uint64, error) {
-	m, err := c.members(ctx, group)
-	if err != nil {
-		return nil, err
-	}
-	var out []uint64
-	for _, u := range sorted(m.list) {
-		out = append(out, uint64(u))
-	}
-	return out, nil
-}
-
-// permit are the rules of membership.
-func (m *members) permit(group *v1.AccountRow, actor, member region.UIN, remove bool) error {
-	switch {
-	case !m.list[actor]:
-		return region.Errorf(region.Forbidden, "you are not a member of the group").WithHint("ask a member to add you")
-	case remove && actor != member && uint64(actor) != group.GetCreator():
-		return region.Errorf(region.Forbidden, "only the group's creator removes others").WithHint("ask the creator")
-	case !remove && !m.list[member] && len(m.list) >= MaxMembers:
-		return region.Errorf(region.TooLarge, "the group is full").WithHint("at most %d members", MaxMembers)
-	}
-	return nil
-}
-
-// theMembers returns the group's members as this transaction leaves them.
-func (t *txn) theMembers() (*members, error) {
-	if t.group == nil {
-		m, err := t.c.members(t.ctx, t.owner)
-		if err != nil {
-			return nil, err
-		}
-		t.group = m
-	}
-	return t.group, nil
-}
-
-func (t *txn) groupCreate(o *operation) (string, error) {
-	a, err := t.theAccount()
-	if err != nil || a != nil {
-		return repeated, err
-	}
-	if err := t.saveAccount(&v1.AccountRow{Nickname: o.create.Name, Group: true, Creator: o.create.Creator, CreatedUnixMilli: o.create.CreatedUnixMilli}); err != nil {
-		return "", err
-	}
-	t.group = &members{list: make(map[region.UIN]bool)}
-	for _, m := range o.create.Members {
-		if err := t.save(tableMember, keyNumber(m), &v1.MemberRow{AddedUnixMilli: o.create.CreatedUnixMilli, AddedBy: o.create.Creator}); err != nil {
-			return "", err
-		}
-		t.group.list[region.UIN(m)] = true
-	}
-	return applied, t.announce(o, &v1.System{Event: "group-created", Actor: o.create.Creator, Members: o.create.Members})
-}
-
-func (t *txn) groupChange(o *operation) (string, error) {
-	var done v1.OnceRow
-	if found, err := t.load(tableOnce, o.command.ID[:], &done); err != nil || found {
-		return repeated, err
-	}
-	a, err := t.theAccount()
-	if err != nil {
-		return "", err
-	}
-	if a == nil || !a.Group {
-		if err := t.tell(region.UIN(o.change.Actor), "refused/"+hex.EncodeToString(o.command.ID[:]),
-			&v1.System{Event: "refused", Actor: o.change.Actor, Members: []uint64{o.change.Member}}); err != nil {
-			return "", err
-		}
-		return dead, t.letter(o.from, o.command, "its target is not a group")
-	}
-	m, err := t.theMembers()
-	if err != nil {
-		return "", err
-	}
-	if err := t.remember(o.command.ID[:], &v1.OnceRow{UnixMilli: t.now}); err != nil {
-		return "", err
-	}
-	member := region.UIN(o.change.Member)
-	if m.permit(a, region.UIN(o.change.Actor), member, o.change.Remove) != nil {
-		return refused, t.tell(region.UIN(o.change.Actor), "refused/"+hex.EncodeToString(o.command.ID[:]),
-			&v1.System{Event: "refused", Actor: o.change.Actor, Members: []uint64{o.change.Member}})
-	}
-	if m.list[member] == !o.change.Remove {
-		return applied, nil // nothing to change
-	}
-	if _, err := t.get(tableMember, keyUIN(member)); err != nil { // the version to write at
-		return "", err
-	}
-	event := &v1.System{Event: "member-added", Actor: o.change.Actor, Members: []uint64{o.change.Member}}
-	if o.change.Remove {
-		t.delete(tableMember, keyUIN(member))
-		event.Event = "member-removed"
-	} else if err := t.save(tableMember, keyUIN(member), &v1.MemberRow{AddedUnixMilli: o.change.UnixMilli, AddedBy: o.change.Actor}); err != nil {
-		return "", err
-	}
-	m.list[member] = true // one who was removed hears of it too
-	err = t.announce(o, event)
-	if o.change.Remove {
-		delete(m.list, member)
-	}
-	return applied, err
-}
-
-// announce sends a system message of the group to its members.
-func (t *txn) announce(o *operation, s *v1.System) error {
-	m := t.systemMessage(t.owner, hex.EncodeToString(o.command.ID[:]), s)
-	return t.deliver([16]byte(m.Id), m)
-}
-
-// groupPost sends a member's message on. The index row is what makes it happen
-// once; the group itself keeps no copy.
-func (t *txn) groupPost(o *operation) (string, error) {
-	if found, err := t.repeats(o.id); err != nil || found {
-		return repeated, err
-	}
-	m, err := t.theMembers()
-	if err != nil {
-		return "", err
-	}
-	if !m.list[region.UIN(o.message.Sender)] {
-		return refused, t.undelivered(o)
-	}
-	t.put(tableMessage, o.id[:], keySequence(0))
-	return applied, t.deliver(o.id, o.message)
-}
-
-// deliver makes one command per region that is a member's home, so that one
-// copy of the message crosses to each.
-func (t *txn) deliver(id [16]byte, m *v1.Message) error {
-	v, err := t.c.view()
-	if err != nil {
+// countGroup counts a group that this transaction's owner makes.
+func (t *txn) countGroup() error {
+	var made v1.MadeRow
+	if _, err := t.load(tableMade, keySingle, &made); err != nil {
 		return err
 	}
-	g, err := t.theMembers()
-	if err != nil {
-		return err
+	if made.Groups >= MaxGroups {
+		return region.Errorf(region.TooLarge, "you made %d groups", made.Groups).WithHint("at most %d", MaxGroups)
 	}
-	homes := map[region.ID][]uint64{}
-	for _, u := range sorted(g.list) {
-		if p, ok := v.Placement(u); ok {
-			homes[p.Home] = append(homes[p.Home], uint64(u))
-		}
-	}
-	for _, home := range sorted(homes) {
-		payload, err := marshal(&v1.GroupDeliver{Group: uint64(t.owner), Message: m, Members: homes[home]})
-		if err != nil {
-			return err
-		}
-		t.command(digest("homing.deliver", id[:], []byte(home)), home, 0, methodGroupDeliver, payload)
-	}
-	return nil
+	made.Groups++
+	return t.save(tableMade, keySingle, &made)
 }

@@ -15,7 +15,7 @@ import (
 type head struct {
 	epoch  region.Epoch
 	newest uint64
-	user   bool                // the owner has an account, and is no group
+	user   bool                // the owner has an account that is not erased, and is no group
 	clean  map[region.UIN]bool // senders whom the owner does not block; some of them
 }
 
@@ -27,7 +27,7 @@ func (t *txn) newest() (uint64, error) {
 	if h, ok := t.remembered(); ok {
 		return h.newest, nil
 	}
-	h := head{epoch: t.place.Epoch, user: t.account.row != nil && !t.account.row.Group}
+	h := head{epoch: t.place.Epoch, user: aUser(t.account.row)}
 	var bad bool
 	err := t.c.o.Store.Scan(t.ctx, t.owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
 		var ok bool
@@ -70,6 +70,8 @@ func (t *txn) repeats(id [16]byte) (bool, error) {
 	return found, err
 }
 
+func aUser(a *v1.AccountRow) bool { return a != nil && !a.Group && a.ErasedUnixMilli == 0 }
+
 // isUser says whether the owner is remembered as a user.
 func (t *txn) isUser() bool {
 	h, ok := t.remembered()
@@ -110,7 +112,7 @@ func (t *txn) keepHead() {
 		return
 	}
 	h := t.head
-	h.user = h.user || t.account.row != nil && !t.account.row.Group
+	h.user = h.user || aUser(t.account.row)
 	for _, u := range t.clean {
 		if h.clean == nil || len(h.clean) >= maxClean {
 			h.clean = make(map[region.UIN]bool)

@@ -1,32 +1,46 @@
 package core
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/homing-im/homing/region"
-	v1 "github.com/homing-im/homing/region/homingv1"
 )
 
 // What a request may hold. Beyond it the answer is region.BadInput, or
 // region.TooLarge for a body.
 const (
-	MaxNickname = 64        // characters, of a user's or a group's name
-	MaxRemark   = 64        // characters
-	MaxPlatform = 16        // bytes
-	MaxRequest  = 256       // characters, of a contact request
-	MaxAsking   = 2500      // contacts beyond which strangers cannot ask to be one
-	MaxKey      = 64        // bytes, of an idempotency key or client message ID
-	MaxText     = 16 << 10  // bytes
-	MaxMembers  = 500       // of a group
-	MaxDevices  = 16        // of a user, revoked ones not counted
-	MaxRevoked  = 1000      // devices that a user ever had
-	MaxContacts = 5000      // of a user, removed ones included
-	MinHandle   = 3         // characters
-	MaxHandle   = 32        // characters
-	MaxReads    = 5000      // users and groups whose read position a user has
-	MaxRecall   = 120       // seconds from sending a message to recalling it
-	MaxPage     = 512 << 10 // bytes, of one answer to Sync
+	MaxNickname     = 64        // characters, of a user's or a group's name
+	MaxAbout        = 256       // characters, of what a user says of itself
+	MaxAnnouncement = 1024      // characters, of a group
+	MaxRemark       = 64        // characters
+	MaxPlatform     = 16        // bytes
+	MaxRequest      = 256       // characters, of a contact request
+	MaxURL          = 1024      // bytes
+	MinHandle       = 3         // characters
+	MaxHandle       = 32        // characters
+	MaxKey          = 64        // bytes, of an idempotency key or client message ID
+	MaxText         = 16 << 10  // bytes, of a text or a custom payload
+	MaxMediaType    = 127       // bytes
+	MaxFileName     = 255       // characters
+	MaxPreview      = 8 << 10   // bytes
+	MaxCustomType   = 64        // bytes
+	MaxMembers      = 500       // of a group
+	MaxAdmins       = 50        // of a group, the owner not counted
+	MaxGroups       = 1000      // that a user ever made
+	MaxDevices      = 16        // of a user, revoked ones not counted
+	MaxRevoked      = 1000      // devices that a user ever had
+	MaxContacts     = 5000      // of a user, removed ones included
+	MaxAsking       = 2500      // contacts beyond which strangers cannot ask to be one
+	MaxReads        = 5000      // users and groups whose read position a user has
+	MaxSettings     = 500       // of a user, removed ones included
+	MaxSettingName  = 64        // bytes
+	MaxSetting      = 4 << 10   // bytes, of a setting's value
+	MaxRecall       = 120       // seconds from sending a message to recalling it
+	MaxPage         = 512 << 10 // bytes, of one answer to Sync
+
+	maxBody = MaxText + MaxPreview // bytes of a message's body, whatever its kind
 )
 
 func checkName(what, s string) error {
@@ -49,6 +63,11 @@ func checkText(what, s string, limit int) error {
 		}
 	}
 	return nil
+}
+
+// checkParagraph is checkText for what may have several lines.
+func checkParagraph(what, s string, limit int) error {
+	return checkText(what, strings.ReplaceAll(s, "\n", " "), limit)
 }
 
 func checkPlatform(s string) error {
@@ -79,24 +98,4 @@ func checkHandle(s string) error {
 			WithHint("want %d to %d characters of a-z, 0-9, '_' and '.', beginning with a letter", MinHandle, MaxHandle)
 	}
 	return nil
-}
-
-// checkBody takes what a user may say.
-func checkBody(b *v1.Body) error {
-	switch k := b.GetKind().(type) {
-	case *v1.Body_Text:
-		switch {
-		case k.Text == "":
-			return region.Errorf(region.BadInput, "the message is empty").WithHint("give a text")
-		case len(k.Text) > MaxText:
-			return region.Errorf(region.TooLarge, "the text has %d bytes", len(k.Text)).WithHint("at most %d", MaxText)
-		case !utf8.ValidString(k.Text):
-			return region.Errorf(region.BadInput, "the text is not UTF-8").WithHint("encode it")
-		}
-		return nil
-	case *v1.Body_System:
-		return region.Errorf(region.BadInput, "system messages are written by regions").WithHint("send a text")
-	default:
-		return region.Errorf(region.BadInput, "the message has no body this region knows").WithHint("send a text")
-	}
 }

@@ -107,6 +107,13 @@ func (c *Core) Authenticate(ctx context.Context, token string) (_ Device, err er
 	if _, err := v.Admit(c.o.Self, claims.UIN); err != nil {
 		return d, err
 	}
+	a, _, err := c.accountOf(ctx, claims.UIN)
+	if err != nil {
+		return Device{}, err
+	}
+	if a.GetErasedUnixMilli() != 0 { // its devices' rows may be gone
+		return Device{}, isErased(claims.UIN)
+	}
 	row, err := c.o.Store.Get(ctx, claims.UIN, tableDevice, claims.KeyID[:])
 	if err != nil {
 		return Device{}, err

@@ -13,6 +13,7 @@ type metrics struct {
 	messages  *prometheus.CounterVec // kind: own, user, group, system
 	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead, blocked
 	delay     prometheus.Histogram
+	paced     *prometheus.CounterVec // by: user, device
 	conflicts prometheus.Counter
 	missing   prometheus.Counter
 	loop      *prometheus.CounterVec // outcome
@@ -29,6 +30,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "homing_core_command_delay_seconds",
 			Help:    "From a command's commit at its origin, by the origin's clock, to its effect being durable here.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
+		paced: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_paced_total",
+			Help: "Messages refused because their user or device sent too fast."}, []string{"by"}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_conflicts_total",
 			Help: "Commits tried again because a precondition did not hold."}),
 		missing: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_tickets_without_device_total",
@@ -40,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.conflicts, m.missing, m.loop} {
+	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.paced, m.conflicts, m.missing, m.loop} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -27,7 +27,7 @@ func (c *Core) once(ctx context.Context, owner region.UIN, method, key string, r
 	}
 	sum := digest("homing.request", asked)
 	row := digest("homing.once", []byte(method), []byte{0}, []byte(key))
-	return c.mutate(ctx, owner, func(t *txn) error {
+	return c.asUser(ctx, owner, func(t *txn) error {
 		var done v1.OnceRow
 		found, err := t.load(tableOnce, row[:], &done)
 		if err != nil {

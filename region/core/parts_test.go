@@ -71,36 +71,6 @@ func TestNoncesAreForgottenWhenOld(t *testing.T) {
 	}
 }
 
-func TestMembershipRules(t *testing.T) {
-	full := &members{list: map[region.UIN]bool{}}
-	for i := range MaxMembers {
-		full.list[region.UIN(i+1)] = true
-	}
-	few := &members{list: map[region.UIN]bool{1: true, 2: true, 3: true}}
-	group := &v1.AccountRow{Group: true, Creator: 1}
-	for _, c := range []struct {
-		name          string
-		m             *members
-		actor, member region.UIN
-		remove        bool
-		want          region.Kind
-	}{
-		{"a member adds", few, 2, 9, false, 0},
-		{"a member adds one who is in", few, 2, 3, false, 0},
-		{"a stranger adds", few, 9, 9, false, region.Forbidden},
-		{"a member leaves", few, 2, 2, true, 0},
-		{"a member removes", few, 2, 3, true, region.Forbidden},
-		{"the creator removes", few, 1, 3, true, 0},
-		{"a stranger removes", few, 9, 3, true, region.Forbidden},
-		{"one too many", full, 1, 9999, false, region.TooLarge},
-		{"again into a full group", full, 1, 2, false, 0},
-	} {
-		if err := c.m.permit(group, c.actor, c.member, c.remove); region.KindOf(err) != c.want {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
 // The same registration, many times at once, is one user; different ones are
 // different users.
 func TestRegisterAtOnce(t *testing.T) {

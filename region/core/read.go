@@ -1,13 +1,10 @@
 package core
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	"github.com/homing-im/homing/region"
 	v1 "github.com/homing-im/homing/region/homingv1"
-	"github.com/homing-im/homing/region/store"
 )
 
 // SetRead says that the caller has read everything of a peer, a user or a group,
@@ -32,7 +29,7 @@ func (c *Core) SetRead(ctx context.Context, by Caller, r *v1.SetReadRequest) (_ 
 		return nil, err
 	}
 	resp := new(v1.SetReadResponse)
-	err = c.mutate(ctx, by.UIN, func(t *txn) error {
+	err = c.asUser(ctx, by.UIN, func(t *txn) error {
 		newest, err := t.newest()
 		if err != nil {
 			return err
@@ -68,43 +65,4 @@ func (c *Core) SetRead(ctx context.Context, by Caller, r *v1.SetReadRequest) (_ 
 		return nil, err
 	}
 	return resp, nil
-}
-
-func (c *Core) syncReads(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
-	r, err := c.o.Store.Get(ctx, s.owner, tableReadHead, keySingle)
-	if err != nil || !r.Exists() {
-		return err
-	}
-	var head v1.ReadHeadRow
-	if err := unmarshalRow(&r, &head); err != nil || head.Change <= s.reads {
-		return err
-	}
-	type changed struct {
-		read *v1.ReadPosition
-		at   uint64
-	}
-	var list []changed
-	var bad error
-	err = c.o.Store.Scan(ctx, s.owner, tableRead, store.Range{Limit: MaxReads}, func(r *store.Row) bool {
-		var row v1.ReadRow
-		if bad = unmarshalRow(r, &row); bad != nil {
-			return false
-		}
-		if peer, ok := numberOf(r.Row); ok && row.Change > s.reads {
-			list = append(list, changed{&v1.ReadPosition{Peer: peer, Sequence: row.Sequence}, row.Change})
-		}
-		return true
-	})
-	if err = cmp.Or(err, bad); err != nil {
-		return err
-	}
-	slices.SortFunc(list, func(a, b changed) int { return cmp.Compare(a.at, b.at) })
-	for _, k := range list {
-		if !page.take(k.read) {
-			return nil
-		}
-		resp.Reads = append(resp.Reads, k.read)
-		s.reads = k.at
-	}
-	return nil
 }

@@ -49,7 +49,7 @@ func (c *Core) Recall(ctx context.Context, by Caller, r *v1.RecallRequest) (_ *v
 		if late := t.now - m.SentUnixMilli; late > MaxRecall*time.Second.Milliseconds() {
 			return region.Errorf(region.Forbidden, "the message is %d s old", late/1000).WithHint("recall it within %d s", MaxRecall)
 		}
-		if err := t.takeBack(sequence, m); err != nil || region.UIN(m.To) == by.UIN {
+		if err := t.takeBack(sequence, m, false); err != nil || region.UIN(m.To) == by.UIN {
 			return err
 		}
 		p, ok := v.Placement(region.UIN(m.To))
@@ -68,15 +68,14 @@ func (c *Core) Recall(ctx context.Context, by Caller, r *v1.RecallRequest) (_ *v
 	return resp, nil
 }
 
-// takeBack empties a message of the owner's inbox, and says so at its end.
+// takeBack empties a message of the owner's inbox, and says so at its end unless
+// it is quiet.
 //
 // The row keeps its place and gets this moment's epoch. Sync's resume bisects by
 // the rows' epochs, and a newer one among older rows can only make it
 // resume earlier.
-func (t *txn) takeBack(sequence uint64, m *v1.Message) error {
-	empty := &v1.Message{Id: m.Id, Sender: m.Sender, To: m.To, ClientMessageId: m.ClientMessageId, SentUnixMilli: m.SentUnixMilli, Recalled: true,
-		Body: &v1.Body{Kind: &v1.Body_System{System: &v1.System{Event: "recalled", Actor: m.Sender}}}}
-	if err := t.save(tableInbox, keySequence(sequence), empty); err != nil {
+func (t *txn) takeBack(sequence uint64, m *v1.Message, quiet bool) error {
+	if err := t.save(tableInbox, keySequence(sequence), emptied(m)); err != nil || quiet {
 		return err
 	}
 	clientID := regionKey("message-recalled", m.Id)
@@ -122,7 +121,7 @@ func (t *txn) recalled(o *operation) (string, error) {
 	if m.Recalled {
 		return repeated, nil
 	}
-	return applied, t.takeBack(sequence, m)
+	return applied, t.takeBack(sequence, m, o.recall.Erased)
 }
 
 // groupRecall sends a recall on to whoever may have the message: the members,
@@ -161,7 +160,7 @@ func (t *txn) groupRecall(o *operation) (string, error) {
 		for part, left := 0, homes[home]; len(left) > 0; part++ {
 			n := min(len(left), MaxMembers)
 			payload, err := marshal(&v1.Recall{Sender: o.recall.Sender, To: o.recall.To, ClientMessageId: o.recall.ClientMessageId,
-				UnixMilli: o.recall.UnixMilli, Members: left[:n]})
+				UnixMilli: o.recall.UnixMilli, Members: left[:n], Erased: o.recall.Erased})
 			if err != nil {
 				return "", err
 			}

@@ -13,7 +13,9 @@ import (
 // Register makes a user of this region with one device. The same idempotency
 // key and device key give the same user again, with a new ticket.
 //
-// Errors: WrongRegion while another region acts for this one; Unavailable when
+// Errors: BadInput for a nickname that is not 1 to MaxNickname characters, a
+// platform over MaxPlatform bytes or a key that is not ed25519; Unauthenticated
+// when that user was erased since; WrongRegion while another region acts for this one; Unavailable when
 // no UIN can be had.
 func (c *Core) Register(ctx context.Context, by Caller, r *v1.RegisterRequest) (_ *v1.RegisterResponse, err error) {
 	defer c.m.count("Register", &err)
@@ -43,6 +45,9 @@ func (c *Core) Register(ctx context.Context, by Caller, r *v1.RegisterRequest) (
 	keyID := wire.KeyID(r.DeviceKey)
 	err = c.mutate(ctx, u, func(t *txn) error {
 		a, err := t.theAccount()
+		if a.GetErasedUnixMilli() != 0 {
+			return isErased(u)
+		}
 		if err != nil || a != nil {
 			return err // made by an earlier try
 		}

@@ -45,6 +45,9 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 	if err != nil {
 		return recipient{}, err
 	}
+	if a.GetErasedUnixMilli() != 0 {
+		return recipient{}, region.Errorf(region.NotFound, "account %d is erased", u).WithHint("the number is not given to anybody else")
+	}
 	if a != nil {
 		c.kinds.Add(u, kind{epoch: p.Epoch, group: a.Group})
 	} else if p.Home == c.o.Self || p.Acting == c.o.Self {
@@ -57,8 +60,14 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 // brings it to its target, and answers once both are durable. A repeat under
 // the same client message ID returns the first outcome.
 //
-// Errors: NotFound for a target that cannot exist, Conflict when the client
-// message ID was used for another message, BadInput, TooLarge.
+// A body is a text, a media reference, or a kind of the clients' own; one of a
+// kind that this region does not know passes untouched.
+//
+// Errors: NotFound for a target that cannot exist; Forbidden for a group that the
+// caller is no member of; Conflict when the client message ID was used for
+// another message; BadInput; TooLarge for a body over its kind's limit (MaxText,
+// MaxPreview; 24 KiB in all); Overloaded, retryable after the time that the error
+// says, above Options.UserRate or Options.DeviceRate.
 func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.SendResponse, err error) {
 	defer c.m.count("Send", &err)
 	if err := needUser(by); err != nil {
@@ -68,6 +77,9 @@ func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.Se
 		return nil, err
 	}
 	if err := checkBody(r.Body); err != nil {
+		return nil, err
+	}
+	if err := c.paceSend(by); err != nil {
 		return nil, err
 	}
 	u, err := c.target(ctx, r.To, r.ToHandle)
@@ -84,7 +96,7 @@ func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.Se
 	id := MessageID(by.UIN, r.ClientMessageId)
 	var resp *v1.SendResponse
 	var done *txn
-	err = c.mutate(ctx, by.UIN, func(t *txn) (err error) {
+	err = c.asUser(ctx, by.UIN, func(t *txn) (err error) {
 		done = t
 		resp, err = t.send(id, to, r)
 		return err

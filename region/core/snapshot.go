@@ -22,11 +22,12 @@ type snapshot struct {
 	contacts uint64 // newest change seen
 	messages uint64 // newest sequence seen
 	reads    uint64 // newest change of a read position seen
+	settings uint64 // newest change of a setting seen
 }
 
 func (s snapshot) encode() ([]byte, error) {
 	return marshal(&v1.Snapshot{Version: snapshotVersion, Uin: uint64(s.owner), Moves: s.epoch.Moves, Counter: s.epoch.Term.Counter,
-		Raised: s.epoch.Term.Raised[:], Account: s.account, Contacts: s.contacts, Messages: s.messages, Reads: s.reads})
+		Raised: s.epoch.Term.Raised[:], Account: s.account, Contacts: s.contacts, Messages: s.messages, Reads: s.reads, Settings: s.settings})
 }
 
 // decodeSnapshot reads what a client sent back. It is false for anything that
@@ -42,5 +43,5 @@ func decodeSnapshot(b []byte, owner region.UIN) (snapshot, bool) {
 	}
 	copy(raised[:], p.Raised)
 	return snapshot{owner: owner, epoch: region.Epoch{Moves: p.Moves, Term: region.Term{Counter: p.Counter, Raised: raised}},
-		account: p.Account, contacts: p.Contacts, messages: p.Messages, reads: p.Reads}, true
+		account: p.Account, contacts: p.Contacts, messages: p.Messages, reads: p.Reads, settings: p.Settings}, true
 }

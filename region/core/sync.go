@@ -3,7 +3,6 @@ package core
 import (
 	"cmp"
 	"context"
-	"slices"
 	"sort"
 
 	"google.golang.org/protobuf/proto"
@@ -43,7 +42,7 @@ func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.Sy
 	case p.Epoch.Less(since.epoch):
 		return nil, region.Errorf(region.Unavailable, "region %s is behind the epoch of the snapshot", c.o.Self).WithHint("retry; it is catching up with the world")
 	case since.epoch != p.Epoch:
-		since.account, since.contacts, since.reads = 0, 0, 0
+		since.account, since.contacts, since.reads, since.settings = 0, 0, 0, 0
 		if since.messages, err = c.resume(ctx, by.UIN, since); err != nil {
 			return nil, err
 		}
@@ -56,13 +55,16 @@ func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.Sy
 	if err := c.syncAccount(ctx, p, &since, resp, &page); err != nil {
 		return nil, err
 	}
-	if err := c.syncContacts(ctx, &since, resp, &page); err != nil {
+	if resp.Contacts, since.contacts, err = contactFeed().since(ctx, c, by.UIN, since.contacts, &page); err != nil {
 		return nil, err
 	}
 	if err := c.syncMessages(ctx, &since, resp, &page); err != nil {
 		return nil, err
 	}
-	if err := c.syncReads(ctx, &since, resp, &page); err != nil {
+	if resp.Reads, since.reads, err = readFeed().since(ctx, c, by.UIN, since.reads, &page); err != nil {
+		return nil, err
+	}
+	if resp.Settings, since.settings, err = settingFeed().since(ctx, c, by.UIN, since.settings, &page); err != nil {
 		return nil, err
 	}
 	resp.More = page.full
@@ -103,49 +105,6 @@ func (c *Core) syncAccount(ctx context.Context, p region.Placement, s *snapshot,
 	account := publicAccount(s.owner, p.Home, a)
 	if page.take(account) {
 		resp.Account, s.account = account, row.Version
-	}
-	return nil
-}
-
-func (c *Core) syncContacts(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
-	head, err := c.o.Store.Get(ctx, s.owner, tableContactHead, keySingle)
-	if err != nil || !head.Exists() {
-		return err
-	}
-	var headRow v1.ContactHeadRow
-	if err := unmarshalRow(&head, &headRow); err != nil {
-		return err
-	}
-	if max(headRow.Change, head.Version) <= s.contacts {
-		return nil
-	}
-	type changed struct {
-		contact *v1.Contact
-		at      uint64
-	}
-	var list []changed
-	var damaged error
-	err = c.o.Store.Scan(ctx, s.owner, tableContact, store.Range{Limit: MaxContacts}, func(r *store.Row) bool {
-		var row v1.ContactRow
-		if damaged = unmarshalRow(r, &row); damaged != nil {
-			return false
-		}
-		if u, ok := numberOf(r.Row); ok && row.Change > s.contacts {
-			list = append(list, changed{&v1.Contact{Uin: u, Remark: row.Remark, Removed: row.Removed, Blocked: row.Blocked, State: row.State}, row.Change})
-		}
-		return true
-	})
-	if err = cmp.Or(err, damaged); err != nil {
-		return err
-	}
-	// In the order of changes, so that a page may end anywhere.
-	slices.SortFunc(list, func(a, b changed) int { return cmp.Compare(a.at, b.at) })
-	for _, k := range list {
-		if !page.take(k.contact) {
-			return nil
-		}
-		resp.Contacts = append(resp.Contacts, k.contact)
-		s.contacts = k.at
 	}
 	return nil
 }

@@ -41,6 +41,15 @@ const (
 	tableRead journal.Table = 107
 	// tableReadHead: one row (keySingle), a ReadHeadRow.
 	tableReadHead journal.Table = 108
+	// tableMade: one row (keySingle), a MadeRow.
+	tableMade journal.Table = 109
+	// tableSetting: by the 16-byte hash of its name, a SettingRow.
+	tableSetting journal.Table = 110
+	// tableSettingHead: one row (keySingle), a SettingHeadRow.
+	tableSettingHead journal.Table = 111
+	// tableInboxHead: one row (keySingle), an InboxRow. There is none while the
+	// inbox is whole.
+	tableInboxHead journal.Table = 112
 
 	// tableRange: of nobody, one row (keySingle), a RangeRow.
 	tableRange journal.Table = 200

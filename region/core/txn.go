@@ -52,6 +52,7 @@ type txn struct {
 
 	notices []*v1.Message
 	revoked [][8]byte // devices whose connections end
+	erased  bool      // the owner's account
 }
 
 // mutate makes one atomic change of the owner's records: change fills the
@@ -118,6 +119,9 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 		return err
 	}
 	t.keepHead()
+	if t.erased {
+		c.gone.Store(owner, struct{}{})
+	}
 	// Under the owner's lock, so that notices come in the order of sequences.
 	for _, m := range t.notices {
 		c.o.Notifier.Notify(owner, m.Sequence, m)

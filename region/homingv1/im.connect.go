@@ -75,6 +75,14 @@ const (
 	IMRecallProcedure = "/homing.v1.IM/Recall"
 	// IMSetReadProcedure is the fully-qualified name of the IM's SetRead RPC.
 	IMSetReadProcedure = "/homing.v1.IM/SetRead"
+	// IMUpdateGroupProcedure is the fully-qualified name of the IM's UpdateGroup RPC.
+	IMUpdateGroupProcedure = "/homing.v1.IM/UpdateGroup"
+	// IMSetRoleProcedure is the fully-qualified name of the IM's SetRole RPC.
+	IMSetRoleProcedure = "/homing.v1.IM/SetRole"
+	// IMSetSettingProcedure is the fully-qualified name of the IM's SetSetting RPC.
+	IMSetSettingProcedure = "/homing.v1.IM/SetSetting"
+	// IMEraseAccountProcedure is the fully-qualified name of the IM's EraseAccount RPC.
+	IMEraseAccountProcedure = "/homing.v1.IM/EraseAccount"
 )
 
 // IMClient is a client for the homing.v1.IM service.
@@ -117,6 +125,14 @@ type IMClient interface {
 	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
 	// SetRead says how far the caller has read what another user or a group wrote. Method 50.
 	SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error)
+	// UpdateGroup renames a group, writes its announcement or decides who may join. Method 51.
+	UpdateGroup(context.Context, *connect.Request[UpdateGroupRequest]) (*connect.Response[UpdateGroupResponse], error)
+	// SetRole makes a member of a group an admin or a plain member again, or hands the group over. Method 52.
+	SetRole(context.Context, *connect.Request[SetRoleRequest]) (*connect.Response[SetRoleResponse], error)
+	// SetSetting keeps a value for the caller's own devices. Method 53.
+	SetSetting(context.Context, *connect.Request[SetSettingRequest]) (*connect.Response[SetSettingResponse], error)
+	// EraseAccount ends the caller's account for ever and wipes its records in every region. Method 54.
+	EraseAccount(context.Context, *connect.Request[EraseAccountRequest]) (*connect.Response[EraseAccountResponse], error)
 }
 
 // NewIMClient constructs a client for the homing.v1.IM service. By default, it uses the Connect
@@ -244,6 +260,30 @@ func NewIMClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.
 			connect.WithSchema(iMMethods.ByName("SetRead")),
 			connect.WithClientOptions(opts...),
 		),
+		updateGroup: connect.NewClient[UpdateGroupRequest, UpdateGroupResponse](
+			httpClient,
+			baseURL+IMUpdateGroupProcedure,
+			connect.WithSchema(iMMethods.ByName("UpdateGroup")),
+			connect.WithClientOptions(opts...),
+		),
+		setRole: connect.NewClient[SetRoleRequest, SetRoleResponse](
+			httpClient,
+			baseURL+IMSetRoleProcedure,
+			connect.WithSchema(iMMethods.ByName("SetRole")),
+			connect.WithClientOptions(opts...),
+		),
+		setSetting: connect.NewClient[SetSettingRequest, SetSettingResponse](
+			httpClient,
+			baseURL+IMSetSettingProcedure,
+			connect.WithSchema(iMMethods.ByName("SetSetting")),
+			connect.WithClientOptions(opts...),
+		),
+		eraseAccount: connect.NewClient[EraseAccountRequest, EraseAccountResponse](
+			httpClient,
+			baseURL+IMEraseAccountProcedure,
+			connect.WithSchema(iMMethods.ByName("EraseAccount")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -268,6 +308,10 @@ type iMClient struct {
 	blockUser      *connect.Client[BlockUserRequest, BlockUserResponse]
 	recall         *connect.Client[RecallRequest, RecallResponse]
 	setRead        *connect.Client[SetReadRequest, SetReadResponse]
+	updateGroup    *connect.Client[UpdateGroupRequest, UpdateGroupResponse]
+	setRole        *connect.Client[SetRoleRequest, SetRoleResponse]
+	setSetting     *connect.Client[SetSettingRequest, SetSettingResponse]
+	eraseAccount   *connect.Client[EraseAccountRequest, EraseAccountResponse]
 }
 
 // Register calls homing.v1.IM.Register.
@@ -365,6 +409,26 @@ func (c *iMClient) SetRead(ctx context.Context, req *connect.Request[SetReadRequ
 	return c.setRead.CallUnary(ctx, req)
 }
 
+// UpdateGroup calls homing.v1.IM.UpdateGroup.
+func (c *iMClient) UpdateGroup(ctx context.Context, req *connect.Request[UpdateGroupRequest]) (*connect.Response[UpdateGroupResponse], error) {
+	return c.updateGroup.CallUnary(ctx, req)
+}
+
+// SetRole calls homing.v1.IM.SetRole.
+func (c *iMClient) SetRole(ctx context.Context, req *connect.Request[SetRoleRequest]) (*connect.Response[SetRoleResponse], error) {
+	return c.setRole.CallUnary(ctx, req)
+}
+
+// SetSetting calls homing.v1.IM.SetSetting.
+func (c *iMClient) SetSetting(ctx context.Context, req *connect.Request[SetSettingRequest]) (*connect.Response[SetSettingResponse], error) {
+	return c.setSetting.CallUnary(ctx, req)
+}
+
+// EraseAccount calls homing.v1.IM.EraseAccount.
+func (c *iMClient) EraseAccount(ctx context.Context, req *connect.Request[EraseAccountRequest]) (*connect.Response[EraseAccountResponse], error) {
+	return c.eraseAccount.CallUnary(ctx, req)
+}
+
 // IMHandler is an implementation of the homing.v1.IM service.
 type IMHandler interface {
 	// Register makes a user in this region, with one device. Method 32.
@@ -405,6 +469,14 @@ type IMHandler interface {
 	Recall(context.Context, *connect.Request[RecallRequest]) (*connect.Response[RecallResponse], error)
 	// SetRead says how far the caller has read what another user or a group wrote. Method 50.
 	SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error)
+	// UpdateGroup renames a group, writes its announcement or decides who may join. Method 51.
+	UpdateGroup(context.Context, *connect.Request[UpdateGroupRequest]) (*connect.Response[UpdateGroupResponse], error)
+	// SetRole makes a member of a group an admin or a plain member again, or hands the group over. Method 52.
+	SetRole(context.Context, *connect.Request[SetRoleRequest]) (*connect.Response[SetRoleResponse], error)
+	// SetSetting keeps a value for the caller's own devices. Method 53.
+	SetSetting(context.Context, *connect.Request[SetSettingRequest]) (*connect.Response[SetSettingResponse], error)
+	// EraseAccount ends the caller's account for ever and wipes its records in every region. Method 54.
+	EraseAccount(context.Context, *connect.Request[EraseAccountRequest]) (*connect.Response[EraseAccountResponse], error)
 }
 
 // NewIMHandler builds an HTTP handler from the service implementation. It returns the path on which
@@ -528,6 +600,30 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 		connect.WithSchema(iMMethods.ByName("SetRead")),
 		connect.WithHandlerOptions(opts...),
 	)
+	iMUpdateGroupHandler := connect.NewUnaryHandler(
+		IMUpdateGroupProcedure,
+		svc.UpdateGroup,
+		connect.WithSchema(iMMethods.ByName("UpdateGroup")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMSetRoleHandler := connect.NewUnaryHandler(
+		IMSetRoleProcedure,
+		svc.SetRole,
+		connect.WithSchema(iMMethods.ByName("SetRole")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMSetSettingHandler := connect.NewUnaryHandler(
+		IMSetSettingProcedure,
+		svc.SetSetting,
+		connect.WithSchema(iMMethods.ByName("SetSetting")),
+		connect.WithHandlerOptions(opts...),
+	)
+	iMEraseAccountHandler := connect.NewUnaryHandler(
+		IMEraseAccountProcedure,
+		svc.EraseAccount,
+		connect.WithSchema(iMMethods.ByName("EraseAccount")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/homing.v1.IM/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case IMRegisterProcedure:
@@ -568,6 +664,14 @@ func NewIMHandler(svc IMHandler, opts ...connect.HandlerOption) (string, http.Ha
 			iMRecallHandler.ServeHTTP(w, r)
 		case IMSetReadProcedure:
 			iMSetReadHandler.ServeHTTP(w, r)
+		case IMUpdateGroupProcedure:
+			iMUpdateGroupHandler.ServeHTTP(w, r)
+		case IMSetRoleProcedure:
+			iMSetRoleHandler.ServeHTTP(w, r)
+		case IMSetSettingProcedure:
+			iMSetSettingHandler.ServeHTTP(w, r)
+		case IMEraseAccountProcedure:
+			iMEraseAccountHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -651,4 +755,20 @@ func (UnimplementedIMHandler) Recall(context.Context, *connect.Request[RecallReq
 
 func (UnimplementedIMHandler) SetRead(context.Context, *connect.Request[SetReadRequest]) (*connect.Response[SetReadResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.SetRead is not implemented"))
+}
+
+func (UnimplementedIMHandler) UpdateGroup(context.Context, *connect.Request[UpdateGroupRequest]) (*connect.Response[UpdateGroupResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.UpdateGroup is not implemented"))
+}
+
+func (UnimplementedIMHandler) SetRole(context.Context, *connect.Request[SetRoleRequest]) (*connect.Response[SetRoleResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.SetRole is not implemented"))
+}
+
+func (UnimplementedIMHandler) SetSetting(context.Context, *connect.Request[SetSettingRequest]) (*connect.Response[SetSettingResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.SetSetting is not implemented"))
+}
+
+func (UnimplementedIMHandler) EraseAccount(context.Context, *connect.Request[EraseAccountRequest]) (*connect.Response[EraseAccountResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("homing.v1.IM.EraseAccount is not implemented"))
 }

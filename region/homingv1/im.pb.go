@@ -80,6 +80,109 @@ func (ContactState) EnumDescriptor() ([]byte, []int) {
 	return file_im_proto_rawDescGZIP(), []int{0}
 }
 
+// GroupRole is what a member may do in a group.
+type GroupRole int32
+
+const (
+	GroupRole_GROUP_ROLE_MEMBER GroupRole = 0 // writes, leaves, and adds others if JoinPolicy allows
+	GroupRole_GROUP_ROLE_ADMIN  GroupRole = 1 // also adds and removes members and changes the group
+	GroupRole_GROUP_ROLE_OWNER  GroupRole = 2 // one of each group; also removes admins and gives roles
+)
+
+// Enum value maps for GroupRole.
+var (
+	GroupRole_name = map[int32]string{
+		0: "GROUP_ROLE_MEMBER",
+		1: "GROUP_ROLE_ADMIN",
+		2: "GROUP_ROLE_OWNER",
+	}
+	GroupRole_value = map[string]int32{
+		"GROUP_ROLE_MEMBER": 0,
+		"GROUP_ROLE_ADMIN":  1,
+		"GROUP_ROLE_OWNER":  2,
+	}
+)
+
+func (x GroupRole) Enum() *GroupRole {
+	p := new(GroupRole)
+	*p = x
+	return p
+}
+
+func (x GroupRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GroupRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_im_proto_enumTypes[1].Descriptor()
+}
+
+func (GroupRole) Type() protoreflect.EnumType {
+	return &file_im_proto_enumTypes[1]
+}
+
+func (x GroupRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GroupRole.Descriptor instead.
+func (GroupRole) EnumDescriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{1}
+}
+
+// JoinPolicy says how one becomes a member.
+type JoinPolicy int32
+
+const (
+	JoinPolicy_JOIN_POLICY_MEMBERS  JoinPolicy = 0 // any member adds others
+	JoinPolicy_JOIN_POLICY_OPEN     JoinPolicy = 1 // also anybody joins alone
+	JoinPolicy_JOIN_POLICY_ADMINS   JoinPolicy = 2 // the owner and the admins add others
+	JoinPolicy_JOIN_POLICY_APPROVAL JoinPolicy = 3 // as ADMINS, and anybody may ask them to be added
+)
+
+// Enum value maps for JoinPolicy.
+var (
+	JoinPolicy_name = map[int32]string{
+		0: "JOIN_POLICY_MEMBERS",
+		1: "JOIN_POLICY_OPEN",
+		2: "JOIN_POLICY_ADMINS",
+		3: "JOIN_POLICY_APPROVAL",
+	}
+	JoinPolicy_value = map[string]int32{
+		"JOIN_POLICY_MEMBERS":  0,
+		"JOIN_POLICY_OPEN":     1,
+		"JOIN_POLICY_ADMINS":   2,
+		"JOIN_POLICY_APPROVAL": 3,
+	}
+)
+
+func (x JoinPolicy) Enum() *JoinPolicy {
+	p := new(JoinPolicy)
+	*p = x
+	return p
+}
+
+func (x JoinPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JoinPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_im_proto_enumTypes[2].Descriptor()
+}
+
+func (JoinPolicy) Type() protoreflect.EnumType {
+	return &file_im_proto_enumTypes[2]
+}
+
+func (x JoinPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JoinPolicy.Descriptor instead.
+func (JoinPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{2}
+}
+
 type RegisterRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Nickname       string                 `protobuf:"bytes,1,opt,name=nickname,proto3" json:"nickname,omitempty"`                                   // 1 to 64 characters
@@ -549,13 +652,17 @@ func (x *Message) GetRecalled() bool {
 	return false
 }
 
-// Body is what a message says.
+// Body is what a message says. Kinds are added as fields of the oneof. A region
+// stores and passes on a kind that it does not know as the bytes it came in; a
+// client shows that it is there. A body has at most 24 KiB.
 type Body struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Body_Text
 	//	*Body_System
+	//	*Body_Media
+	//	*Body_Custom
 	Kind          isBody_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -616,37 +723,230 @@ func (x *Body) GetSystem() *System {
 	return nil
 }
 
+func (x *Body) GetMedia() *Media {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_Media); ok {
+			return x.Media
+		}
+	}
+	return nil
+}
+
+func (x *Body) GetCustom() *Custom {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_Custom); ok {
+			return x.Custom
+		}
+	}
+	return nil
+}
+
 type isBody_Kind interface {
 	isBody_Kind()
 }
 
 type Body_Text struct {
-	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"` // up to 16 KiB
+	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"` // 1 byte to 16 KiB
 }
 
 type Body_System struct {
 	System *System `protobuf:"bytes,2,opt,name=system,proto3,oneof"` // written by a region
 }
 
+type Body_Media struct {
+	Media *Media `protobuf:"bytes,3,opt,name=media,proto3,oneof"`
+}
+
+type Body_Custom struct {
+	Custom *Custom `protobuf:"bytes,4,opt,name=custom,proto3,oneof"`
+}
+
 func (*Body_Text) isBody_Kind() {}
 
 func (*Body_System) isBody_Kind() {}
+
+func (*Body_Media) isBody_Kind() {}
+
+func (*Body_Custom) isBody_Kind() {}
+
+// Media refers to a file that is stored elsewhere.
+type Media struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`                           // absolute; at most 1,024 bytes
+	MimeType      string                 `protobuf:"bytes,2,opt,name=mime_type,json=mimeType,proto3" json:"mime_type,omitempty"` // "image/png"; 1 to 127 bytes
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`                      // size of the file; 0 is unknown
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                     // of the file, 32 bytes; or none
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                         // at most 255 characters
+	Width         uint32                 `protobuf:"varint,6,opt,name=width,proto3" json:"width,omitempty"`                      // pixels
+	Height        uint32                 `protobuf:"varint,7,opt,name=height,proto3" json:"height,omitempty"`
+	DurationMilli uint32                 `protobuf:"varint,8,opt,name=duration_milli,json=durationMilli,proto3" json:"duration_milli,omitempty"` // of sound and film
+	Preview       []byte                 `protobuf:"bytes,9,opt,name=preview,proto3" json:"preview,omitempty"`                                   // a small picture; at most 8 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Media) Reset() {
+	*x = Media{}
+	mi := &file_im_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Media) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Media) ProtoMessage() {}
+
+func (x *Media) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Media.ProtoReflect.Descriptor instead.
+func (*Media) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Media) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Media) GetMimeType() string {
+	if x != nil {
+		return x.MimeType
+	}
+	return ""
+}
+
+func (x *Media) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Media) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *Media) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Media) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Media) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Media) GetDurationMilli() uint32 {
+	if x != nil {
+		return x.DurationMilli
+	}
+	return 0
+}
+
+func (x *Media) GetPreview() []byte {
+	if x != nil {
+		return x.Preview
+	}
+	return nil
+}
+
+// Custom is a kind of the product's own, which regions do not look into.
+type Custom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`       // 1 to 64 bytes, such as "poll.example.com"
+	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"` // at most 16 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Custom) Reset() {
+	*x = Custom{}
+	mi := &file_im_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Custom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Custom) ProtoMessage() {}
+
+func (x *Custom) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Custom.ProtoReflect.Descriptor instead.
+func (*Custom) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Custom) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Custom) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
 
 type System struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"` // "group-created", "member-added", ...
 	Actor         uint64                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	Members       []uint64               `protobuf:"varint,3,rep,packed,name=members,proto3" json:"members,omitempty"`
-	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`   // device key ID: of device-added, device-revoked
-	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`       // of contact-request
-	Message       []byte                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // ID: of message-recalled
+	Device        []byte                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`                       // device key ID: of device-added, device-revoked
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`                           // of contact-request
+	Message       []byte                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`                     // ID: of message-recalled
+	Role          GroupRole              `protobuf:"varint,7,opt,name=role,proto3,enum=homing.v1.GroupRole" json:"role,omitempty"` // the new one: of role-changed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *System) Reset() {
 	*x = System{}
-	mi := &file_im_proto_msgTypes[8]
+	mi := &file_im_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +958,7 @@ func (x *System) String() string {
 func (*System) ProtoMessage() {}
 
 func (x *System) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[8]
+	mi := &file_im_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +971,7 @@ func (x *System) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use System.ProtoReflect.Descriptor instead.
 func (*System) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{8}
+	return file_im_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *System) GetEvent() string {
@@ -716,6 +1016,13 @@ func (x *System) GetMessage() []byte {
 	return nil
 }
 
+func (x *System) GetRole() GroupRole {
+	if x != nil {
+		return x.Role
+	}
+	return GroupRole_GROUP_ROLE_MEMBER
+}
+
 type SendRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	To              uint64                 `protobuf:"varint,1,opt,name=to,proto3" json:"to,omitempty"`                                                   // UIN; or
@@ -728,7 +1035,7 @@ type SendRequest struct {
 
 func (x *SendRequest) Reset() {
 	*x = SendRequest{}
-	mi := &file_im_proto_msgTypes[9]
+	mi := &file_im_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1047,7 @@ func (x *SendRequest) String() string {
 func (*SendRequest) ProtoMessage() {}
 
 func (x *SendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[9]
+	mi := &file_im_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1060,7 @@ func (x *SendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendRequest.ProtoReflect.Descriptor instead.
 func (*SendRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{9}
+	return file_im_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SendRequest) GetTo() uint64 {
@@ -797,7 +1104,7 @@ type SendResponse struct {
 
 func (x *SendResponse) Reset() {
 	*x = SendResponse{}
-	mi := &file_im_proto_msgTypes[10]
+	mi := &file_im_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1116,7 @@ func (x *SendResponse) String() string {
 func (*SendResponse) ProtoMessage() {}
 
 func (x *SendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[10]
+	mi := &file_im_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1129,7 @@ func (x *SendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendResponse.ProtoReflect.Descriptor instead.
 func (*SendResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{10}
+	return file_im_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SendResponse) GetId() []byte {
@@ -872,7 +1179,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_im_proto_msgTypes[11]
+	mi := &file_im_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1191,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[11]
+	mi := &file_im_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1204,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{11}
+	return file_im_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Mark) GetIncarnation() uint64 {
@@ -915,16 +1222,20 @@ func (x *Mark) GetSequence() uint64 {
 }
 
 type SyncRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`                  // opaque, from the last SyncResponse; empty the first time
-	MaxBytes      uint32                 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"` // of the answer; 0 and anything above 512 KiB mean 512 KiB
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // opaque, from the last SyncResponse; empty the first time
+	// The byte budget of the answer: the sum of the encoded sizes of account,
+	// contacts, messages, reads and settings with their tags stays within it. 0 and
+	// anything above 512 KiB mean 512 KiB. One item always fits, however small the
+	// budget, so that every page gets the client on; the largest has about 24 KiB.
+	MaxBytes      uint32 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_im_proto_msgTypes[12]
+	mi := &file_im_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1247,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[12]
+	mi := &file_im_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1260,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{12}
+	return file_im_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SyncRequest) GetSnapshot() []byte {
@@ -979,14 +1290,19 @@ type SyncResponse struct {
 	// incarnation and not above this one. A client keeps what it has sent until
 	// then, and sends it again under the same client message ID when the epoch or
 	// the incarnation has changed before. Unset when the region does not know.
-	Held          *Mark `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	Held     *Mark      `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	Settings []*Setting `protobuf:"bytes,9,rep,name=settings,proto3" json:"settings,omitempty"` // changed ones
+	// The sequence of the oldest message that is still kept: what was before it
+	// was older than the region keeps messages, and is not coming any more. 0 when
+	// the region removed nothing from this inbox.
+	Oldest        uint64 `protobuf:"varint,10,opt,name=oldest,proto3" json:"oldest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncResponse) Reset() {
 	*x = SyncResponse{}
-	mi := &file_im_proto_msgTypes[13]
+	mi := &file_im_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1314,7 @@ func (x *SyncResponse) String() string {
 func (*SyncResponse) ProtoMessage() {}
 
 func (x *SyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[13]
+	mi := &file_im_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1327,7 @@ func (x *SyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
 func (*SyncResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{13}
+	return file_im_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SyncResponse) GetSnapshot() []byte {
@@ -1070,6 +1386,20 @@ func (x *SyncResponse) GetHeld() *Mark {
 	return nil
 }
 
+func (x *SyncResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uin           uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
@@ -1077,14 +1407,21 @@ type Account struct {
 	Handle        string                 `protobuf:"bytes,3,opt,name=handle,proto3" json:"handle,omitempty"`
 	Home          string                 `protobuf:"bytes,4,opt,name=home,proto3" json:"home,omitempty"`
 	Group         bool                   `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
-	Members       []uint64               `protobuf:"varint,6,rep,packed,name=members,proto3" json:"members,omitempty"` // of a group
+	Members       []uint64               `protobuf:"varint,6,rep,packed,name=members,proto3" json:"members,omitempty"`               // of a group
+	Owner         uint64                 `protobuf:"varint,7,opt,name=owner,proto3" json:"owner,omitempty"`                          // of a group; one of the members
+	Admins        []uint64               `protobuf:"varint,8,rep,packed,name=admins,proto3" json:"admins,omitempty"`                 // of a group; members, without the owner
+	Announcement  string                 `protobuf:"bytes,9,opt,name=announcement,proto3" json:"announcement,omitempty"`             // of a group
+	Join          JoinPolicy             `protobuf:"varint,10,opt,name=join,proto3,enum=homing.v1.JoinPolicy" json:"join,omitempty"` // of a group
+	About         string                 `protobuf:"bytes,11,opt,name=about,proto3" json:"about,omitempty"`                          // of a user
+	Avatar        string                 `protobuf:"bytes,12,opt,name=avatar,proto3" json:"avatar,omitempty"`                        // URL of a picture
+	Erased        bool                   `protobuf:"varint,13,opt,name=erased,proto3" json:"erased,omitempty"`                       // the account is gone for ever; nothing else but uin and home is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_im_proto_msgTypes[14]
+	mi := &file_im_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1433,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[14]
+	mi := &file_im_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1446,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{14}
+	return file_im_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Account) GetUin() uint64 {
@@ -1154,6 +1491,55 @@ func (x *Account) GetMembers() []uint64 {
 	return nil
 }
 
+func (x *Account) GetOwner() uint64 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *Account) GetAdmins() []uint64 {
+	if x != nil {
+		return x.Admins
+	}
+	return nil
+}
+
+func (x *Account) GetAnnouncement() string {
+	if x != nil {
+		return x.Announcement
+	}
+	return ""
+}
+
+func (x *Account) GetJoin() JoinPolicy {
+	if x != nil {
+		return x.Join
+	}
+	return JoinPolicy_JOIN_POLICY_MEMBERS
+}
+
+func (x *Account) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *Account) GetAvatar() string {
+	if x != nil {
+		return x.Avatar
+	}
+	return ""
+}
+
+func (x *Account) GetErased() bool {
+	if x != nil {
+		return x.Erased
+	}
+	return false
+}
+
 type Contact struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uin           uint64                 `protobuf:"varint,1,opt,name=uin,proto3" json:"uin,omitempty"`
@@ -1167,7 +1553,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_im_proto_msgTypes[15]
+	mi := &file_im_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1565,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[15]
+	mi := &file_im_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1578,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{15}
+	return file_im_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Contact) GetUin() uint64 {
@@ -1240,7 +1626,7 @@ type ClaimHandleRequest struct {
 
 func (x *ClaimHandleRequest) Reset() {
 	*x = ClaimHandleRequest{}
-	mi := &file_im_proto_msgTypes[16]
+	mi := &file_im_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1638,7 @@ func (x *ClaimHandleRequest) String() string {
 func (*ClaimHandleRequest) ProtoMessage() {}
 
 func (x *ClaimHandleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[16]
+	mi := &file_im_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1651,7 @@ func (x *ClaimHandleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimHandleRequest.ProtoReflect.Descriptor instead.
 func (*ClaimHandleRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{16}
+	return file_im_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClaimHandleRequest) GetHandle() string {
@@ -1291,7 +1677,7 @@ type ClaimHandleResponse struct {
 
 func (x *ClaimHandleResponse) Reset() {
 	*x = ClaimHandleResponse{}
-	mi := &file_im_proto_msgTypes[17]
+	mi := &file_im_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1689,7 @@ func (x *ClaimHandleResponse) String() string {
 func (*ClaimHandleResponse) ProtoMessage() {}
 
 func (x *ClaimHandleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[17]
+	mi := &file_im_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1702,7 @@ func (x *ClaimHandleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimHandleResponse.ProtoReflect.Descriptor instead.
 func (*ClaimHandleResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{17}
+	return file_im_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimHandleResponse) GetHandle() string {
@@ -1336,7 +1722,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_im_proto_msgTypes[18]
+	mi := &file_im_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1734,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[18]
+	mi := &file_im_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1747,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{18}
+	return file_im_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResolveRequest) GetHandle() string {
@@ -1387,7 +1773,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_im_proto_msgTypes[19]
+	mi := &file_im_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1785,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[19]
+	mi := &file_im_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1798,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{19}
+	return file_im_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResolveResponse) GetAccount() *Account {
@@ -1422,17 +1808,20 @@ func (x *ResolveResponse) GetAccount() *Account {
 	return nil
 }
 
+// What is not set stays as it is.
 type UpdateProfileRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Nickname       string                 `protobuf:"bytes,1,opt,name=nickname,proto3" json:"nickname,omitempty"`
+	Nickname       string                 `protobuf:"bytes,1,opt,name=nickname,proto3" json:"nickname,omitempty"` // empty: as it is; needed when nothing else is set
 	IdempotencyKey string                 `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	About          *string                `protobuf:"bytes,3,opt,name=about,proto3,oneof" json:"about,omitempty"`   // at most 256 characters
+	Avatar         *string                `protobuf:"bytes,4,opt,name=avatar,proto3,oneof" json:"avatar,omitempty"` // URL of a picture; at most 1,024 bytes
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UpdateProfileRequest) Reset() {
 	*x = UpdateProfileRequest{}
-	mi := &file_im_proto_msgTypes[20]
+	mi := &file_im_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1833,7 @@ func (x *UpdateProfileRequest) String() string {
 func (*UpdateProfileRequest) ProtoMessage() {}
 
 func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[20]
+	mi := &file_im_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1846,7 @@ func (x *UpdateProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileRequest.ProtoReflect.Descriptor instead.
 func (*UpdateProfileRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{20}
+	return file_im_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateProfileRequest) GetNickname() string {
@@ -1474,6 +1863,20 @@ func (x *UpdateProfileRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *UpdateProfileRequest) GetAbout() string {
+	if x != nil && x.About != nil {
+		return *x.About
+	}
+	return ""
+}
+
+func (x *UpdateProfileRequest) GetAvatar() string {
+	if x != nil && x.Avatar != nil {
+		return *x.Avatar
+	}
+	return ""
+}
+
 type UpdateProfileResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       *Account               `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -1483,7 +1886,7 @@ type UpdateProfileResponse struct {
 
 func (x *UpdateProfileResponse) Reset() {
 	*x = UpdateProfileResponse{}
-	mi := &file_im_proto_msgTypes[21]
+	mi := &file_im_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1898,7 @@ func (x *UpdateProfileResponse) String() string {
 func (*UpdateProfileResponse) ProtoMessage() {}
 
 func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[21]
+	mi := &file_im_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1911,7 @@ func (x *UpdateProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateProfileResponse.ProtoReflect.Descriptor instead.
 func (*UpdateProfileResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{21}
+	return file_im_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UpdateProfileResponse) GetAccount() *Account {
@@ -1528,7 +1931,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_im_proto_msgTypes[22]
+	mi := &file_im_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1943,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[22]
+	mi := &file_im_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1956,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{22}
+	return file_im_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContactRequest) GetContact() *Contact {
@@ -1578,7 +1981,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_im_proto_msgTypes[23]
+	mi := &file_im_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1993,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[23]
+	mi := &file_im_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +2006,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{23}
+	return file_im_proto_rawDescGZIP(), []int{25}
 }
 
 type CreateGroupRequest struct {
@@ -1617,7 +2020,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_im_proto_msgTypes[24]
+	mi := &file_im_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +2032,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[24]
+	mi := &file_im_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +2045,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{24}
+	return file_im_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateGroupRequest) GetName() string {
@@ -1675,7 +2078,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_im_proto_msgTypes[25]
+	mi := &file_im_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +2090,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[25]
+	mi := &file_im_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +2103,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{25}
+	return file_im_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateGroupResponse) GetUin() uint64 {
@@ -1722,7 +2125,7 @@ type SetMemberRequest struct {
 
 func (x *SetMemberRequest) Reset() {
 	*x = SetMemberRequest{}
-	mi := &file_im_proto_msgTypes[26]
+	mi := &file_im_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2137,7 @@ func (x *SetMemberRequest) String() string {
 func (*SetMemberRequest) ProtoMessage() {}
 
 func (x *SetMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[26]
+	mi := &file_im_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2150,7 @@ func (x *SetMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRequest.ProtoReflect.Descriptor instead.
 func (*SetMemberRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{26}
+	return file_im_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SetMemberRequest) GetGroup() uint64 {
@@ -1786,7 +2189,7 @@ type SetMemberResponse struct {
 
 func (x *SetMemberResponse) Reset() {
 	*x = SetMemberResponse{}
-	mi := &file_im_proto_msgTypes[27]
+	mi := &file_im_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2201,7 @@ func (x *SetMemberResponse) String() string {
 func (*SetMemberResponse) ProtoMessage() {}
 
 func (x *SetMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[27]
+	mi := &file_im_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2214,7 @@ func (x *SetMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberResponse.ProtoReflect.Descriptor instead.
 func (*SetMemberResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{27}
+	return file_im_proto_rawDescGZIP(), []int{29}
 }
 
 type AddDeviceRequest struct {
@@ -1826,7 +2229,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_im_proto_msgTypes[28]
+	mi := &file_im_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2241,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[28]
+	mi := &file_im_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2254,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{28}
+	return file_im_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AddDeviceRequest) GetDeviceKey() []byte {
@@ -1891,7 +2294,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_im_proto_msgTypes[29]
+	mi := &file_im_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2306,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[29]
+	mi := &file_im_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2319,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{29}
+	return file_im_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddDeviceResponse) GetDeviceKeyId() []byte {
@@ -1934,7 +2337,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_im_proto_msgTypes[30]
+	mi := &file_im_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2349,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[30]
+	mi := &file_im_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2362,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{30}
+	return file_im_proto_rawDescGZIP(), []int{32}
 }
 
 type ListDevicesResponse struct {
@@ -1971,7 +2374,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_im_proto_msgTypes[31]
+	mi := &file_im_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2386,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[31]
+	mi := &file_im_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2399,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{31}
+	return file_im_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -2021,7 +2424,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_im_proto_msgTypes[32]
+	mi := &file_im_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2436,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[32]
+	mi := &file_im_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2449,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{32}
+	return file_im_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Device) GetDeviceKeyId() []byte {
@@ -2109,7 +2512,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_im_proto_msgTypes[33]
+	mi := &file_im_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2524,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[33]
+	mi := &file_im_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2537,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{33}
+	return file_im_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeDeviceRequest) GetDeviceKeyId() []byte {
@@ -2166,7 +2569,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_im_proto_msgTypes[34]
+	mi := &file_im_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2581,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[34]
+	mi := &file_im_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2594,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{34}
+	return file_im_proto_rawDescGZIP(), []int{36}
 }
 
 type RequestContactRequest struct {
@@ -2205,7 +2608,7 @@ type RequestContactRequest struct {
 
 func (x *RequestContactRequest) Reset() {
 	*x = RequestContactRequest{}
-	mi := &file_im_proto_msgTypes[35]
+	mi := &file_im_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2620,7 @@ func (x *RequestContactRequest) String() string {
 func (*RequestContactRequest) ProtoMessage() {}
 
 func (x *RequestContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[35]
+	mi := &file_im_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2633,7 @@ func (x *RequestContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactRequest.ProtoReflect.Descriptor instead.
 func (*RequestContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{35}
+	return file_im_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RequestContactRequest) GetUin() uint64 {
@@ -2263,7 +2666,7 @@ type RequestContactResponse struct {
 
 func (x *RequestContactResponse) Reset() {
 	*x = RequestContactResponse{}
-	mi := &file_im_proto_msgTypes[36]
+	mi := &file_im_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2678,7 @@ func (x *RequestContactResponse) String() string {
 func (*RequestContactResponse) ProtoMessage() {}
 
 func (x *RequestContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[36]
+	mi := &file_im_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2691,7 @@ func (x *RequestContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestContactResponse.ProtoReflect.Descriptor instead.
 func (*RequestContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{36}
+	return file_im_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RequestContactResponse) GetState() ContactState {
@@ -2309,7 +2712,7 @@ type AnswerContactRequest struct {
 
 func (x *AnswerContactRequest) Reset() {
 	*x = AnswerContactRequest{}
-	mi := &file_im_proto_msgTypes[37]
+	mi := &file_im_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2724,7 @@ func (x *AnswerContactRequest) String() string {
 func (*AnswerContactRequest) ProtoMessage() {}
 
 func (x *AnswerContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[37]
+	mi := &file_im_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2737,7 @@ func (x *AnswerContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerContactRequest.ProtoReflect.Descriptor instead.
 func (*AnswerContactRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{37}
+	return file_im_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AnswerContactRequest) GetUin() uint64 {
@@ -2366,7 +2769,7 @@ type AnswerContactResponse struct {
 
 func (x *AnswerContactResponse) Reset() {
 	*x = AnswerContactResponse{}
-	mi := &file_im_proto_msgTypes[38]
+	mi := &file_im_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2781,7 @@ func (x *AnswerContactResponse) String() string {
 func (*AnswerContactResponse) ProtoMessage() {}
 
 func (x *AnswerContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[38]
+	mi := &file_im_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2794,7 @@ func (x *AnswerContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerContactResponse.ProtoReflect.Descriptor instead.
 func (*AnswerContactResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{38}
+	return file_im_proto_rawDescGZIP(), []int{40}
 }
 
 type BlockUserRequest struct {
@@ -2405,7 +2808,7 @@ type BlockUserRequest struct {
 
 func (x *BlockUserRequest) Reset() {
 	*x = BlockUserRequest{}
-	mi := &file_im_proto_msgTypes[39]
+	mi := &file_im_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2820,7 @@ func (x *BlockUserRequest) String() string {
 func (*BlockUserRequest) ProtoMessage() {}
 
 func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[39]
+	mi := &file_im_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2833,7 @@ func (x *BlockUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockUserRequest.ProtoReflect.Descriptor instead.
 func (*BlockUserRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{39}
+	return file_im_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BlockUserRequest) GetUin() uint64 {
@@ -2462,7 +2865,7 @@ type BlockUserResponse struct {
 
 func (x *BlockUserResponse) Reset() {
 	*x = BlockUserResponse{}
-	mi := &file_im_proto_msgTypes[40]
+	mi := &file_im_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2877,7 @@ func (x *BlockUserResponse) String() string {
 func (*BlockUserResponse) ProtoMessage() {}
 
 func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[40]
+	mi := &file_im_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2890,7 @@ func (x *BlockUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockUserResponse.ProtoReflect.Descriptor instead.
 func (*BlockUserResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{40}
+	return file_im_proto_rawDescGZIP(), []int{42}
 }
 
 type RecallRequest struct {
@@ -2500,7 +2903,7 @@ type RecallRequest struct {
 
 func (x *RecallRequest) Reset() {
 	*x = RecallRequest{}
-	mi := &file_im_proto_msgTypes[41]
+	mi := &file_im_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2915,7 @@ func (x *RecallRequest) String() string {
 func (*RecallRequest) ProtoMessage() {}
 
 func (x *RecallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[41]
+	mi := &file_im_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2928,7 @@ func (x *RecallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
 func (*RecallRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{41}
+	return file_im_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RecallRequest) GetClientMessageId() string {
@@ -2550,7 +2953,7 @@ type RecallResponse struct {
 
 func (x *RecallResponse) Reset() {
 	*x = RecallResponse{}
-	mi := &file_im_proto_msgTypes[42]
+	mi := &file_im_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2965,7 @@ func (x *RecallResponse) String() string {
 func (*RecallResponse) ProtoMessage() {}
 
 func (x *RecallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[42]
+	mi := &file_im_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2978,7 @@ func (x *RecallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
 func (*RecallResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{42}
+	return file_im_proto_rawDescGZIP(), []int{44}
 }
 
 type SetReadRequest struct {
@@ -2589,7 +2992,7 @@ type SetReadRequest struct {
 
 func (x *SetReadRequest) Reset() {
 	*x = SetReadRequest{}
-	mi := &file_im_proto_msgTypes[43]
+	mi := &file_im_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +3004,7 @@ func (x *SetReadRequest) String() string {
 func (*SetReadRequest) ProtoMessage() {}
 
 func (x *SetReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[43]
+	mi := &file_im_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +3017,7 @@ func (x *SetReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReadRequest.ProtoReflect.Descriptor instead.
 func (*SetReadRequest) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{43}
+	return file_im_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetReadRequest) GetPeer() uint64 {
@@ -2647,7 +3050,7 @@ type SetReadResponse struct {
 
 func (x *SetReadResponse) Reset() {
 	*x = SetReadResponse{}
-	mi := &file_im_proto_msgTypes[44]
+	mi := &file_im_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +3062,7 @@ func (x *SetReadResponse) String() string {
 func (*SetReadResponse) ProtoMessage() {}
 
 func (x *SetReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[44]
+	mi := &file_im_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +3075,7 @@ func (x *SetReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetReadResponse.ProtoReflect.Descriptor instead.
 func (*SetReadResponse) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{44}
+	return file_im_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetReadResponse) GetSequence() uint64 {
@@ -2692,7 +3095,7 @@ type ReadPosition struct {
 
 func (x *ReadPosition) Reset() {
 	*x = ReadPosition{}
-	mi := &file_im_proto_msgTypes[45]
+	mi := &file_im_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +3107,7 @@ func (x *ReadPosition) String() string {
 func (*ReadPosition) ProtoMessage() {}
 
 func (x *ReadPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_im_proto_msgTypes[45]
+	mi := &file_im_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +3120,7 @@ func (x *ReadPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPosition.ProtoReflect.Descriptor instead.
 func (*ReadPosition) Descriptor() ([]byte, []int) {
-	return file_im_proto_rawDescGZIP(), []int{45}
+	return file_im_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReadPosition) GetPeer() uint64 {
@@ -2732,6 +3135,468 @@ func (x *ReadPosition) GetSequence() uint64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+// What is not set stays as it is.
+type UpdateGroupRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Group          uint64                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	Name           *string                `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`                 // 1 to 64 characters
+	Announcement   *string                `protobuf:"bytes,3,opt,name=announcement,proto3,oneof" json:"announcement,omitempty"` // at most 1,024 characters
+	Join           *JoinPolicy            `protobuf:"varint,4,opt,name=join,proto3,enum=homing.v1.JoinPolicy,oneof" json:"join,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UpdateGroupRequest) Reset() {
+	*x = UpdateGroupRequest{}
+	mi := &file_im_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupRequest) ProtoMessage() {}
+
+func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *UpdateGroupRequest) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *UpdateGroupRequest) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetAnnouncement() string {
+	if x != nil && x.Announcement != nil {
+		return *x.Announcement
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetJoin() JoinPolicy {
+	if x != nil && x.Join != nil {
+		return *x.Join
+	}
+	return JoinPolicy_JOIN_POLICY_MEMBERS
+}
+
+func (x *UpdateGroupRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type UpdateGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupResponse) Reset() {
+	*x = UpdateGroupResponse{}
+	mi := &file_im_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupResponse) ProtoMessage() {}
+
+func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{49}
+}
+
+type SetRoleRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Group          uint64                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	Member         uint64                 `protobuf:"varint,2,opt,name=member,proto3" json:"member,omitempty"`
+	Role           GroupRole              `protobuf:"varint,3,opt,name=role,proto3,enum=homing.v1.GroupRole" json:"role,omitempty"` // OWNER hands the group over; the caller becomes an admin
+	IdempotencyKey string                 `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetRoleRequest) Reset() {
+	*x = SetRoleRequest{}
+	mi := &file_im_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRoleRequest) ProtoMessage() {}
+
+func (x *SetRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRoleRequest.ProtoReflect.Descriptor instead.
+func (*SetRoleRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SetRoleRequest) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *SetRoleRequest) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *SetRoleRequest) GetRole() GroupRole {
+	if x != nil {
+		return x.Role
+	}
+	return GroupRole_GROUP_ROLE_MEMBER
+}
+
+func (x *SetRoleRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type SetRoleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRoleResponse) Reset() {
+	*x = SetRoleResponse{}
+	mi := &file_im_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRoleResponse) ProtoMessage() {}
+
+func (x *SetRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRoleResponse.ProtoReflect.Descriptor instead.
+func (*SetRoleResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{51}
+}
+
+// Setting is a value that a user's devices share and nobody else sees.
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // 1 to 64 bytes
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // at most 4 KiB
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_im_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+type SetSettingRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Setting        *Setting               `protobuf:"bytes,1,opt,name=setting,proto3" json:"setting,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SetSettingRequest) Reset() {
+	*x = SetSettingRequest{}
+	mi := &file_im_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingRequest) ProtoMessage() {}
+
+func (x *SetSettingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingRequest.ProtoReflect.Descriptor instead.
+func (*SetSettingRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *SetSettingRequest) GetSetting() *Setting {
+	if x != nil {
+		return x.Setting
+	}
+	return nil
+}
+
+func (x *SetSettingRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type SetSettingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingResponse) Reset() {
+	*x = SetSettingResponse{}
+	mi := &file_im_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingResponse) ProtoMessage() {}
+
+func (x *SetSettingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingResponse.ProtoReflect.Descriptor instead.
+func (*SetSettingResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{54}
+}
+
+type EraseAccountRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Signature      []byte                 `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"` // by the caller's device key: see region/wire, "Device proof"
+	Sent           bool                   `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`          // also empty what the caller sent, in the inboxes of others
+	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EraseAccountRequest) Reset() {
+	*x = EraseAccountRequest{}
+	mi := &file_im_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseAccountRequest) ProtoMessage() {}
+
+func (x *EraseAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseAccountRequest.ProtoReflect.Descriptor instead.
+func (*EraseAccountRequest) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *EraseAccountRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *EraseAccountRequest) GetSent() bool {
+	if x != nil {
+		return x.Sent
+	}
+	return false
+}
+
+func (x *EraseAccountRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type EraseAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseAccountResponse) Reset() {
+	*x = EraseAccountResponse{}
+	mi := &file_im_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseAccountResponse) ProtoMessage() {}
+
+func (x *EraseAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_im_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseAccountResponse.ProtoReflect.Descriptor instead.
+func (*EraseAccountResponse) Descriptor() ([]byte, []int) {
+	return file_im_proto_rawDescGZIP(), []int{56}
 }
 
 var File_im_proto protoreflect.FileDescriptor
@@ -2773,18 +3638,34 @@ const file_im_proto_rawDesc = "" +
 	"\x11client_message_id\x18\x05 \x01(\tR\x0fclientMessageId\x12&\n" +
 	"\x0fsent_unix_milli\x18\x06 \x01(\x03R\rsentUnixMilli\x12#\n" +
 	"\x04body\x18\a \x01(\v2\x0f.homing.v1.BodyR\x04body\x12\x1a\n" +
-	"\brecalled\x18\b \x01(\bR\brecalled\"Q\n" +
+	"\brecalled\x18\b \x01(\bR\brecalled\"\xa8\x01\n" +
 	"\x04Body\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12+\n" +
-	"\x06system\x18\x02 \x01(\v2\x11.homing.v1.SystemH\x00R\x06systemB\x06\n" +
-	"\x04kind\"\x94\x01\n" +
+	"\x06system\x18\x02 \x01(\v2\x11.homing.v1.SystemH\x00R\x06system\x12(\n" +
+	"\x05media\x18\x03 \x01(\v2\x10.homing.v1.MediaH\x00R\x05media\x12+\n" +
+	"\x06custom\x18\x04 \x01(\v2\x11.homing.v1.CustomH\x00R\x06customB\x06\n" +
+	"\x04kind\"\xe7\x01\n" +
+	"\x05Media\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1b\n" +
+	"\tmime_type\x18\x02 \x01(\tR\bmimeType\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x14\n" +
+	"\x05width\x18\x06 \x01(\rR\x05width\x12\x16\n" +
+	"\x06height\x18\a \x01(\rR\x06height\x12%\n" +
+	"\x0eduration_milli\x18\b \x01(\rR\rdurationMilli\x12\x18\n" +
+	"\apreview\x18\t \x01(\fR\apreview\"6\n" +
+	"\x06Custom\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"\xbe\x01\n" +
 	"\x06System\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\x04R\x05actor\x12\x18\n" +
 	"\amembers\x18\x03 \x03(\x04R\amembers\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\fR\x06device\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x18\n" +
-	"\amessage\x18\x06 \x01(\fR\amessage\"\x8b\x01\n" +
+	"\amessage\x18\x06 \x01(\fR\amessage\x12(\n" +
+	"\x04role\x18\a \x01(\x0e2\x14.homing.v1.GroupRoleR\x04role\"\x8b\x01\n" +
 	"\vSendRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\x04R\x02to\x12\x1b\n" +
 	"\tto_handle\x18\x02 \x01(\tR\btoHandle\x12*\n" +
@@ -2801,7 +3682,7 @@ const file_im_proto_rawDesc = "" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\"F\n" +
 	"\vSyncRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x1b\n" +
-	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\xb4\x02\n" +
+	"\tmax_bytes\x18\x02 \x01(\rR\bmaxBytes\"\xfc\x02\n" +
 	"\fSyncResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12,\n" +
 	"\aaccount\x18\x02 \x01(\v2\x12.homing.v1.AccountR\aaccount\x12.\n" +
@@ -2810,14 +3691,25 @@ const file_im_proto_rawDesc = "" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x12\n" +
 	"\x04full\x18\x06 \x01(\bR\x04full\x12-\n" +
 	"\x05reads\x18\a \x03(\v2\x17.homing.v1.ReadPositionR\x05reads\x12#\n" +
-	"\x04held\x18\b \x01(\v2\x0f.homing.v1.MarkR\x04held\"\x93\x01\n" +
+	"\x04held\x18\b \x01(\v2\x0f.homing.v1.MarkR\x04held\x12.\n" +
+	"\bsettings\x18\t \x03(\v2\x12.homing.v1.SettingR\bsettings\x12\x16\n" +
+	"\x06oldest\x18\n" +
+	" \x01(\x04R\x06oldest\"\xd6\x02\n" +
 	"\aAccount\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x1a\n" +
 	"\bnickname\x18\x02 \x01(\tR\bnickname\x12\x16\n" +
 	"\x06handle\x18\x03 \x01(\tR\x06handle\x12\x12\n" +
 	"\x04home\x18\x04 \x01(\tR\x04home\x12\x14\n" +
 	"\x05group\x18\x05 \x01(\bR\x05group\x12\x18\n" +
-	"\amembers\x18\x06 \x03(\x04R\amembers\"\x96\x01\n" +
+	"\amembers\x18\x06 \x03(\x04R\amembers\x12\x14\n" +
+	"\x05owner\x18\a \x01(\x04R\x05owner\x12\x16\n" +
+	"\x06admins\x18\b \x03(\x04R\x06admins\x12\"\n" +
+	"\fannouncement\x18\t \x01(\tR\fannouncement\x12)\n" +
+	"\x04join\x18\n" +
+	" \x01(\x0e2\x15.homing.v1.JoinPolicyR\x04join\x12\x14\n" +
+	"\x05about\x18\v \x01(\tR\x05about\x12\x16\n" +
+	"\x06avatar\x18\f \x01(\tR\x06avatar\x12\x16\n" +
+	"\x06erased\x18\r \x01(\bR\x06erased\"\x96\x01\n" +
 	"\aContact\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\x16\n" +
 	"\x06remark\x18\x02 \x01(\tR\x06remark\x12\x18\n" +
@@ -2833,10 +3725,14 @@ const file_im_proto_rawDesc = "" +
 	"\x06handle\x18\x01 \x01(\tR\x06handle\x12\x10\n" +
 	"\x03uin\x18\x02 \x01(\x04R\x03uin\"?\n" +
 	"\x0fResolveResponse\x12,\n" +
-	"\aaccount\x18\x01 \x01(\v2\x12.homing.v1.AccountR\aaccount\"[\n" +
+	"\aaccount\x18\x01 \x01(\v2\x12.homing.v1.AccountR\aaccount\"\xa8\x01\n" +
 	"\x14UpdateProfileRequest\x12\x1a\n" +
 	"\bnickname\x18\x01 \x01(\tR\bnickname\x12'\n" +
-	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"E\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12\x19\n" +
+	"\x05about\x18\x03 \x01(\tH\x00R\x05about\x88\x01\x01\x12\x1b\n" +
+	"\x06avatar\x18\x04 \x01(\tH\x01R\x06avatar\x88\x01\x01B\b\n" +
+	"\x06_aboutB\t\n" +
+	"\a_avatar\"E\n" +
 	"\x15UpdateProfileResponse\x12,\n" +
 	"\aaccount\x18\x01 \x01(\v2\x12.homing.v1.AccountR\aaccount\"j\n" +
 	"\x11SetContactRequest\x12,\n" +
@@ -2907,13 +3803,51 @@ const file_im_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\">\n" +
 	"\fReadPosition\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\x04R\x04peer\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence*s\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xe8\x01\n" +
+	"\x12UpdateGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\x04R\x05group\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01\x12'\n" +
+	"\fannouncement\x18\x03 \x01(\tH\x01R\fannouncement\x88\x01\x01\x12.\n" +
+	"\x04join\x18\x04 \x01(\x0e2\x15.homing.v1.JoinPolicyH\x02R\x04join\x88\x01\x01\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKeyB\a\n" +
+	"\x05_nameB\x0f\n" +
+	"\r_announcementB\a\n" +
+	"\x05_join\"\x15\n" +
+	"\x13UpdateGroupResponse\"\x91\x01\n" +
+	"\x0eSetRoleRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\x04R\x05group\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\x04R\x06member\x12(\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x14.homing.v1.GroupRoleR\x04role\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\x11\n" +
+	"\x0fSetRoleResponse\"M\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"j\n" +
+	"\x11SetSettingRequest\x12,\n" +
+	"\asetting\x18\x01 \x01(\v2\x12.homing.v1.SettingR\asetting\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"\x14\n" +
+	"\x12SetSettingResponse\"p\n" +
+	"\x13EraseAccountRequest\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\bR\x04sent\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x16\n" +
+	"\x14EraseAccountResponse*s\n" +
 	"\fContactState\x12\x16\n" +
 	"\x12CONTACT_STATE_NONE\x10\x00\x12\x17\n" +
 	"\x13CONTACT_STATE_ASKED\x10\x01\x12\x18\n" +
 	"\x14CONTACT_STATE_ASKING\x10\x02\x12\x18\n" +
-	"\x14CONTACT_STATE_AGREED\x10\x032\xdf\n" +
+	"\x14CONTACT_STATE_AGREED\x10\x03*N\n" +
+	"\tGroupRole\x12\x15\n" +
+	"\x11GROUP_ROLE_MEMBER\x10\x00\x12\x14\n" +
+	"\x10GROUP_ROLE_ADMIN\x10\x01\x12\x14\n" +
+	"\x10GROUP_ROLE_OWNER\x10\x02*m\n" +
 	"\n" +
+	"JoinPolicy\x12\x17\n" +
+	"\x13JOIN_POLICY_MEMBERS\x10\x00\x12\x14\n" +
+	"\x10JOIN_POLICY_OPEN\x10\x01\x12\x16\n" +
+	"\x12JOIN_POLICY_ADMINS\x10\x02\x12\x18\n" +
+	"\x14JOIN_POLICY_APPROVAL\x10\x032\x8b\r\n" +
 	"\x02IM\x12C\n" +
 	"\bRegister\x12\x1a.homing.v1.RegisterRequest\x1a\x1b.homing.v1.RegisterResponse\x12F\n" +
 	"\tChallenge\x12\x1b.homing.v1.ChallengeRequest\x1a\x1c.homing.v1.ChallengeResponse\x12:\n" +
@@ -2934,7 +3868,12 @@ const file_im_proto_rawDesc = "" +
 	"\rAnswerContact\x12\x1f.homing.v1.AnswerContactRequest\x1a .homing.v1.AnswerContactResponse\x12F\n" +
 	"\tBlockUser\x12\x1b.homing.v1.BlockUserRequest\x1a\x1c.homing.v1.BlockUserResponse\x12=\n" +
 	"\x06Recall\x12\x18.homing.v1.RecallRequest\x1a\x19.homing.v1.RecallResponse\x12@\n" +
-	"\aSetRead\x12\x19.homing.v1.SetReadRequest\x1a\x1a.homing.v1.SetReadResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\aSetRead\x12\x19.homing.v1.SetReadRequest\x1a\x1a.homing.v1.SetReadResponse\x12L\n" +
+	"\vUpdateGroup\x12\x1d.homing.v1.UpdateGroupRequest\x1a\x1e.homing.v1.UpdateGroupResponse\x12@\n" +
+	"\aSetRole\x12\x19.homing.v1.SetRoleRequest\x1a\x1a.homing.v1.SetRoleResponse\x12I\n" +
+	"\n" +
+	"SetSetting\x12\x1c.homing.v1.SetSettingRequest\x1a\x1d.homing.v1.SetSettingResponse\x12O\n" +
+	"\fEraseAccount\x12\x1e.homing.v1.EraseAccountRequest\x1a\x1f.homing.v1.EraseAccountResponseB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_im_proto_rawDescOnce sync.Once
@@ -2948,116 +3887,145 @@ func file_im_proto_rawDescGZIP() []byte {
 	return file_im_proto_rawDescData
 }
 
-var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_im_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_im_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_im_proto_goTypes = []any{
 	(ContactState)(0),              // 0: homing.v1.ContactState
-	(*RegisterRequest)(nil),        // 1: homing.v1.RegisterRequest
-	(*RegisterResponse)(nil),       // 2: homing.v1.RegisterResponse
-	(*ChallengeRequest)(nil),       // 3: homing.v1.ChallengeRequest
-	(*ChallengeResponse)(nil),      // 4: homing.v1.ChallengeResponse
-	(*LoginRequest)(nil),           // 5: homing.v1.LoginRequest
-	(*LoginResponse)(nil),          // 6: homing.v1.LoginResponse
-	(*Message)(nil),                // 7: homing.v1.Message
-	(*Body)(nil),                   // 8: homing.v1.Body
-	(*System)(nil),                 // 9: homing.v1.System
-	(*SendRequest)(nil),            // 10: homing.v1.SendRequest
-	(*SendResponse)(nil),           // 11: homing.v1.SendResponse
-	(*Mark)(nil),                   // 12: homing.v1.Mark
-	(*SyncRequest)(nil),            // 13: homing.v1.SyncRequest
-	(*SyncResponse)(nil),           // 14: homing.v1.SyncResponse
-	(*Account)(nil),                // 15: homing.v1.Account
-	(*Contact)(nil),                // 16: homing.v1.Contact
-	(*ClaimHandleRequest)(nil),     // 17: homing.v1.ClaimHandleRequest
-	(*ClaimHandleResponse)(nil),    // 18: homing.v1.ClaimHandleResponse
-	(*ResolveRequest)(nil),         // 19: homing.v1.ResolveRequest
-	(*ResolveResponse)(nil),        // 20: homing.v1.ResolveResponse
-	(*UpdateProfileRequest)(nil),   // 21: homing.v1.UpdateProfileRequest
-	(*UpdateProfileResponse)(nil),  // 22: homing.v1.UpdateProfileResponse
-	(*SetContactRequest)(nil),      // 23: homing.v1.SetContactRequest
-	(*SetContactResponse)(nil),     // 24: homing.v1.SetContactResponse
-	(*CreateGroupRequest)(nil),     // 25: homing.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),    // 26: homing.v1.CreateGroupResponse
-	(*SetMemberRequest)(nil),       // 27: homing.v1.SetMemberRequest
-	(*SetMemberResponse)(nil),      // 28: homing.v1.SetMemberResponse
-	(*AddDeviceRequest)(nil),       // 29: homing.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),      // 30: homing.v1.AddDeviceResponse
-	(*ListDevicesRequest)(nil),     // 31: homing.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),    // 32: homing.v1.ListDevicesResponse
-	(*Device)(nil),                 // 33: homing.v1.Device
-	(*RevokeDeviceRequest)(nil),    // 34: homing.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),   // 35: homing.v1.RevokeDeviceResponse
-	(*RequestContactRequest)(nil),  // 36: homing.v1.RequestContactRequest
-	(*RequestContactResponse)(nil), // 37: homing.v1.RequestContactResponse
-	(*AnswerContactRequest)(nil),   // 38: homing.v1.AnswerContactRequest
-	(*AnswerContactResponse)(nil),  // 39: homing.v1.AnswerContactResponse
-	(*BlockUserRequest)(nil),       // 40: homing.v1.BlockUserRequest
-	(*BlockUserResponse)(nil),      // 41: homing.v1.BlockUserResponse
-	(*RecallRequest)(nil),          // 42: homing.v1.RecallRequest
-	(*RecallResponse)(nil),         // 43: homing.v1.RecallResponse
-	(*SetReadRequest)(nil),         // 44: homing.v1.SetReadRequest
-	(*SetReadResponse)(nil),        // 45: homing.v1.SetReadResponse
-	(*ReadPosition)(nil),           // 46: homing.v1.ReadPosition
+	(GroupRole)(0),                 // 1: homing.v1.GroupRole
+	(JoinPolicy)(0),                // 2: homing.v1.JoinPolicy
+	(*RegisterRequest)(nil),        // 3: homing.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 4: homing.v1.RegisterResponse
+	(*ChallengeRequest)(nil),       // 5: homing.v1.ChallengeRequest
+	(*ChallengeResponse)(nil),      // 6: homing.v1.ChallengeResponse
+	(*LoginRequest)(nil),           // 7: homing.v1.LoginRequest
+	(*LoginResponse)(nil),          // 8: homing.v1.LoginResponse
+	(*Message)(nil),                // 9: homing.v1.Message
+	(*Body)(nil),                   // 10: homing.v1.Body
+	(*Media)(nil),                  // 11: homing.v1.Media
+	(*Custom)(nil),                 // 12: homing.v1.Custom
+	(*System)(nil),                 // 13: homing.v1.System
+	(*SendRequest)(nil),            // 14: homing.v1.SendRequest
+	(*SendResponse)(nil),           // 15: homing.v1.SendResponse
+	(*Mark)(nil),                   // 16: homing.v1.Mark
+	(*SyncRequest)(nil),            // 17: homing.v1.SyncRequest
+	(*SyncResponse)(nil),           // 18: homing.v1.SyncResponse
+	(*Account)(nil),                // 19: homing.v1.Account
+	(*Contact)(nil),                // 20: homing.v1.Contact
+	(*ClaimHandleRequest)(nil),     // 21: homing.v1.ClaimHandleRequest
+	(*ClaimHandleResponse)(nil),    // 22: homing.v1.ClaimHandleResponse
+	(*ResolveRequest)(nil),         // 23: homing.v1.ResolveRequest
+	(*ResolveResponse)(nil),        // 24: homing.v1.ResolveResponse
+	(*UpdateProfileRequest)(nil),   // 25: homing.v1.UpdateProfileRequest
+	(*UpdateProfileResponse)(nil),  // 26: homing.v1.UpdateProfileResponse
+	(*SetContactRequest)(nil),      // 27: homing.v1.SetContactRequest
+	(*SetContactResponse)(nil),     // 28: homing.v1.SetContactResponse
+	(*CreateGroupRequest)(nil),     // 29: homing.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),    // 30: homing.v1.CreateGroupResponse
+	(*SetMemberRequest)(nil),       // 31: homing.v1.SetMemberRequest
+	(*SetMemberResponse)(nil),      // 32: homing.v1.SetMemberResponse
+	(*AddDeviceRequest)(nil),       // 33: homing.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),      // 34: homing.v1.AddDeviceResponse
+	(*ListDevicesRequest)(nil),     // 35: homing.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),    // 36: homing.v1.ListDevicesResponse
+	(*Device)(nil),                 // 37: homing.v1.Device
+	(*RevokeDeviceRequest)(nil),    // 38: homing.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),   // 39: homing.v1.RevokeDeviceResponse
+	(*RequestContactRequest)(nil),  // 40: homing.v1.RequestContactRequest
+	(*RequestContactResponse)(nil), // 41: homing.v1.RequestContactResponse
+	(*AnswerContactRequest)(nil),   // 42: homing.v1.AnswerContactRequest
+	(*AnswerContactResponse)(nil),  // 43: homing.v1.AnswerContactResponse
+	(*BlockUserRequest)(nil),       // 44: homing.v1.BlockUserRequest
+	(*BlockUserResponse)(nil),      // 45: homing.v1.BlockUserResponse
+	(*RecallRequest)(nil),          // 46: homing.v1.RecallRequest
+	(*RecallResponse)(nil),         // 47: homing.v1.RecallResponse
+	(*SetReadRequest)(nil),         // 48: homing.v1.SetReadRequest
+	(*SetReadResponse)(nil),        // 49: homing.v1.SetReadResponse
+	(*ReadPosition)(nil),           // 50: homing.v1.ReadPosition
+	(*UpdateGroupRequest)(nil),     // 51: homing.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),    // 52: homing.v1.UpdateGroupResponse
+	(*SetRoleRequest)(nil),         // 53: homing.v1.SetRoleRequest
+	(*SetRoleResponse)(nil),        // 54: homing.v1.SetRoleResponse
+	(*Setting)(nil),                // 55: homing.v1.Setting
+	(*SetSettingRequest)(nil),      // 56: homing.v1.SetSettingRequest
+	(*SetSettingResponse)(nil),     // 57: homing.v1.SetSettingResponse
+	(*EraseAccountRequest)(nil),    // 58: homing.v1.EraseAccountRequest
+	(*EraseAccountResponse)(nil),   // 59: homing.v1.EraseAccountResponse
 }
 var file_im_proto_depIdxs = []int32{
-	8,  // 0: homing.v1.Message.body:type_name -> homing.v1.Body
-	9,  // 1: homing.v1.Body.system:type_name -> homing.v1.System
-	8,  // 2: homing.v1.SendRequest.body:type_name -> homing.v1.Body
-	12, // 3: homing.v1.SendResponse.mark:type_name -> homing.v1.Mark
-	15, // 4: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
-	16, // 5: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
-	7,  // 6: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
-	46, // 7: homing.v1.SyncResponse.reads:type_name -> homing.v1.ReadPosition
-	12, // 8: homing.v1.SyncResponse.held:type_name -> homing.v1.Mark
-	0,  // 9: homing.v1.Contact.state:type_name -> homing.v1.ContactState
-	15, // 10: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
-	15, // 11: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
-	16, // 12: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
-	33, // 13: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
-	0,  // 14: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
-	1,  // 15: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
-	3,  // 16: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
-	5,  // 17: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
-	10, // 18: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
-	13, // 19: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
-	17, // 20: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
-	19, // 21: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
-	21, // 22: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
-	23, // 23: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
-	25, // 24: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
-	27, // 25: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
-	29, // 26: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
-	31, // 27: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
-	34, // 28: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
-	36, // 29: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
-	38, // 30: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
-	40, // 31: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
-	42, // 32: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
-	44, // 33: homing.v1.IM.SetRead:input_type -> homing.v1.SetReadRequest
-	2,  // 34: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
-	4,  // 35: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
-	6,  // 36: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
-	11, // 37: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
-	14, // 38: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
-	18, // 39: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
-	20, // 40: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
-	22, // 41: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
-	24, // 42: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
-	26, // 43: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
-	28, // 44: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
-	30, // 45: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
-	32, // 46: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
-	35, // 47: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
-	37, // 48: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
-	39, // 49: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
-	41, // 50: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
-	43, // 51: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
-	45, // 52: homing.v1.IM.SetRead:output_type -> homing.v1.SetReadResponse
-	34, // [34:53] is the sub-list for method output_type
-	15, // [15:34] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 0: homing.v1.Message.body:type_name -> homing.v1.Body
+	13, // 1: homing.v1.Body.system:type_name -> homing.v1.System
+	11, // 2: homing.v1.Body.media:type_name -> homing.v1.Media
+	12, // 3: homing.v1.Body.custom:type_name -> homing.v1.Custom
+	1,  // 4: homing.v1.System.role:type_name -> homing.v1.GroupRole
+	10, // 5: homing.v1.SendRequest.body:type_name -> homing.v1.Body
+	16, // 6: homing.v1.SendResponse.mark:type_name -> homing.v1.Mark
+	19, // 7: homing.v1.SyncResponse.account:type_name -> homing.v1.Account
+	20, // 8: homing.v1.SyncResponse.contacts:type_name -> homing.v1.Contact
+	9,  // 9: homing.v1.SyncResponse.messages:type_name -> homing.v1.Message
+	50, // 10: homing.v1.SyncResponse.reads:type_name -> homing.v1.ReadPosition
+	16, // 11: homing.v1.SyncResponse.held:type_name -> homing.v1.Mark
+	55, // 12: homing.v1.SyncResponse.settings:type_name -> homing.v1.Setting
+	2,  // 13: homing.v1.Account.join:type_name -> homing.v1.JoinPolicy
+	0,  // 14: homing.v1.Contact.state:type_name -> homing.v1.ContactState
+	19, // 15: homing.v1.ResolveResponse.account:type_name -> homing.v1.Account
+	19, // 16: homing.v1.UpdateProfileResponse.account:type_name -> homing.v1.Account
+	20, // 17: homing.v1.SetContactRequest.contact:type_name -> homing.v1.Contact
+	37, // 18: homing.v1.ListDevicesResponse.devices:type_name -> homing.v1.Device
+	0,  // 19: homing.v1.RequestContactResponse.state:type_name -> homing.v1.ContactState
+	2,  // 20: homing.v1.UpdateGroupRequest.join:type_name -> homing.v1.JoinPolicy
+	1,  // 21: homing.v1.SetRoleRequest.role:type_name -> homing.v1.GroupRole
+	55, // 22: homing.v1.SetSettingRequest.setting:type_name -> homing.v1.Setting
+	3,  // 23: homing.v1.IM.Register:input_type -> homing.v1.RegisterRequest
+	5,  // 24: homing.v1.IM.Challenge:input_type -> homing.v1.ChallengeRequest
+	7,  // 25: homing.v1.IM.Login:input_type -> homing.v1.LoginRequest
+	14, // 26: homing.v1.IM.Send:input_type -> homing.v1.SendRequest
+	17, // 27: homing.v1.IM.Sync:input_type -> homing.v1.SyncRequest
+	21, // 28: homing.v1.IM.ClaimHandle:input_type -> homing.v1.ClaimHandleRequest
+	23, // 29: homing.v1.IM.Resolve:input_type -> homing.v1.ResolveRequest
+	25, // 30: homing.v1.IM.UpdateProfile:input_type -> homing.v1.UpdateProfileRequest
+	27, // 31: homing.v1.IM.SetContact:input_type -> homing.v1.SetContactRequest
+	29, // 32: homing.v1.IM.CreateGroup:input_type -> homing.v1.CreateGroupRequest
+	31, // 33: homing.v1.IM.SetMember:input_type -> homing.v1.SetMemberRequest
+	33, // 34: homing.v1.IM.AddDevice:input_type -> homing.v1.AddDeviceRequest
+	35, // 35: homing.v1.IM.ListDevices:input_type -> homing.v1.ListDevicesRequest
+	38, // 36: homing.v1.IM.RevokeDevice:input_type -> homing.v1.RevokeDeviceRequest
+	40, // 37: homing.v1.IM.RequestContact:input_type -> homing.v1.RequestContactRequest
+	42, // 38: homing.v1.IM.AnswerContact:input_type -> homing.v1.AnswerContactRequest
+	44, // 39: homing.v1.IM.BlockUser:input_type -> homing.v1.BlockUserRequest
+	46, // 40: homing.v1.IM.Recall:input_type -> homing.v1.RecallRequest
+	48, // 41: homing.v1.IM.SetRead:input_type -> homing.v1.SetReadRequest
+	51, // 42: homing.v1.IM.UpdateGroup:input_type -> homing.v1.UpdateGroupRequest
+	53, // 43: homing.v1.IM.SetRole:input_type -> homing.v1.SetRoleRequest
+	56, // 44: homing.v1.IM.SetSetting:input_type -> homing.v1.SetSettingRequest
+	58, // 45: homing.v1.IM.EraseAccount:input_type -> homing.v1.EraseAccountRequest
+	4,  // 46: homing.v1.IM.Register:output_type -> homing.v1.RegisterResponse
+	6,  // 47: homing.v1.IM.Challenge:output_type -> homing.v1.ChallengeResponse
+	8,  // 48: homing.v1.IM.Login:output_type -> homing.v1.LoginResponse
+	15, // 49: homing.v1.IM.Send:output_type -> homing.v1.SendResponse
+	18, // 50: homing.v1.IM.Sync:output_type -> homing.v1.SyncResponse
+	22, // 51: homing.v1.IM.ClaimHandle:output_type -> homing.v1.ClaimHandleResponse
+	24, // 52: homing.v1.IM.Resolve:output_type -> homing.v1.ResolveResponse
+	26, // 53: homing.v1.IM.UpdateProfile:output_type -> homing.v1.UpdateProfileResponse
+	28, // 54: homing.v1.IM.SetContact:output_type -> homing.v1.SetContactResponse
+	30, // 55: homing.v1.IM.CreateGroup:output_type -> homing.v1.CreateGroupResponse
+	32, // 56: homing.v1.IM.SetMember:output_type -> homing.v1.SetMemberResponse
+	34, // 57: homing.v1.IM.AddDevice:output_type -> homing.v1.AddDeviceResponse
+	36, // 58: homing.v1.IM.ListDevices:output_type -> homing.v1.ListDevicesResponse
+	39, // 59: homing.v1.IM.RevokeDevice:output_type -> homing.v1.RevokeDeviceResponse
+	41, // 60: homing.v1.IM.RequestContact:output_type -> homing.v1.RequestContactResponse
+	43, // 61: homing.v1.IM.AnswerContact:output_type -> homing.v1.AnswerContactResponse
+	45, // 62: homing.v1.IM.BlockUser:output_type -> homing.v1.BlockUserResponse
+	47, // 63: homing.v1.IM.Recall:output_type -> homing.v1.RecallResponse
+	49, // 64: homing.v1.IM.SetRead:output_type -> homing.v1.SetReadResponse
+	52, // 65: homing.v1.IM.UpdateGroup:output_type -> homing.v1.UpdateGroupResponse
+	54, // 66: homing.v1.IM.SetRole:output_type -> homing.v1.SetRoleResponse
+	57, // 67: homing.v1.IM.SetSetting:output_type -> homing.v1.SetSettingResponse
+	59, // 68: homing.v1.IM.EraseAccount:output_type -> homing.v1.EraseAccountResponse
+	46, // [46:69] is the sub-list for method output_type
+	23, // [23:46] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_im_proto_init() }
@@ -3068,14 +4036,18 @@ func file_im_proto_init() {
 	file_im_proto_msgTypes[7].OneofWrappers = []any{
 		(*Body_Text)(nil),
 		(*Body_System)(nil),
+		(*Body_Media)(nil),
+		(*Body_Custom)(nil),
 	}
+	file_im_proto_msgTypes[22].OneofWrappers = []any{}
+	file_im_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_im_proto_rawDesc), len(file_im_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   46,
+			NumEnums:      3,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

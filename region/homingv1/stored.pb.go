@@ -31,6 +31,12 @@ type AccountRow struct {
 	Group            bool                   `protobuf:"varint,3,opt,name=group,proto3" json:"group,omitempty"`
 	Creator          uint64                 `protobuf:"varint,4,opt,name=creator,proto3" json:"creator,omitempty"`
 	CreatedUnixMilli int64                  `protobuf:"varint,5,opt,name=created_unix_milli,json=createdUnixMilli,proto3" json:"created_unix_milli,omitempty"`
+	Owner            uint64                 `protobuf:"varint,6,opt,name=owner,proto3" json:"owner,omitempty"` // of a group, once it was handed over; before, the creator is
+	Announcement     string                 `protobuf:"bytes,7,opt,name=announcement,proto3" json:"announcement,omitempty"`
+	Join             JoinPolicy             `protobuf:"varint,8,opt,name=join,proto3,enum=homing.v1.JoinPolicy" json:"join,omitempty"`
+	About            string                 `protobuf:"bytes,9,opt,name=about,proto3" json:"about,omitempty"`
+	Avatar           string                 `protobuf:"bytes,10,opt,name=avatar,proto3" json:"avatar,omitempty"`
+	ErasedUnixMilli  int64                  `protobuf:"varint,11,opt,name=erased_unix_milli,json=erasedUnixMilli,proto3" json:"erased_unix_milli,omitempty"` // not 0: the account is gone for ever, and nothing else is set
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -96,6 +102,48 @@ func (x *AccountRow) GetCreator() uint64 {
 func (x *AccountRow) GetCreatedUnixMilli() int64 {
 	if x != nil {
 		return x.CreatedUnixMilli
+	}
+	return 0
+}
+
+func (x *AccountRow) GetOwner() uint64 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *AccountRow) GetAnnouncement() string {
+	if x != nil {
+		return x.Announcement
+	}
+	return ""
+}
+
+func (x *AccountRow) GetJoin() JoinPolicy {
+	if x != nil {
+		return x.Join
+	}
+	return JoinPolicy_JOIN_POLICY_MEMBERS
+}
+
+func (x *AccountRow) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *AccountRow) GetAvatar() string {
+	if x != nil {
+		return x.Avatar
+	}
+	return ""
+}
+
+func (x *AccountRow) GetErasedUnixMilli() int64 {
+	if x != nil {
+		return x.ErasedUnixMilli
 	}
 	return 0
 }
@@ -190,6 +238,7 @@ type MemberRow struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	AddedUnixMilli int64                  `protobuf:"varint,1,opt,name=added_unix_milli,json=addedUnixMilli,proto3" json:"added_unix_milli,omitempty"`
 	AddedBy        uint64                 `protobuf:"varint,2,opt,name=added_by,json=addedBy,proto3" json:"added_by,omitempty"`
+	Role           GroupRole              `protobuf:"varint,3,opt,name=role,proto3,enum=homing.v1.GroupRole" json:"role,omitempty"` // MEMBER or ADMIN; who is the owner says the account row
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -236,6 +285,13 @@ func (x *MemberRow) GetAddedBy() uint64 {
 		return x.AddedBy
 	}
 	return 0
+}
+
+func (x *MemberRow) GetRole() GroupRole {
+	if x != nil {
+		return x.Role
+	}
+	return GroupRole_GROUP_ROLE_MEMBER
 }
 
 // ContactRow is one contact; change is the owner's contact version at which it
@@ -549,6 +605,7 @@ type Snapshot struct {
 	Messages      uint64                 `protobuf:"varint,7,opt,name=messages,proto3" json:"messages,omitempty"`
 	Uin           uint64                 `protobuf:"varint,8,opt,name=uin,proto3" json:"uin,omitempty"`
 	Reads         uint64                 `protobuf:"varint,9,opt,name=reads,proto3" json:"reads,omitempty"`
+	Settings      uint64                 `protobuf:"varint,10,opt,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -642,6 +699,13 @@ func (x *Snapshot) GetUin() uint64 {
 func (x *Snapshot) GetReads() uint64 {
 	if x != nil {
 		return x.Reads
+	}
+	return 0
+}
+
+func (x *Snapshot) GetSettings() uint64 {
+	if x != nil {
+		return x.Settings
 	}
 	return 0
 }
@@ -1118,6 +1182,7 @@ type Recall struct {
 	ClientMessageId string                 `protobuf:"bytes,3,opt,name=client_message_id,json=clientMessageId,proto3" json:"client_message_id,omitempty"`
 	UnixMilli       int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
 	Members         []uint64               `protobuf:"varint,5,rep,packed,name=members,proto3" json:"members,omitempty"`
+	Erased          bool                   `protobuf:"varint,6,opt,name=erased,proto3" json:"erased,omitempty"` // the sender's account is erased: nobody is told
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1185,6 +1250,13 @@ func (x *Recall) GetMembers() []uint64 {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *Recall) GetErased() bool {
+	if x != nil {
+		return x.Erased
+	}
+	return false
 }
 
 // ReadRow is how far the owner has read a peer; change numbers the owner's rows
@@ -1294,18 +1366,438 @@ func (x *ReadHeadRow) GetChange() uint64 {
 	return 0
 }
 
+// InboxRow says where an inbox begins.
+type InboxRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint64                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"` // sequence of the oldest message kept; those before are tombstones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InboxRow) Reset() {
+	*x = InboxRow{}
+	mi := &file_stored_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InboxRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InboxRow) ProtoMessage() {}
+
+func (x *InboxRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InboxRow.ProtoReflect.Descriptor instead.
+func (*InboxRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *InboxRow) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+// SettingRow is one setting of an owner's; change numbers them as in ReadRow.
+type SettingRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	Change        uint64                 `protobuf:"varint,4,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingRow) Reset() {
+	*x = SettingRow{}
+	mi := &file_stored_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingRow) ProtoMessage() {}
+
+func (x *SettingRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingRow.ProtoReflect.Descriptor instead.
+func (*SettingRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SettingRow) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SettingRow) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *SettingRow) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *SettingRow) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+// SettingHeadRow counts an owner's settings, removed ones included.
+type SettingHeadRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      uint64                 `protobuf:"varint,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	Change        uint64                 `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"` // newest one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingHeadRow) Reset() {
+	*x = SettingHeadRow{}
+	mi := &file_stored_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingHeadRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingHeadRow) ProtoMessage() {}
+
+func (x *SettingHeadRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingHeadRow.ProtoReflect.Descriptor instead.
+func (*SettingHeadRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SettingHeadRow) GetSettings() uint64 {
+	if x != nil {
+		return x.Settings
+	}
+	return 0
+}
+
+func (x *SettingHeadRow) GetChange() uint64 {
+	if x != nil {
+		return x.Change
+	}
+	return 0
+}
+
+// MadeRow counts what a user made.
+type MadeRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        uint64                 `protobuf:"varint,1,opt,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MadeRow) Reset() {
+	*x = MadeRow{}
+	mi := &file_stored_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MadeRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MadeRow) ProtoMessage() {}
+
+func (x *MadeRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MadeRow.ProtoReflect.Descriptor instead.
+func (*MadeRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MadeRow) GetGroups() uint64 {
+	if x != nil {
+		return x.Groups
+	}
+	return 0
+}
+
+// GroupUpdate asks a group to change what it says of itself; what is not set
+// stays.
+type GroupUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         uint64                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Name          *string                `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	Announcement  *string                `protobuf:"bytes,3,opt,name=announcement,proto3,oneof" json:"announcement,omitempty"`
+	Join          *JoinPolicy            `protobuf:"varint,4,opt,name=join,proto3,enum=homing.v1.JoinPolicy,oneof" json:"join,omitempty"`
+	UnixMilli     int64                  `protobuf:"varint,5,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupUpdate) Reset() {
+	*x = GroupUpdate{}
+	mi := &file_stored_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupUpdate) ProtoMessage() {}
+
+func (x *GroupUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupUpdate.ProtoReflect.Descriptor instead.
+func (*GroupUpdate) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GroupUpdate) GetActor() uint64 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *GroupUpdate) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *GroupUpdate) GetAnnouncement() string {
+	if x != nil && x.Announcement != nil {
+		return *x.Announcement
+	}
+	return ""
+}
+
+func (x *GroupUpdate) GetJoin() JoinPolicy {
+	if x != nil && x.Join != nil {
+		return *x.Join
+	}
+	return JoinPolicy_JOIN_POLICY_MEMBERS
+}
+
+func (x *GroupUpdate) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+// GroupRoleChange asks a group to give a member another role.
+type GroupRoleChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Actor         uint64                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	Member        uint64                 `protobuf:"varint,2,opt,name=member,proto3" json:"member,omitempty"`
+	Role          GroupRole              `protobuf:"varint,3,opt,name=role,proto3,enum=homing.v1.GroupRole" json:"role,omitempty"`
+	UnixMilli     int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupRoleChange) Reset() {
+	*x = GroupRoleChange{}
+	mi := &file_stored_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupRoleChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupRoleChange) ProtoMessage() {}
+
+func (x *GroupRoleChange) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupRoleChange.ProtoReflect.Descriptor instead.
+func (*GroupRoleChange) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GroupRoleChange) GetActor() uint64 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *GroupRoleChange) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *GroupRoleChange) GetRole() GroupRole {
+	if x != nil {
+		return x.Role
+	}
+	return GroupRole_GROUP_ROLE_MEMBER
+}
+
+func (x *GroupRoleChange) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+// Erase asks the owner's own region to wipe the rows of an account that is
+// marked as erased.
+type Erase struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sent          bool                   `protobuf:"varint,1,opt,name=sent,proto3" json:"sent,omitempty"` // and what the owner sent, wherever it is
+	UnixMilli     int64                  `protobuf:"varint,2,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Erase) Reset() {
+	*x = Erase{}
+	mi := &file_stored_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Erase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Erase) ProtoMessage() {}
+
+func (x *Erase) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Erase.ProtoReflect.Descriptor instead.
+func (*Erase) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Erase) GetSent() bool {
+	if x != nil {
+		return x.Sent
+	}
+	return false
+}
+
+func (x *Erase) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
 	"\n" +
-	"\fstored.proto\x12\thoming.v1\x1a\bim.proto\"\x9e\x01\n" +
+	"\fstored.proto\x12\thoming.v1\x1a\bim.proto\"\xdd\x02\n" +
 	"\n" +
 	"AccountRow\x12\x1a\n" +
 	"\bnickname\x18\x01 \x01(\tR\bnickname\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\tR\x06handle\x12\x14\n" +
 	"\x05group\x18\x03 \x01(\bR\x05group\x12\x18\n" +
 	"\acreator\x18\x04 \x01(\x04R\acreator\x12,\n" +
-	"\x12created_unix_milli\x18\x05 \x01(\x03R\x10createdUnixMilli\"\xd3\x01\n" +
+	"\x12created_unix_milli\x18\x05 \x01(\x03R\x10createdUnixMilli\x12\x14\n" +
+	"\x05owner\x18\x06 \x01(\x04R\x05owner\x12\"\n" +
+	"\fannouncement\x18\a \x01(\tR\fannouncement\x12)\n" +
+	"\x04join\x18\b \x01(\x0e2\x15.homing.v1.JoinPolicyR\x04join\x12\x14\n" +
+	"\x05about\x18\t \x01(\tR\x05about\x12\x16\n" +
+	"\x06avatar\x18\n" +
+	" \x01(\tR\x06avatar\x12*\n" +
+	"\x11erased_unix_milli\x18\v \x01(\x03R\x0ferasedUnixMilli\"\xd3\x01\n" +
 	"\tDeviceRow\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x01 \x01(\fR\tpublicKey\x12\x1a\n" +
@@ -1313,10 +1805,11 @@ const file_stored_proto_rawDesc = "" +
 	"\x10added_unix_milli\x18\x03 \x01(\x03R\x0eaddedUnixMilli\x12\x18\n" +
 	"\arevoked\x18\x04 \x01(\bR\arevoked\x12\x19\n" +
 	"\badded_by\x18\x05 \x01(\fR\aaddedBy\x12,\n" +
-	"\x12revoked_unix_milli\x18\x06 \x01(\x03R\x10revokedUnixMilli\"P\n" +
+	"\x12revoked_unix_milli\x18\x06 \x01(\x03R\x10revokedUnixMilli\"z\n" +
 	"\tMemberRow\x12(\n" +
 	"\x10added_unix_milli\x18\x01 \x01(\x03R\x0eaddedUnixMilli\x12\x19\n" +
-	"\badded_by\x18\x02 \x01(\x04R\aaddedBy\"\x9f\x01\n" +
+	"\badded_by\x18\x02 \x01(\x04R\aaddedBy\x12(\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x14.homing.v1.GroupRoleR\x04role\"\x9f\x01\n" +
 	"\n" +
 	"ContactRow\x12\x16\n" +
 	"\x06remark\x18\x01 \x01(\tR\x06remark\x12\x18\n" +
@@ -1338,7 +1831,7 @@ const file_stored_proto_rawDesc = "" +
 	"\fGroupDeliver\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\x04R\x05group\x12,\n" +
 	"\amessage\x18\x02 \x01(\v2\x12.homing.v1.MessageR\amessage\x12\x18\n" +
-	"\amembers\x18\x03 \x03(\x04R\amembers\"\xe6\x01\n" +
+	"\amembers\x18\x03 \x03(\x04R\amembers\"\x82\x02\n" +
 	"\bSnapshot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05moves\x18\x02 \x01(\x04R\x05moves\x12\x18\n" +
@@ -1348,7 +1841,9 @@ const file_stored_proto_rawDesc = "" +
 	"\bcontacts\x18\x06 \x01(\x04R\bcontacts\x12\x1a\n" +
 	"\bmessages\x18\a \x01(\x04R\bmessages\x12\x10\n" +
 	"\x03uin\x18\b \x01(\x04R\x03uin\x12\x14\n" +
-	"\x05reads\x18\t \x01(\x04R\x05reads\"D\n" +
+	"\x05reads\x18\t \x01(\x04R\x05reads\x12\x1a\n" +
+	"\bsettings\x18\n" +
+	" \x01(\x04R\bsettings\"D\n" +
 	"\x0eContactHeadRow\x12\x1a\n" +
 	"\bcontacts\x18\x01 \x01(\x04R\bcontacts\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\x04R\x06change\"\x83\x01\n" +
@@ -1392,20 +1887,54 @@ const file_stored_proto_rawDesc = "" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1d\n" +
 	"\n" +
-	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"\x95\x01\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\"\xad\x01\n" +
 	"\x06Recall\x12\x16\n" +
 	"\x06sender\x18\x01 \x01(\x04R\x06sender\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12*\n" +
 	"\x11client_message_id\x18\x03 \x01(\tR\x0fclientMessageId\x12\x1d\n" +
 	"\n" +
 	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\x12\x18\n" +
-	"\amembers\x18\x05 \x03(\x04R\amembers\"=\n" +
+	"\amembers\x18\x05 \x03(\x04R\amembers\x12\x16\n" +
+	"\x06erased\x18\x06 \x01(\bR\x06erased\"=\n" +
 	"\aReadRow\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\x04R\x06change\";\n" +
 	"\vReadHeadRow\x12\x14\n" +
 	"\x05peers\x18\x01 \x01(\x04R\x05peers\x12\x16\n" +
-	"\x06change\x18\x02 \x01(\x04R\x06changeB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\x06change\x18\x02 \x01(\x04R\x06change\" \n" +
+	"\bInboxRow\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\"h\n" +
+	"\n" +
+	"SettingRow\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\x12\x16\n" +
+	"\x06change\x18\x04 \x01(\x04R\x06change\"D\n" +
+	"\x0eSettingHeadRow\x12\x1a\n" +
+	"\bsettings\x18\x01 \x01(\x04R\bsettings\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\x04R\x06change\"!\n" +
+	"\aMadeRow\x12\x16\n" +
+	"\x06groups\x18\x01 \x01(\x04R\x06groups\"\xd7\x01\n" +
+	"\vGroupUpdate\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\x04R\x05actor\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01\x12'\n" +
+	"\fannouncement\x18\x03 \x01(\tH\x01R\fannouncement\x88\x01\x01\x12.\n" +
+	"\x04join\x18\x04 \x01(\x0e2\x15.homing.v1.JoinPolicyH\x02R\x04join\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x05 \x01(\x03R\tunixMilliB\a\n" +
+	"\x05_nameB\x0f\n" +
+	"\r_announcementB\a\n" +
+	"\x05_join\"\x88\x01\n" +
+	"\x0fGroupRoleChange\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\x04R\x05actor\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\x04R\x06member\x12(\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x14.homing.v1.GroupRoleR\x04role\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\":\n" +
+	"\x05Erase\x12\x12\n" +
+	"\x04sent\x18\x01 \x01(\bR\x04sent\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x02 \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -1419,39 +1948,52 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_stored_proto_goTypes = []any{
-	(*AccountRow)(nil),     // 0: homing.v1.AccountRow
-	(*DeviceRow)(nil),      // 1: homing.v1.DeviceRow
-	(*MemberRow)(nil),      // 2: homing.v1.MemberRow
-	(*ContactRow)(nil),     // 3: homing.v1.ContactRow
-	(*OnceRow)(nil),        // 4: homing.v1.OnceRow
-	(*Append)(nil),         // 5: homing.v1.Append
-	(*GroupPost)(nil),      // 6: homing.v1.GroupPost
-	(*GroupDeliver)(nil),   // 7: homing.v1.GroupDeliver
-	(*Snapshot)(nil),       // 8: homing.v1.Snapshot
-	(*ContactHeadRow)(nil), // 9: homing.v1.ContactHeadRow
-	(*GroupCreate)(nil),    // 10: homing.v1.GroupCreate
-	(*GroupChange)(nil),    // 11: homing.v1.GroupChange
-	(*RangeRow)(nil),       // 12: homing.v1.RangeRow
-	(*DeadLetterRow)(nil),  // 13: homing.v1.DeadLetterRow
-	(*ContactAct)(nil),     // 14: homing.v1.ContactAct
-	(*Recall)(nil),         // 15: homing.v1.Recall
-	(*ReadRow)(nil),        // 16: homing.v1.ReadRow
-	(*ReadHeadRow)(nil),    // 17: homing.v1.ReadHeadRow
-	(ContactState)(0),      // 18: homing.v1.ContactState
-	(*Message)(nil),        // 19: homing.v1.Message
+	(*AccountRow)(nil),      // 0: homing.v1.AccountRow
+	(*DeviceRow)(nil),       // 1: homing.v1.DeviceRow
+	(*MemberRow)(nil),       // 2: homing.v1.MemberRow
+	(*ContactRow)(nil),      // 3: homing.v1.ContactRow
+	(*OnceRow)(nil),         // 4: homing.v1.OnceRow
+	(*Append)(nil),          // 5: homing.v1.Append
+	(*GroupPost)(nil),       // 6: homing.v1.GroupPost
+	(*GroupDeliver)(nil),    // 7: homing.v1.GroupDeliver
+	(*Snapshot)(nil),        // 8: homing.v1.Snapshot
+	(*ContactHeadRow)(nil),  // 9: homing.v1.ContactHeadRow
+	(*GroupCreate)(nil),     // 10: homing.v1.GroupCreate
+	(*GroupChange)(nil),     // 11: homing.v1.GroupChange
+	(*RangeRow)(nil),        // 12: homing.v1.RangeRow
+	(*DeadLetterRow)(nil),   // 13: homing.v1.DeadLetterRow
+	(*ContactAct)(nil),      // 14: homing.v1.ContactAct
+	(*Recall)(nil),          // 15: homing.v1.Recall
+	(*ReadRow)(nil),         // 16: homing.v1.ReadRow
+	(*ReadHeadRow)(nil),     // 17: homing.v1.ReadHeadRow
+	(*InboxRow)(nil),        // 18: homing.v1.InboxRow
+	(*SettingRow)(nil),      // 19: homing.v1.SettingRow
+	(*SettingHeadRow)(nil),  // 20: homing.v1.SettingHeadRow
+	(*MadeRow)(nil),         // 21: homing.v1.MadeRow
+	(*GroupUpdate)(nil),     // 22: homing.v1.GroupUpdate
+	(*GroupRoleChange)(nil), // 23: homing.v1.GroupRoleChange
+	(*Erase)(nil),           // 24: homing.v1.Erase
+	(JoinPolicy)(0),         // 25: homing.v1.JoinPolicy
+	(GroupRole)(0),          // 26: homing.v1.GroupRole
+	(ContactState)(0),       // 27: homing.v1.ContactState
+	(*Message)(nil),         // 28: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	18, // 0: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	19, // 1: homing.v1.Append.message:type_name -> homing.v1.Message
-	19, // 2: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	19, // 3: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	4,  // [4:4] is the sub-list for method output_type
-	4,  // [4:4] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	25, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
+	26, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
+	27, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	28, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
+	28, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	28, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	25, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
+	26, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_stored_proto_init() }
@@ -1460,13 +2002,14 @@ func file_stored_proto_init() {
 		return
 	}
 	file_im_proto_init()
+	file_stored_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -90,6 +90,18 @@ func golden() []goldenFrame {
 			Body: &v1.Body{Kind: &v1.Body_System{System: &v1.System{Event: "recalled", Actor: 1000001, Message: seq(0x10, 16), Text: "t", Device: seq(1, 8)}}}}}}},
 		{"set-read", SetRead, 0, 19, &v1.SetReadRequest{Peer: 2000001, Sequence: 7, IdempotencyKey: "k"}},
 		{"sync-reply-reads", Sync, FlagResponse, 20, &v1.SyncResponse{Reads: []*v1.ReadPosition{{Peer: 2000001, Sequence: 7}}}},
+		{"update-group", UpdateGroup, 0, 21, &v1.UpdateGroupRequest{Group: 1000009, Name: proto.String("g"), Announcement: proto.String(""), Join: v1.JoinPolicy_JOIN_POLICY_APPROVAL.Enum(), IdempotencyKey: "k"}},
+		{"set-role", SetRole, 0, 22, &v1.SetRoleRequest{Group: 1000009, Member: 2000001, Role: v1.GroupRole_GROUP_ROLE_ADMIN, IdempotencyKey: "k"}},
+		{"set-setting", SetSetting, 0, 23, &v1.SetSettingRequest{Setting: &v1.Setting{Name: "theme", Value: "dark", Removed: true}, IdempotencyKey: "k"}},
+		{"erase-account", EraseAccount, 0, 24, &v1.EraseAccountRequest{Signature: seq(0, 64), Sent: true, IdempotencyKey: "k"}},
+		{"update-profile", UpdateProfile, 0, 25, &v1.UpdateProfileRequest{Nickname: "A", About: proto.String("sings"), Avatar: proto.String("https://m.test/1"), IdempotencyKey: "k"}},
+		{"resolve-reply-group", Resolve, FlagResponse, 26, &v1.ResolveResponse{Account: &v1.Account{Uin: 1000009, Nickname: "g", Home: "sh", Group: true, Members: []uint64{1, 2, 300}, Owner: 1,
+			Admins: []uint64{2}, Announcement: "a", Join: v1.JoinPolicy_JOIN_POLICY_OPEN, About: "b", Avatar: "c", Erased: true}}},
+		{"send-media", Send, 0, 27, &v1.SendRequest{To: 2000001, ClientMessageId: "m-2", Body: &v1.Body{Kind: &v1.Body_Media{Media: &v1.Media{Url: "https://m.test/1", MimeType: "image/png",
+			Bytes: 5, Sha256: seq(0, 32), Name: "cat.png", Width: 3, Height: 4, DurationMilli: 6, Preview: seq(9, 3)}}}}},
+		{"send-custom", Send, 0, 28, &v1.SendRequest{To: 2000001, ClientMessageId: "m-3", Body: &v1.Body{Kind: &v1.Body_Custom{Custom: &v1.Custom{Type: "poll", Payload: seq(0, 4)}}}}},
+		{"sync-reply-settings", Sync, FlagResponse, 29, &v1.SyncResponse{Settings: []*v1.Setting{{Name: "theme", Value: "dark"}}, Oldest: 7}},
+		{"notice-role", Notice, FlagPush, 0, &v1.Notice{Sequence: 4, Message: &v1.Message{Sequence: 4, Body: &v1.Body{Kind: &v1.Body_System{System: &v1.System{Event: "role-changed", Role: v1.GroupRole_GROUP_ROLE_OWNER}}}}}},
 		{"revoke-device", RevokeDevice, 0, 12, &v1.RevokeDeviceRequest{DeviceKeyId: seq(1, 8), Signature: seq(0, 64), IdempotencyKey: "k"}},
 	}
 }

@@ -44,6 +44,10 @@ const (
 	BlockUser      Method = 48
 	Recall         Method = 49
 	SetRead        Method = 50
+	UpdateGroup    Method = 51
+	SetRole        Method = 52
+	SetSetting     Method = 53
+	EraseAccount   Method = 54
 )
 
 // Info describes a method.
@@ -100,6 +104,10 @@ func table() []Info {
 		mutation(im(BlockUser, "BlockUser", &v1.BlockUserRequest{}, &v1.BlockUserResponse{})),
 		mutation(im(Recall, "Recall", &v1.RecallRequest{}, &v1.RecallResponse{})),
 		mutation(im(SetRead, "SetRead", &v1.SetReadRequest{}, &v1.SetReadResponse{})),
+		mutation(im(UpdateGroup, "UpdateGroup", &v1.UpdateGroupRequest{}, &v1.UpdateGroupResponse{})),
+		mutation(im(SetRole, "SetRole", &v1.SetRoleRequest{}, &v1.SetRoleResponse{})),
+		mutation(im(SetSetting, "SetSetting", &v1.SetSettingRequest{}, &v1.SetSettingResponse{})),
+		mutation(im(EraseAccount, "EraseAccount", &v1.EraseAccountRequest{}, &v1.EraseAccountResponse{})),
 	}
 }
 

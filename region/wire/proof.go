@@ -80,7 +80,17 @@ type DeviceAct string
 const (
 	DeviceAdd    DeviceAct = "add"    // the subject is the new device's public key
 	DeviceRevoke DeviceAct = "revoke" // the subject is the device's key ID
+	DeviceErase  DeviceAct = "erase"  // the subject is EraseSubject
 )
+
+// EraseSubject is the subject of a proof for erasing the account: one byte, 1
+// when what the user sent goes too, else 0.
+func EraseSubject(sent bool) []byte {
+	if sent {
+		return []byte{1}
+	}
+	return []byte{0}
+}
 
 // DeviceProof returns the bytes that a device signs to vouch for a change of
 // its user's devices, so that whoever relays the connection cannot make one. It

@@ -278,25 +278,33 @@ func (n *names) line(ctx context.Context, m *v1.Message) string {
 	return fmt.Sprintf("%4d  %s  %s to %s: %s", m.Sequence, at, n.of(ctx, m.Sender), n.of(ctx, m.To), text(m.Body))
 }
 
-// text renders a body for a terminal: what a sender wrote must not move the
-// cursor or change colours.
+// text renders a body for a terminal.
 func text(b *v1.Body) string {
 	switch k := b.GetKind().(type) {
 	case *v1.Body_Text:
-		return strings.Map(func(r rune) rune {
-			if r == '\n' || r == '\t' {
-				return ' '
-			}
-			if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-				return '\uFFFD'
-			}
-			return r
-		}, k.Text)
+		return harmless(k.Text)
+	case *v1.Body_Media:
+		return harmless(fmt.Sprintf("[%s %s, %d bytes: %s]", k.Media.MimeType, k.Media.Name, k.Media.Bytes, k.Media.Url))
+	case *v1.Body_Custom:
+		return harmless(fmt.Sprintf("[%s, %d bytes]", k.Custom.Type, len(k.Custom.Payload)))
 	case *v1.Body_System:
 		return fmt.Sprintf("[%s by %d: %v]", k.System.Event, k.System.Actor, k.System.Members)
 	default:
 		return "[a kind of message this version does not know]"
 	}
+}
+
+// harmless keeps what a sender wrote from moving the cursor or changing colours.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }
 
 func orDirect(pop string) string {

@@ -58,3 +58,23 @@ func (l *Logic) Recall(context.Context, core.Caller, *v1.RecallRequest) (*v1.Rec
 func (l *Logic) SetRead(context.Context, core.Caller, *v1.SetReadRequest) (*v1.SetReadResponse, error) {
 	return &v1.SetReadResponse{}, nil
 }
+
+// UpdateGroup accepts anything.
+func (l *Logic) UpdateGroup(context.Context, core.Caller, *v1.UpdateGroupRequest) (*v1.UpdateGroupResponse, error) {
+	return &v1.UpdateGroupResponse{}, nil
+}
+
+// SetRole accepts anything.
+func (l *Logic) SetRole(context.Context, core.Caller, *v1.SetRoleRequest) (*v1.SetRoleResponse, error) {
+	return &v1.SetRoleResponse{}, nil
+}
+
+// SetSetting accepts anything.
+func (l *Logic) SetSetting(context.Context, core.Caller, *v1.SetSettingRequest) (*v1.SetSettingResponse, error) {
+	return &v1.SetSettingResponse{}, nil
+}
+
+// EraseAccount accepts anything.
+func (l *Logic) EraseAccount(context.Context, core.Caller, *v1.EraseAccountRequest) (*v1.EraseAccountResponse, error) {
+	return &v1.EraseAccountResponse{}, nil
+}
