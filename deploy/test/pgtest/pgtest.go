@@ -2,8 +2,9 @@
 // Debian's package postgresql installs.
 //
 // It guarantees that a server listens on a Unix socket in its own directory
-// only, asks for a password that is made up anew each time, runs as an ordinary
-// user when the tests run as root, and is gone with its files after Stop.
+// only, or on loopback when it is under Patroni, asks for a password that is made
+// up anew each time, runs as an ordinary user when the tests run as root, and is
+// gone with its files after Stop.
 package pgtest
 
 import (
@@ -15,7 +16,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,7 +225,8 @@ func (s *Server) Start() error {
 		s.log.Reset()
 		s.cmd = s.command("postgres", "-D", s.data())
 		s.cmd.Stderr = &s.log
-		if err := s.launch(); err != nil {
+		var err error
+		if s.exited, err = launch(s.cmd); err != nil {
 			return err
 		}
 		for {
@@ -250,36 +251,13 @@ func (s *Server) Start() error {
 	}
 }
 
-// launch starts the process on a thread that stays: Pdeathsig is of the thread.
-func (s *Server) launch() error {
-	s.exited = make(chan struct{})
-	started := make(chan error)
-	go func(cmd *exec.Cmd, exited chan struct{}) {
-		defer close(exited)
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}(s.cmd, s.exited)
-	return <-started
-}
-
 // Kill ends the server and all its processes as a power cut does, and waits
 // until they are gone. What it had not synced stays in the page cache, though.
 func (s *Server) Kill() {
 	if s.cmd == nil {
 		return
 	}
-	pid := s.cmd.Process.Pid
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	_ = s.cmd.Process.Kill()
-	for _, c := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(c); err == nil {
-			_ = syscall.Kill(n, syscall.SIGKILL)
-		}
-	}
+	killTree(s.cmd.Process.Pid)
 	<-s.exited
 	s.cmd = nil
 }
