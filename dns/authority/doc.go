@@ -1,5 +1,5 @@
 // Package authority is the name server: it answers for the world's zone over
-// UDP, TCP, TLS, HTTP and HTTPS with what dns/steer decides.
+// UDP, TCP, TLS, QUIC, HTTP and HTTPS with what dns/steer decides.
 //
 // # Guarantees
 //
@@ -69,10 +69,11 @@
 // every published key. A name too long to have one right behind it is
 // answered SERVFAIL with DO.
 //
-// # DNS over TLS and HTTPS
+// # DNS over TLS, HTTPS and QUIC
 //
-// DoT (RFC 7858) and DoH (RFC 8484, at /dns-query) answer as TCP does, padded
-// to 468 bytes when the query is padded (RFC 8467). HTTPDNS is served on the
+// DoT (RFC 7858), DoH (RFC 8484, at /dns-query) and DoQ (RFC 9250, without
+// 0-RTT) answer as TCP does, padded to 468 bytes when the query is padded
+// (RFC 8467). HTTPDNS is served on the
 // HTTPS listeners as well, and /dns-query on the HTTP ones, for proxies that end
 // TLS; the client is then the proxy, unless the question states a subnet.
 //

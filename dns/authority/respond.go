@@ -21,6 +21,7 @@ const (
 	overHTTP transport = "http"
 	overTLS  transport = "dot"
 	overDoH  transport = "doh"
+	overQUIC transport = "doq"
 )
 
 // respond answers one packet of a peer, nil for none. It does not block, and is
@@ -53,7 +54,7 @@ func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byt
 	s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
 	var options []dns.EDNS0
 	if q.opt && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
-		q.padded = q.padded && (via == overTLS || via == overDoH)
+		q.padded = q.padded && (via == overTLS || via == overDoH || via == overQUIC)
 		options = s.options(&q, scope, trusted, peer, now)
 	}
 	return q.pack(m, options, via), trusted

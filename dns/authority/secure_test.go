@@ -53,7 +53,7 @@ func startSecure(t *testing.T) (*harness, *x509.CertPool) {
 	t.Helper()
 	cert, pool := certificate(t)
 	return startWith(t, func(o *Options) {
-		o.DoT, o.DoH = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
+		o.DoT, o.DoH, o.DoQ = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}), pool
 }
@@ -186,6 +186,7 @@ func TestKdig(t *testing.T) {
 	}{
 		{"UDP", h.Addrs()[0], "+notcp"}, {"TCP", h.Addrs()[0], "+tcp +keepopen"}, {"DoT", h.DoTAddrs()[0], "+tls"},
 		{"DoH POST", h.DoHAddrs()[0], "+https"}, {"DoH GET", h.DoHAddrs()[0], "+https +https-get"},
+		{"DoQ", h.DoQAddrs()[0], "+quic"},
 	} {
 		args := append([]string{"@127.0.0.1", "-p", strconv.Itoa(int(c.at.Port())), "+subnet=223.5.5.0/24", "+retry=0"}, strings.Fields(c.args)...)
 		out, err := exec.Command("kdig", append(args, "long.demo.test", "A")...).CombinedOutput()
@@ -198,7 +199,7 @@ func TestKdig(t *testing.T) {
 // Without a certificate there is no listener that needs one.
 func TestTLSNeedsACertificate(t *testing.T) {
 	h := start(t)
-	for _, o := range []Options{{DoT: []string{"127.0.0.1:0"}}, {DoH: []string{"127.0.0.1:0"}}} {
+	for _, o := range []Options{{DoT: []string{"127.0.0.1:0"}}, {DoH: []string{"127.0.0.1:0"}}, {DoQ: []string{"127.0.0.1:0"}}} {
 		o.View, o.Health, o.Geo = h.view.Load, h.o.Health, h.geo
 		if _, err := New(o); region.KindOf(err) != region.BadInput || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%v", err)

@@ -42,7 +42,8 @@ type Options struct {
 	HTTP   []string // host:port for HTTPDNS
 	DoT    []string // host:port for DNS over TLS; needs TLS
 	DoH    []string // host:port for DNS over HTTPS, and HTTPDNS there; needs TLS
-	// TLS has the certificate, or the function that finds it, for DoT and DoH.
+	DoQ    []string // host:port (UDP) for DNS over QUIC; needs TLS
+	// TLS has the certificate, or the function that finds it, for DoT, DoH and DoQ.
 	TLS *tls.Config
 	// Workers is the number of UDP sockets per address, with a goroutine each, among
 	// which the kernel spreads clients; 0 is one per processor.
@@ -89,8 +90,9 @@ type Server struct {
 	web    []net.Listener
 	secure []net.Listener
 	https  []*http.Server
+	quic   []*doq
 
-	slots   chan struct{} // one per open TCP connection
+	slots   chan struct{} // one per open connection
 	stop    chan struct{}
 	running sync.WaitGroup
 
@@ -103,8 +105,8 @@ type Server struct {
 // is answered before [Server.Start]. Errors are of kind region.BadInput for
 // wrong options, region.Unavailable for an address that cannot be had.
 func New(o Options) (*Server, error) {
-	if o.TLS == nil && len(o.DoT)+len(o.DoH) > 0 {
-		return nil, region.Errorf(region.BadInput, "DNS over TLS or HTTPS without a certificate").WithHint("give the node a certificate, or listen on neither")
+	if o.TLS == nil && len(o.DoT)+len(o.DoH)+len(o.DoQ) > 0 {
+		return nil, region.Errorf(region.BadInput, "DNS over TLS, HTTPS or QUIC without a certificate").WithHint("give the node a certificate, or listen on none of them")
 	}
 	if o.View == nil || o.Health == nil || o.Geo == nil {
 		return nil, region.Errorf(region.BadInput, "a DNS server needs a view, health and geo facts")
@@ -156,6 +158,14 @@ func New(o Options) (*Server, error) {
 			}
 			group.keep(l)
 		}
+	}
+	for _, address := range o.DoQ {
+		l, err := s.listenDoQ(address)
+		if err != nil {
+			_ = s.closeListeners()
+			return nil, cannotListen(address, err)
+		}
+		s.quic = append(s.quic, l)
 	}
 	return s, nil
 }
@@ -215,6 +225,15 @@ func (s *Server) DoTAddrs() []netip.AddrPort { return listening(s.dot) }
 // DoHAddrs are the addresses of the listeners for DNS over HTTPS.
 func (s *Server) DoHAddrs() []netip.AddrPort { return listening(s.secure) }
 
+// DoQAddrs are the addresses of the listeners for DNS over QUIC.
+func (s *Server) DoQAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, l := range s.quic {
+		out = append(out, l.Addr().(*net.UDPAddr).AddrPort())
+	}
+	return out
+}
+
 func listening[L net.Listener](listeners []L) []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, l := range listeners {
@@ -245,6 +264,9 @@ func (s *Server) Start() {
 		for _, l := range s.dot {
 			s.running.Go(func() { s.serveTCP(l, config) })
 		}
+	}
+	for _, l := range s.quic {
+		s.running.Go(func() { s.serveDoQ(l) })
 	}
 	handler := s.Handler()
 	for _, l := range s.web {
@@ -310,6 +332,9 @@ func (s *Server) closeListeners() error {
 		errs = append(errs, l.Close())
 	}
 	for _, l := range slices.Concat(s.web, s.secure) {
+		errs = append(errs, ignoreClosed(l.Close()))
+	}
+	for _, l := range s.quic {
 		errs = append(errs, ignoreClosed(l.Close()))
 	}
 	return errors.Join(errs...)

@@ -126,6 +126,7 @@ var engines = []engine{
 	{"github.com/lib/pq", []string{"region/store/postgres"}, "PostgreSQL"},
 	{"github.com/hashicorp/serf", []string{"region/gossip"}, "membership"},
 	{"github.com/hashicorp/memberlist", []string{"region/gossip"}, "serf's transport and its configuration"},
+	{"github.com/quic-go/quic-go", []string{"dns/authority"}, "DNS over QUIC"},
 	{"github.com/oschwald", []string{"dns/geo"}, "the MaxMind format, read"},
 	{"github.com/maxmind/mmdbwriter", []string{"dns/geo/generate/..."}, "the MaxMind format, written"},
 	{"aidanwoods.dev/go-paseto", []string{"region/ticket"}, "tickets"},

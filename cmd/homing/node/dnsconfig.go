@@ -19,6 +19,7 @@ import (
 type DNS struct {
 	DoT []string `yaml:"dot,omitempty"` // host:port for DNS over TLS, with tls.cert
 	DoH []string `yaml:"doh,omitempty"` // host:port for DNS over HTTPS and HTTPDNS, with tls.cert
+	DoQ []string `yaml:"doq,omitempty"` // host:port (UDP) for DNS over QUIC, with tls.cert
 	// ZoneKeys are PEM files of ECDSA P-256 keys that sign the zone; the first signs, the others are published. The same on all DNS nodes.
 	ZoneKeys []string `yaml:"zoneKeys,omitempty"`
 	// CookieSecret is a file of 16 bytes, base64; the same on all nodes behind one address. Empty is a random one.
@@ -46,7 +47,7 @@ func (d *DNS) validate(c *Config) error {
 	for _, group := range []struct {
 		name      string
 		addresses []string
-	}{{"dns.dot", d.DoT}, {"dns.doh", d.DoH}} {
+	}{{"dns.dot", d.DoT}, {"dns.doh", d.DoH}, {"dns.doq", d.DoQ}} {
 		if len(group.addresses) > 0 && c.TLS.Cert == "" {
 			return wrongf(group.name, "%s needs a certificate: set tls.cert and tls.key", group.name)
 		}
@@ -67,7 +68,7 @@ func (d *DNS) validate(c *Config) error {
 
 // options adds to those of the server, reading the files.
 func (d *DNS) options(o *authority.Options) error {
-	o.DoT, o.DoH, o.NSID = d.DoT, d.DoH, d.NSID
+	o.DoT, o.DoH, o.DoQ, o.NSID = d.DoT, d.DoH, d.DoQ, d.NSID
 	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Slip: d.Slip}
 	if d.CookieSecret != "" {
 		b, err := os.ReadFile(d.CookieSecret)
