@@ -48,7 +48,7 @@
 // keys sort as their parts do; uint, int and text are those of package journal.
 //
 //	key                                              value
-//	m                                                JSON: layout, region, partitions
+//	m                                                JSON: layout, region, partitions, loading
 //	f home                                           term
 //	p u16 partition, text origin, stream             position
 //	s u16 partition                                  state

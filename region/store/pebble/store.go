@@ -55,6 +55,7 @@ type meta struct {
 	Layout     int       `json:"layout"`
 	Region     region.ID `json:"region"`
 	Partitions int       `json:"partitions"`
+	Loading    bool      `json:"loading,omitempty"` // a Loader has not finished
 }
 
 // Open opens the store of a directory, and makes it when there is none. It
@@ -65,6 +66,20 @@ type meta struct {
 // of partitions; region.Unsupported for another layout; region.Internal when
 // the directory cannot be read.
 func Open(options Options) (*Store, error) {
+	s, err := openAlone(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.shut())
+	}
+	go s.commitLoop()
+	go s.learn(s.db.NewSnapshot())
+	return s, nil
+}
+
+// openAlone locks the directory and opens Pebble in it.
+func openAlone(options Options) (*Store, error) {
 	o, err := options.withDefaults()
 	if err != nil {
 		return nil, region.Errorf(region.BadInput, "%v", err)
@@ -83,19 +98,21 @@ func Open(options Options) (*Store, error) {
 	s := &Store{options: o, lock: lock, done: make(chan struct{}), learned: make(chan struct{}), seed: maphash.MakeSeed(), metrics: newMetrics(o.Registry)}
 	s.disk = disk.New(disk.Options{Dir: o.Dir, FS: o.FS, MinFree: o.MinFree, What: "the store in " + o.Dir, Logger: o.Logger})
 	s.queue.wake = make(chan struct{}, 1)
-	if err := s.open(); err != nil {
-		if s.db != nil {
-			err = errors.Join(err, s.db.Close())
-		}
+	if err := s.openPebble(); err != nil {
 		s.disk.Close()
 		return nil, errors.Join(err, lock.Close())
 	}
-	go s.commitLoop()
-	go s.learn(s.db.NewSnapshot())
 	return s, nil
 }
 
-func (s *Store) open() error {
+// shut is the end of what openAlone began.
+func (s *Store) shut() error {
+	s.disk.Close() // or Pebble would wait for who waits for room
+	return errors.Join(s.db.Close(), s.lock.Close())
+}
+
+// openPebble opens the engine.
+func (s *Store) openPebble() error {
 	o := s.options
 	// Pebble takes its memtables' memory out of the cache.
 	cache := pebble.NewCache(2 * o.Memory)
@@ -130,45 +147,58 @@ func (s *Store) open() error {
 		return region.Errorf(region.Internal, "store directory %s cannot be opened", o.Dir).WithCause(err)
 	}
 	s.db = db
+	return nil
+}
+
+// open checks and reads what Pebble has.
+func (s *Store) open() error {
 	if err := s.checkMeta(); err != nil {
 		return err
 	}
 	if err := s.load(); err != nil {
-		return region.Errorf(region.Internal, "store directory %s is damaged", o.Dir).
+		return region.Errorf(region.Internal, "store directory %s is damaged", s.options.Dir).
 			WithHint("bootstrap this region's store from its backup").WithCause(err)
 	}
-	s.snap = newSnapshot(db)
+	s.snap = newSnapshot(s.db)
 	return nil
+}
+
+// meta reads what the directory says about itself; nil when it is new.
+func (s *Store) meta() (*meta, error) {
+	o := s.options
+	value, closer, err := s.db.Get(keyMeta)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, region.Errorf(region.Internal, "store directory %s cannot be read", o.Dir).WithCause(err)
+	}
+	have := new(meta)
+	err = json.Unmarshal(value, have)
+	_ = closer.Close()
+	switch {
+	case err != nil:
+		return nil, region.Errorf(region.Internal, "store directory %s is damaged", o.Dir).WithCause(err)
+	case have.Layout != layout:
+		return nil, region.Errorf(region.Unsupported, "store directory %s has layout %d, this program reads %d", o.Dir, have.Layout, layout).
+			WithHint("use the program that wrote it")
+	}
+	return have, nil
 }
 
 // checkMeta compares what the directory says with what is wanted, or writes it
 // when the directory is new.
 func (s *Store) checkMeta() error {
 	o := s.options
-	want := meta{Layout: layout, Region: o.Region, Partitions: o.Partitions}
-	value, closer, err := s.db.Get(keyMeta)
-	if errors.Is(err, pebble.ErrNotFound) {
-		b, err := json.Marshal(want)
-		if err == nil {
-			err = s.db.Set(keyMeta, b, pebble.Sync)
-		}
-		if err != nil {
-			return region.Errorf(region.Internal, "store directory %s cannot be written", o.Dir).WithCause(err)
-		}
-		return nil
-	}
-	if err != nil {
-		return region.Errorf(region.Internal, "store directory %s cannot be read", o.Dir).WithCause(err)
-	}
-	var have meta
-	err = json.Unmarshal(value, &have)
-	_ = closer.Close()
+	have, err := s.meta()
 	switch {
 	case err != nil:
-		return region.Errorf(region.Internal, "store directory %s is damaged", o.Dir).WithCause(err)
-	case have.Layout != layout:
-		return region.Errorf(region.Unsupported, "store directory %s has layout %d, this program reads %d", o.Dir, have.Layout, layout).
-			WithHint("use the program that wrote it")
+		return err
+	case have == nil:
+		return s.setMeta(meta{Layout: layout, Region: o.Region, Partitions: o.Partitions})
+	case have.Loading:
+		return region.Errorf(region.Conflict, "store directory %s has half of a store: an import into it did not finish", o.Dir).
+			WithHint("import again")
 	case have.Region != o.Region:
 		return region.Errorf(region.BadInput, "store directory %s belongs to region %s, not %s", o.Dir, have.Region, o.Region).
 			WithHint("check dir and region in the node's configuration")

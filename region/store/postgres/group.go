@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -168,27 +167,10 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 		id, incarnation, first, next, milli []int64
 		was, heads, sums, fence, turns      []string
 	}
-	var r struct {
-		part, owner, table, version, moves, counter []int64
-		key, raised, sum, value                     pq.ByteaArray
-		deleted                                     []bool
-		home                                        []string
-	}
-	var j struct {
-		part, first []int64
-		streams     []string
-		data        pq.ByteaArray
-	}
-	var m struct {
-		part, incarnation, seq, milli []int64
-		origin, stream                []string
-		chain                         pq.ByteaArray
-	}
-	var k struct {
-		part, first, last []int64
-		origin            []string
-		data              pq.ByteaArray
-	}
+	var r rowColumns
+	var j journalColumns
+	var m positionColumns
+	var k copyColumns
 	for q, s := range steps {
 		if !s.changed() {
 			continue
@@ -207,27 +189,17 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 				continue
 			}
 			k, row := &s.rows[i].key, &s.rows[i].row
-			raised, digest := row.Epoch.Term.Raised, row.Sum
-			r.part, r.owner, r.table, r.key = append(r.part, int64(q.id)), append(r.owner, int64(k.owner)), append(r.table, int64(k.table)), append(r.key, []byte(k.row))
-			r.version, r.moves, r.counter = append(r.version, int64(row.Version)), append(r.moves, int64(row.Epoch.Moves)), append(r.counter, int64(row.Epoch.Term.Counter))
-			r.raised, r.sum, r.value = append(r.raised, raised[:]), append(r.sum, digest[:]), append(r.value, present(row.Value))
-			r.deleted, r.home = append(r.deleted, row.Deleted), append(r.home, string(row.Home))
+			r.add(q.id, k.owner, k.table, []byte(k.row), row)
 		}
 		for _, e := range s.journal {
-			var streams strings.Builder
-			for _, name := range e.streams {
-				streams.WriteString(" " + string(name))
-			}
-			j.part, j.first, j.streams, j.data = append(j.part, int64(q.id)), append(j.first, int64(e.first)), append(j.streams, streams.String()+" "), append(j.data, e.data)
+			j.add(q.id, e.first, e.streams, e.data)
 			g.journal += len(e.data)
 		}
 		for _, b := range s.kept {
-			k.part, k.origin, k.first = append(k.part, int64(q.id)), append(k.origin, string(b.Origin)), append(k.first, int64(b.First()))
-			k.last, k.data = append(k.last, int64(b.Last())), append(k.data, journal.Encode(b))
+			k.add(q.id, b, journal.Encode(b))
 		}
-		for _, at := range s.moved {
-			m.part, m.origin, m.stream = append(m.part, int64(q.id)), append(m.origin, string(at.Origin)), append(m.stream, string(at.Stream))
-			m.incarnation, m.seq, m.milli, m.chain = append(m.incarnation, int64(at.Incarnation)), append(m.seq, int64(at.Seq)), append(m.milli, at.UnixMilli), append(m.chain, at.Chain[:])
+		for i := range s.moved {
+			m.add(q.id, &s.moved[i])
 		}
 	}
 	if len(g.steps) == 0 {
@@ -235,17 +207,15 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 	}
 	g.writes = len(r.part)
 	a := func(s any) any { return pq.Array(s) }
-	g.args = []any{
+	g.args = append([]any{
 		d.token, g.id,
 		a(p.id), a(p.was), a(p.incarnation), a(p.first), a(p.next), a(p.milli), a(p.heads), a(p.sums), a(p.fence),
-		a(r.part), a(r.owner), a(r.table), r.key, a(r.version), a(r.moves), a(r.counter), r.raised, a(r.deleted), a(r.home), r.sum, r.value,
-		a(j.part), a(j.first), a(j.streams), j.data, a(p.turns),
-	}
+	}, append(append(r.args(), j.args()...), a(p.turns))...)
 	if len(m.part) > 0 {
-		g.moved = []any{a(m.part), a(m.origin), a(m.stream), a(m.incarnation), a(m.seq), m.chain, a(m.milli)}
+		g.moved = m.args()
 	}
 	if len(k.part) > 0 {
-		g.kept = []any{a(k.part), a(k.origin), a(k.first), a(k.last), k.data}
+		g.kept = k.args()
 	}
 	return g, nil
 }

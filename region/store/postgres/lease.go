@@ -6,13 +6,34 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/region"
-	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
 // open connects for the first time: it migrates the database, takes the lease,
 // and reads the partitions' states.
 func (d *shard) open(all []migration) error {
+	if err := d.enter(all); err != nil {
+		return err
+	}
+	s := d.session
+	d.token = newToken()
+	if err := d.claim(); err != nil {
+		return d.refused(err)
+	}
+	if err := d.load(); err != nil {
+		return d.refused(err)
+	}
+	if err := d.statements(); err != nil {
+		return d.refused(err)
+	}
+	if s.timeline != d.timeline {
+		return d.raise()
+	}
+	return nil
+}
+
+// enter connects, migrates the database, and takes its lock.
+func (d *shard) enter(all []migration) error {
 	s, err := connect(d.config, d.store.options.Timeout)
 	if err != nil {
 		return d.refused(err)
@@ -28,27 +49,13 @@ func (d *shard) open(all []migration) error {
 			return d.refused(err)
 		}
 		if ok {
-			break
+			return nil
 		}
 		if time.Since(start) > time.Second {
 			return region.Errorf(region.Unavailable, "database %d of the store is in use by another process", d.number).
 				WithHint("stop the other process, or check the DSN; pg_locks says who has the advisory lock")
 		}
 	}
-	d.token = newToken()
-	if err := d.claim(); err != nil {
-		return d.refused(err)
-	}
-	if err := d.load(); err != nil {
-		return d.refused(err)
-	}
-	if err := d.statements(); err != nil {
-		return d.refused(err)
-	}
-	if s.timeline != d.timeline {
-		return d.raise()
-	}
-	return nil
 }
 
 func (d *shard) refused(err error) error {
@@ -74,12 +81,15 @@ func (d *shard) claim() error {
 	}
 	var home string
 	var partitions, number, shards int
+	var loading bool
 	if err := s.guard(func() error {
-		return s.conn.QueryRowContext(always, `SELECT region, partitions, shard, shards, timeline FROM homing_store`).Scan(&home, &partitions, &number, &shards, &d.timeline)
+		return s.conn.QueryRowContext(always, `SELECT region, partitions, shard, shards, timeline, loading FROM homing_store`).Scan(&home, &partitions, &number, &shards, &d.timeline, &loading)
 	}); err != nil {
 		return err
 	}
 	switch {
+	case loading:
+		return region.Errorf(region.Conflict, "the database has half of a store: an import into it did not finish").WithHint("import again")
 	case region.ID(home) != o.Region:
 		return region.Errorf(region.BadInput, "the database belongs to region %s, not %s", home, o.Region).WithHint("check the DSN and the region in the node's configuration")
 	case partitions != o.Partitions:
@@ -117,16 +127,16 @@ func (d *shard) load() error {
 		return err
 	}
 	err = s.rows(`SELECT partition, origin, stream, incarnation, seq, chain, unix_milli FROM homing_position`, func(scan func(...any) error) error {
-		var at journal.Position
-		var chain []byte
-		if err := scan(&at.Partition, &at.Origin, &at.Stream, &at.Incarnation, &at.Seq, &chain, &at.UnixMilli); err != nil {
+		at, err := scanPosition(scan)
+		if err != nil {
 			return err
 		}
-		if st := states[at.Partition]; st != nil && copy(at.Chain[:], chain) == len(at.Chain) {
-			st.state.Positions[partition.Source{Origin: at.Origin, Stream: at.Stream}] = at
-			return nil
+		st := states[at.Partition]
+		if st == nil {
+			return fmt.Errorf("the position of %s %s is of partition %d, which has no row", at.Origin, at.Stream, at.Partition)
 		}
-		return fmt.Errorf("the position of %s %s in partition %d is damaged", at.Origin, at.Stream, at.Partition)
+		st.state.Positions[partition.Source{Origin: at.Origin, Stream: at.Stream}] = at
+		return nil
 	})
 	if err != nil {
 		return err

@@ -75,35 +75,9 @@ func (p *part) publish(v *durable) {
 // number of partitions, or does not sync to disk; region.Unsupported for a
 // newer layout; region.Internal for everything else.
 func Open(options Options) (*Store, error) {
-	o, err := options.withDefaults()
+	s, all, err := newStore(options)
 	if err != nil {
 		return nil, err
-	}
-	all, err := load(migrations)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{options: o, metrics: newMetrics(o.Registry), closing: make(chan struct{})}
-	for i, dsn := range o.DSNs {
-		c, err := config(dsn)
-		if err != nil {
-			return nil, err
-		}
-		connector, err := pq.NewConnectorConfig(c)
-		if err != nil {
-			return nil, region.Errorf(region.BadInput, "the DSN of database %d cannot be used", i).WithCause(err)
-		}
-		d := &shard{store: s, number: i, config: c, wake: make(chan struct{}, 1), done: make(chan struct{}), reader: sql.OpenDB(connector)}
-		d.reader.SetMaxOpenConns(o.Readers)
-		d.reader.SetMaxIdleConns(o.Readers)
-		d.reader.SetConnMaxLifetime(readerLife)
-		s.shards = append(s.shards, d)
-	}
-	for i := range o.Partitions {
-		d := s.shards[i%len(s.shards)]
-		p := &part{id: region.Partition(i), shard: d, index: len(d.parts), changed: make(chan struct{})}
-		d.parts = append(d.parts, p)
-		s.parts = append(s.parts, p)
 	}
 	for i, d := range s.shards {
 		if err := d.open(all); err != nil {
@@ -124,6 +98,42 @@ func Open(options Options) (*Store, error) {
 		go d.loop()
 	}
 	return s, nil
+}
+
+// newStore makes a store that is connected to nothing yet, and reads the
+// migrations.
+func newStore(options Options) (*Store, []migration, error) {
+	o, err := options.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := load(migrations)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Store{options: o, metrics: newMetrics(o.Registry), closing: make(chan struct{})}
+	for i, dsn := range o.DSNs {
+		c, err := config(dsn)
+		if err != nil {
+			return nil, nil, err
+		}
+		connector, err := pq.NewConnectorConfig(c)
+		if err != nil {
+			return nil, nil, region.Errorf(region.BadInput, "the DSN of database %d cannot be used", i).WithCause(err)
+		}
+		d := &shard{store: s, number: i, config: c, wake: make(chan struct{}, 1), done: make(chan struct{}), reader: sql.OpenDB(connector)}
+		d.reader.SetMaxOpenConns(o.Readers)
+		d.reader.SetMaxIdleConns(o.Readers)
+		d.reader.SetConnMaxLifetime(readerLife)
+		s.shards = append(s.shards, d)
+	}
+	for i := range o.Partitions {
+		d := s.shards[i%len(s.shards)]
+		p := &part{id: region.Partition(i), shard: d, index: len(d.parts), changed: make(chan struct{})}
+		d.parts = append(d.parts, p)
+		s.parts = append(s.parts, p)
+	}
+	return s, all, nil
 }
 
 // Region returns the region the databases belong to.
