@@ -34,7 +34,7 @@ type Core struct {
 	devicePace *pacer[deviceKey]
 
 	stop    context.CancelFunc
-	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers
+	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers; one of retention
 }
 
 // New starts a core on an open store. Close it before the store.
@@ -77,6 +77,9 @@ func New(o Options) (*Core, error) {
 		c.numbers.run(ctx)
 	}()
 	journal, _ := o.Store.(store.Store)
+	if journal != nil && o.Retention > 0 {
+		c.running.Go(func() { c.retention(ctx, journal) })
+	}
 	for p := range o.Store.Partitions() {
 		if journal == nil {
 			break

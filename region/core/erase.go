@@ -102,9 +102,9 @@ func (t *txn) markErased(sent bool) error {
 	return nil
 }
 
-// asUser is mutate for a change that the owner asks for. Once an account is
-// erased nothing is written any more, not even by a request that was let in
-// before.
+// asUser is mutate for a change that the owner asks for. Once this process has
+// erased an account nothing is written any more, not even by a request that was
+// let in before.
 func (c *Core) asUser(ctx context.Context, owner region.UIN, change func(*txn) error) error {
 	return c.mutate(ctx, owner, func(t *txn) error {
 		if _, gone := c.gone.Load(owner); gone {
@@ -136,6 +136,9 @@ func (t *txn) erase(o *operation) (string, error) {
 	if a == nil || a.ErasedUnixMilli == 0 {
 		return refused, nil
 	}
+	// The mark may have been made by another process: what this one remembers of
+	// the owner has to go, or messages would still be let in.
+	t.forgets = true
 	tables := erasedTables()
 	o.next = wipe{o.wiped.table, bytes.Clone(o.wiped.from)}
 	left := map[region.UIN]bool{}

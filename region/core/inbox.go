@@ -138,10 +138,11 @@ func (t *txn) append(id [16]byte, m *v1.Message, stored []byte) (sequence uint64
 	return sequence, nil
 }
 
-// message reads the inbox entry of a sequence.
+// message reads the inbox entry of a sequence; nil when it was removed since,
+// because it was old.
 func (t *txn) message(sequence uint64) (*v1.Message, error) {
 	r, err := t.get(tableInbox, keySequence(sequence))
-	if err != nil {
+	if err != nil || r.Deleted {
 		return nil, err
 	}
 	if !r.Exists() {

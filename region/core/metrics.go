@@ -14,6 +14,7 @@ type metrics struct {
 	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead, blocked
 	delay     prometheus.Histogram
 	paced     *prometheus.CounterVec // by: user, device
+	removed   prometheus.Counter
 	conflicts prometheus.Counter
 	missing   prometheus.Counter
 	loop      *prometheus.CounterVec // outcome
@@ -32,6 +33,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
 		paced: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_paced_total",
 			Help: "Messages refused because their user or device sent too fast."}, []string{"by"}),
+		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_messages_removed_total",
+			Help: "Messages removed from inboxes because they were older than the region keeps them."}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_conflicts_total",
 			Help: "Commits tried again because a precondition did not hold."}),
 		missing: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_tickets_without_device_total",
@@ -43,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.paced, m.conflicts, m.missing, m.loop} {
+	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.paced, m.removed, m.conflicts, m.missing, m.loop} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

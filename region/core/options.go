@@ -43,6 +43,7 @@ type Options struct {
 	TicketLife time.Duration // of tickets; 0 is 24 hours
 	Range      int           // UINs asked of the Directory at a time; 0 is 1,000
 	Heads      int           // owners of whom the newest sequence and the like are kept in memory; 0 is 100,000
+	Retention  time.Duration // how long messages are kept, by their sender's region's clock; 0 is for ever
 	UserRate   int           // messages a second that a user may send, with bursts of two seconds' worth; 0 is no limit
 	DeviceRate int           // the same of each device
 	Parallel   int           // owners whose commands are executed at the same time; 0 is 256
@@ -58,7 +59,7 @@ func (o *Options) validate() error {
 		return region.Errorf(region.BadInput, "core: the store is region %s's, not %s's", o.Store.Region(), o.Self).WithHint("check the data directory")
 	case len(o.Key) != ed25519.PrivateKeySize:
 		return region.Errorf(region.BadInput, "core: the region's private key has %d bytes, want %d", len(o.Key), ed25519.PrivateKeySize)
-	case o.TicketLife < 0 || o.Range < 0 || o.Heads < 0 || o.Parallel < 0 || o.UserRate < 0 || o.DeviceRate < 0:
+	case o.TicketLife < 0 || o.Retention < 0 || o.Range < 0 || o.Heads < 0 || o.Parallel < 0 || o.UserRate < 0 || o.DeviceRate < 0:
 		return region.Errorf(region.BadInput, "core: a negative option")
 	}
 	if o.Admitting == nil {

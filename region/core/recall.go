@@ -43,8 +43,11 @@ func (c *Core) Recall(ctx context.Context, by Caller, r *v1.RecallRequest) (_ *v
 			return region.Errorf(region.NotFound, "you sent no such message").WithHint("give the client message ID of one of yours")
 		}
 		m, err := t.message(sequence)
-		if err != nil || m.Recalled {
+		if err != nil || m.GetRecalled() {
 			return err
+		}
+		if m == nil {
+			return region.Errorf(region.NotFound, "the message is not kept any more").WithHint("recall it within %d s", MaxRecall)
 		}
 		if late := t.now - m.SentUnixMilli; late > MaxRecall*time.Second.Milliseconds() {
 			return region.Errorf(region.Forbidden, "the message is %d s old", late/1000).WithHint("recall it within %d s", MaxRecall)
@@ -118,7 +121,7 @@ func (t *txn) recalled(o *operation) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if m.Recalled {
+	if m == nil || m.Recalled {
 		return repeated, nil
 	}
 	return applied, t.takeBack(sequence, m, o.recall.Erased)

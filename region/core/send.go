@@ -142,6 +142,9 @@ func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendRespon
 		if err != nil {
 			return nil, err
 		}
+		if m == nil { // removed since: what it was cannot be compared any more
+			return &v1.SendResponse{Id: id[:], Sequence: sequence, Repeated: true}, nil
+		}
 		if m.To != uint64(to.uin) || !m.Recalled && !proto.Equal(m.Body, r.Body) {
 			return nil, region.Errorf(region.Conflict, "this client message ID was used for another message").WithHint("use a new one for each message")
 		}

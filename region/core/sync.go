@@ -24,6 +24,12 @@ const scanRows = 200
 // has seen otherwise used is not missed; account, contacts and read positions come whole. A
 // snapshot that is unknown, or of another owner, starts over (full).
 //
+// A message that is older than the region keeps them is not given: a client
+// whose snapshot is behind learns from oldest where what is kept begins, and
+// misses nothing from there on.
+//
+// A page holds at most max_bytes, or MaxPage, of items, and one item at least.
+//
 // Errors: Unavailable when the snapshot is of a newer epoch than this region's.
 func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.SyncResponse, err error) {
 	defer c.m.count("Sync", &err)
@@ -109,7 +115,18 @@ func (c *Core) syncAccount(ctx context.Context, p region.Placement, s *snapshot,
 	return nil
 }
 
+// syncMessages gives messages behind the newest that the client saw. Those that
+// the region keeps no more are stepped over, and the answer says from where on
+// there are any.
 func (c *Core) syncMessages(ctx context.Context, s *snapshot, resp *v1.SyncResponse, page *page) error {
+	first, err := c.firstKept(ctx, s.owner)
+	if err != nil {
+		return err
+	}
+	if first > 1 {
+		resp.Oldest = first
+		s.messages = max(s.messages, first-1)
+	}
 	for !page.full {
 		var bad error
 		rows := 0
@@ -135,28 +152,34 @@ func (c *Core) syncMessages(ctx context.Context, s *snapshot, resp *v1.SyncRespo
 
 // resume finds where a snapshot of an older epoch goes on: at its own sequence,
 // or at the last one here of its epoch or an older, whichever is smaller. The
-// epochs of an inbox's rows never fall, so that one is found by bisection.
+// epochs of an inbox's rows never fall, but for those that were emptied or removed
+// since, which are newer; so that one is found by bisection of what is kept, and
+// an emptied row can only make it resume earlier.
 func (c *Core) resume(ctx context.Context, owner region.UIN, s snapshot) (uint64, error) {
+	kept, err := c.firstKept(ctx, owner)
+	if err != nil || s.messages < kept {
+		return s.messages, err
+	}
 	var failed error
 	newer := func(sequence uint64) bool {
 		r, err := c.o.Store.Get(ctx, owner, tableInbox, keySequence(sequence))
 		failed = cmp.Or(failed, err)
 		return r.Version == 0 || s.epoch.Less(r.Epoch)
 	}
-	if s.messages == 0 || !newer(s.messages) {
+	if !newer(s.messages) {
 		return s.messages, failed
 	}
 	// A snapshot may claim any sequence: bisect below the real newest one only.
 	limit := s.messages
-	err := c.o.Store.Scan(ctx, owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
+	err = c.o.Store.Scan(ctx, owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
 		if n, ok := numberOf(r.Row); ok {
 			limit = min(limit, n)
 		}
 		return false
 	})
-	if err != nil {
-		return 0, err
+	if err != nil || limit < kept {
+		return min(s.messages, kept-1), err
 	}
-	first := sort.Search(int(limit), func(i int) bool { return newer(uint64(i) + 1) })
-	return uint64(first), failed
+	first := sort.Search(int(limit-kept+1), func(i int) bool { return newer(kept + uint64(i)) })
+	return kept - 1 + uint64(first), failed
 }

@@ -49,6 +49,7 @@ type universe struct {
 	backup map[region.ID]region.ID // who follows a region's full stream; set before anything runs
 	cut    sync.Map                // region.ID to true: what left the region stops here
 	fenced atomic.Bool             // no region admits
+	keep   time.Duration           // how long regions started from now on keep messages
 	ahead  atomic.Int64            // nanoseconds by which the cores' clocks are ahead
 }
 
@@ -165,7 +166,7 @@ func (u *universe) start(id region.ID) {
 	s := u.sites[id]
 	s.heard = &notices{}
 	c, err := New(Options{Store: s.store, Self: id, Key: seededKey(string(id)), View: u.view.Load, Changed: u.changed,
-		Directory: u.ids.of(id), Notifier: s.heard, Range: 200,
+		Directory: u.ids.of(id), Notifier: s.heard, Range: 200, Retention: u.keep,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(u.ahead.Load())) },
 		Held: func(p region.Partition) (Mark, bool) {
 			to := u.sites[u.backup[id]]

@@ -124,6 +124,12 @@ type Store interface {
 	// row's slices are valid only during the call.
 	Scan(ctx context.Context, owner region.UIN, t journal.Table, r Range, yield func(*Row) bool) error
 
+	// Owners returns the owners of a partition that ever had a row in a table, in
+	// ascending order, from the first one above after; fewer than limit is the end.
+	// Owners from 1<<63 on are not listed: no segment holds them. It may step over
+	// many others, so it costs up to a seek for each owner of the partition.
+	Owners(ctx context.Context, p region.Partition, t journal.Table, after region.UIN, limit int) ([]region.UIN, error)
+
 	// Commit makes the batch durable, together with its journal records, and
 	// returns. Concurrent commits share an fsync.
 	//

@@ -66,10 +66,11 @@ type Config struct {
 	// world's countries, no carriers) and demo. See package dns/geo.
 	Geo []string `yaml:"geo,omitempty"`
 	// ShedAbove refuses connections above so many; 0 is the default of the role.
-	ShedAbove int   `yaml:"shedAbove,omitempty"`
-	Log       Log   `yaml:"log,omitempty"`
-	DNS       DNS   `yaml:"dns,omitempty"`   // only for the dns role
-	Store     Store `yaml:"store,omitempty"` // only for the region role
+	ShedAbove int      `yaml:"shedAbove,omitempty"`
+	Log       Log      `yaml:"log,omitempty"`
+	DNS       DNS      `yaml:"dns,omitempty"`      // only for the dns role
+	Store     Store    `yaml:"store,omitempty"`    // only for the region role
+	Messages  Messages `yaml:"messages,omitempty"` // only for the region role
 }
 
 // Gossip is the serf membership.
@@ -220,6 +221,9 @@ func (c *Config) Validate() error {
 		return wrongf("tls", "tls.cert and tls.key go together")
 	}
 	if err := c.DNS.validate(c); err != nil {
+		return err
+	}
+	if err := c.Messages.validate(c); err != nil {
 		return err
 	}
 	if err := c.Store.validate(c); err != nil {

@@ -84,6 +84,7 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	if r.core, err = core.New(core.Options{
 		Store: r.store, Self: id, Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
 		Held: r.held, Directory: directory, Notifier: r.count(presence), Logger: log, Registry: n.reg,
+		Retention: n.cfg.Messages.Retention, UserRate: n.cfg.Messages.UserRate, DeviceRate: n.cfg.Messages.DeviceRate,
 	}); err != nil {
 		return err
 	}

@@ -114,6 +114,27 @@ func (m *Memory) Get(ctx context.Context, owner region.UIN, t journal.Table, row
 	return r, nil
 }
 
+// Owners implements store.Store.
+func (m *Memory) Owners(ctx context.Context, p region.Partition, t journal.Table, after region.UIN, limit int) ([]region.UIN, error) {
+	if err := m.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	part, err := m.part(p)
+	if err != nil {
+		return nil, err
+	}
+	var owners []region.UIN
+	for k := range part.rows {
+		if k.table == t && k.owner > after && k.owner <= math.MaxInt64 {
+			owners = append(owners, k.owner)
+		}
+	}
+	slices.Sort(owners)
+	owners = slices.Compact(owners)
+	return owners[:min(limit, len(owners))], nil
+}
+
 // Scan implements store.Store. It gives the rows as they were when it began.
 func (m *Memory) Scan(ctx context.Context, owner region.UIN, t journal.Table, r store.Range, yield func(*store.Row) bool) error {
 	if err := m.enter(ctx); err != nil {

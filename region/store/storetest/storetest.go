@@ -33,6 +33,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Classes", testClasses},
 		{"CallersMemory", testCallersMemory},
 		{"Scan", testScan},
+		{"Owners", testOwners},
 		{"ScanIsOneMoment", testScanIsOneMoment},
 		{"BadInput", testBadInput},
 		{"Limits", testLimits},
