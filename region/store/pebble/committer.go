@@ -131,6 +131,7 @@ func (s *Store) take() []*chunk {
 		p.mu.Lock()
 		c := p.open
 		p.open, p.taken = nil, c
+		p.fresh.take()
 		c.found, p.lookups = p.lookups, lookups{}
 		if p.step.Touched {
 			p.step.Touched = false

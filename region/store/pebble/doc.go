@@ -17,9 +17,9 @@
 // syncs. So an fsync carries whatever arrived during the one before it, and the
 // rate grows with the callers.
 //
-// Most of what commits write over is not read from Pebble: each partition has an
-// exact list of its recent rows, which alone knows the rows under way, and a
-// filter over the keys of all its rows, which says of most new rows that nothing
+// Most of what commits write over is not read from Pebble: each partition has
+// exact tables of the rows under way, which nothing else knows, and of those that
+// were written over lately, and a filter over the keys of all its rows, which says of most new rows that nothing
 // is there. A filter begins empty and is of use once the keys that were there
 // when the store was opened have been read, in the background.
 //
@@ -66,5 +66,6 @@
 //	          sum shared, uint shared rows, sum own, uint own rows
 //	row       byte 0 or 1 (tombstone), uint version, uint moves, term, text home, value
 //
-// A chunk writes the partition's state once, together with what it describes.
+// A chunk writes the partition's state once, together with what it describes. The
+// values of the journal (j, k) lie in blob files, which compactions leave alone.
 package pebble

@@ -41,8 +41,8 @@ func (p *part) Find(owner region.UIN, t journal.Table, row []byte) (partition.Fo
 	var err error
 	if p.absent(at.hash) { // first, because it is cheap and most rows are new
 		p.lookups.absent++
-	} else if recent, ok := p.recent.get(at.hash, at.key); ok {
-		k = recent
+	} else if found, ok := p.knows(at.hash, at.key); ok {
+		k = found
 		p.lookups.recent++
 	} else {
 		p.lookups.engine++
@@ -96,7 +96,7 @@ func (p *part) Put(at int, fresh bool, r *partition.Row) {
 		p.added(to.hash)
 	}
 	to.serial = p.open.serial
-	p.recent.put(to.hash, to.key, p.open, &known{version: r.Version, deleted: r.Deleted, home: r.Home, epoch: r.Epoch, sum: r.Sum, serial: p.open.serial})
+	p.keeps(to.hash, to.key, fresh, &known{version: r.Version, deleted: r.Deleted, home: r.Home, epoch: r.Epoch, sum: r.Sum, serial: p.open.serial})
 }
 
 // Append puts a batch into the open chunk's journal.

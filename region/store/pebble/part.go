@@ -22,10 +22,11 @@ type part struct {
 
 	mu      sync.Mutex
 	step    partition.Step
-	open    *chunk  // takes what commits; nil when nothing has since the last was taken
-	taken   *chunk  // the newest the committer took; nil when none. Those before it are durable, or failed
-	serial  uint64  // of the newest chunk
-	recent  recent  // has every row of open, and of taken until that is durable
+	open    *chunk // takes what commits; nil when nothing has since the last was taken
+	taken   *chunk // the newest the committer took; nil when none. Those before it are durable, or failed
+	serial  uint64 // of the newest chunk
+	recent  recent // with fresh, has every row of open, and of taken until that is durable
+	fresh   fresh
 	filter  *filter // nil when there is no memory for it
 	scratch scratch
 	lookups lookups // since the last chunk was taken
@@ -42,7 +43,7 @@ func (s *Store) newPart(id region.Partition, recentRows int) *part {
 		Self: s.options.Region, Partition: id, State: partition.New(), Engine: p,
 		Now: func() int64 { return s.options.Now().UnixMilli() },
 	}
-	p.recent = newRecent(recentRows, p.hash)
+	p.recent, p.fresh = newRecent(recentRows), newFresh()
 	if s.options.FilterMemory > 0 {
 		p.filter = &filter{budget: &s.filterBudget}
 	}

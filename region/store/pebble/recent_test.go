@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"testing"
 
@@ -12,53 +11,93 @@ import (
 // clash gives many keys the same number, and numbers about to overflow.
 func clash(key []byte) uint64 { return uint64(key[len(key)-1]%8) - 4 }
 
-// TestRecent compares recent with a map that forgets nothing, where hashes
-// clash all the time: what it finds is right, it finds everything that is not
-// durable yet, and it does not grow when nothing is under way.
-func TestRecent(t *testing.T) {
+// TestTable compares a table with a map, where hashes clash all the time.
+func TestTable(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		r := newRecent(0, clash)
+		tab, all := newTable(), map[string]known{}
+		if seed%2 == 0 {
+			tab.stamp = ^uint32(0) - 2 // about to begin again
+		}
+		for range 5000 {
+			if rng.IntN(500) == 0 {
+				tab.empty()
+				clear(all)
+			}
+			key := fmt.Appendf(nil, "%d", rng.IntN(1000))
+			hash := clash(key)
+			if got, ok := tab.get(hash, key); got != all[string(key)] || ok != (got.version > 0) {
+				t.Fatalf("row %s is %+v, want %+v", key, got, all[string(key)])
+			}
+			k := known{version: 1 + rng.Uint64N(9), deleted: rng.IntN(2) == 0, home: region.ID([]string{"sh", "hk", "ca"}[rng.IntN(3)]), serial: rng.Uint64(), epoch: region.Epoch{Moves: rng.Uint64N(5)}}
+			k.sum[0] = byte(rng.Uint32())
+			tab.put(hash, key, &k)
+			all[string(key)] = k
+			if tab.n != len(all) {
+				t.Fatalf("%d rows, want %d", tab.n, len(all))
+			}
+		}
+	}
+}
+
+// TestKnows has a partition write rows and compares what it knows with a map
+// that forgets nothing: what it knows is right, it knows everything that is not
+// durable yet, and it does not grow when nothing is under way.
+func TestKnows(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		p := &part{recent: newRecent(0), fresh: newFresh()}
+		serial := uint64(0)
+		begin := func() *chunk {
+			serial++
+			return &chunk{serial: serial, done: make(chan struct{})}
+		}
 		all := map[string]known{}
-		chunks := []*chunk{{serial: 1, done: make(chan struct{})}}
-		settled := 0 // chunks, of those before the newest
+		p.open = begin()
 		for range 5000 {
 			switch rng.IntN(20) {
-			case 0:
-				chunks = append(chunks, &chunk{serial: uint64(len(chunks) + 1), done: make(chan struct{})})
+			case 0: // the committer takes the open chunk, once the one before is durable
+				if p.taken != nil && !p.taken.settled() {
+					close(p.taken.done)
+				}
+				p.taken, p.open = p.open, begin()
+				p.fresh.take()
 			case 1:
-				if settled < len(chunks)-1 {
-					close(chunks[settled].done)
-					settled++
+				if p.taken != nil && !p.taken.settled() {
+					close(p.taken.done)
 				}
 			}
 			key := fmt.Appendf(nil, "%d", rng.IntN(1000))
 			hash := clash(key)
-			got, ok := r.get(hash, key)
+			got, ok := p.knows(hash, key)
 			want, written := all[string(key)]
+			underWay := written && (want.serial == p.open.serial || p.taken != nil && !p.taken.settled() && want.serial == p.taken.serial)
 			switch {
 			case ok && got != want:
 				t.Fatalf("row %s is %+v, want %+v", key, got, want)
-			case !ok && written && want.serial > uint64(settled):
-				t.Fatalf("row %s of chunk %d is forgotten, and only %d chunks are durable", key, want.serial, settled)
+			case !ok && underWay:
+				t.Fatalf("row %s of chunk %d is forgotten, and under way", key, want.serial)
 			}
-			c := chunks[len(chunks)-1]
-			k := known{version: want.version + 1, deleted: rng.IntN(2) == 0, home: region.ID([]string{"sh", "hk", "ca"}[rng.IntN(3)]), serial: c.serial}
+			k := known{version: want.version + 1, deleted: rng.IntN(2) == 0, home: region.ID([]string{"sh", "hk", "ca"}[rng.IntN(3)]), serial: p.open.serial, epoch: region.Epoch{Moves: rng.Uint64N(5)}}
 			k.sum[0] = byte(rng.Uint32())
-			r.put(hash, key, c, &k)
+			p.keeps(hash, key, want.version == 0, &k)
 			all[string(key)] = k
 		}
-		for _, c := range chunks[settled:] {
-			close(c.done)
+		if p.taken != nil && !p.taken.settled() {
+			close(p.taken.done)
 		}
-		c := &chunk{serial: 1 << 20, done: make(chan struct{})}
-		close(c.done)
 		for i := range 1000 {
+			p.taken, p.open = p.open, begin()
+			p.fresh.take()
+			close(p.taken.done)
 			key := fmt.Appendf(nil, "later %d", i)
-			r.put(clash(key), key, c, &known{version: 1, home: "sh"})
+			p.keeps(clash(key), key, i%2 == 0, &known{version: 2, home: "sh", serial: p.open.serial})
 		}
-		if n := len(r.young.rows) + len(r.old.rows); n > 2*r.limit {
-			t.Fatalf("%d rows are kept, the limit is two times %d", n, r.limit)
+		if n := p.recent.young.n + p.recent.old.n; n > 2*p.recent.limit {
+			t.Fatalf("%d rows are kept, the limit is two times %d", n, p.recent.limit)
+		}
+		if n := p.fresh.open.n + p.fresh.taken.n; n > 2 {
+			t.Fatalf("%d fresh rows are kept of chunks that are durable", n)
 		}
 	}
 }
@@ -66,26 +105,15 @@ func TestRecent(t *testing.T) {
 // TestRecentKeepsHeads writes few rows again and again between many new ones:
 // they stay known.
 func TestRecentKeepsHeads(t *testing.T) {
-	seed := maphash.MakeSeed()
-	r := newRecent(1000, func(key []byte) uint64 { return maphash.Bytes(seed, key) })
-	c := &chunk{serial: 1, done: make(chan struct{})}
-	close(c.done)
-	put := func(key []byte, version uint64) { r.put(r.hash(key), key, c, &known{version: version, home: "sh"}) }
+	p := &part{recent: newRecent(1000), fresh: newFresh(), open: &chunk{serial: 1, done: make(chan struct{})}}
+	close(p.open.done)
 	const heads = 400
-	for i := range heads {
-		put(fmt.Appendf(nil, "head %d", i), 2)
-	}
 	for i := range 20_000 {
-		put(fmt.Appendf(nil, "new %d", i), 1)
-		if key := fmt.Appendf(nil, "head %d", i%heads); i%10 == 0 {
-			k, ok := r.get(r.hash(key), key)
-			if !ok {
-				t.Fatalf("%s is forgotten after %d new rows", key, i)
-			}
-			put(key, k.version+1)
+		p.keeps(uint64(i), fmt.Appendf(nil, "new %d", i), true, &known{version: 1, home: "sh"})
+		key, hash := fmt.Appendf(nil, "head %d", i%heads), uint64(i%heads)
+		if _, ok := p.knows(hash, key); !ok && i >= heads {
+			t.Fatalf("head %d was forgotten", i%heads)
 		}
-	}
-	if n := len(r.young.rows) + len(r.old.rows); n > 2000 {
-		t.Fatalf("%d rows are kept", n)
+		p.keeps(hash, key, false, &known{version: 2, home: "sh"})
 	}
 }

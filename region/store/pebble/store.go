@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/disk"
@@ -114,34 +112,10 @@ func (s *Store) shut() error {
 // openPebble opens the engine.
 func (s *Store) openPebble() error {
 	o := s.options
-	// Pebble takes its memtables' memory out of the cache.
-	cache := pebble.NewCache(2 * o.Memory)
+	cache := pebble.NewCache(2 * o.Memory) // Pebble takes its memtables' memory out of it
 	defer cache.Unref()
-	po := &pebble.Options{
-		FS:                 s.disk.FS(),
-		Lock:               s.lock,
-		Logger:             logger{log: o.Logger, fatal: o.Fatal},
-		Cache:              cache,
-		FormatMajorVersion: pebble.FormatTableFormatV6,
-		// Writes never wait for memory: two memtables fill while one is flushed.
-		MemTableSize:                uint64(o.Memory / 2),
-		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-	}
-	po.EventListener = &pebble.EventListener{
-		BackgroundError: func(err error) { o.Logger.Error("store cannot write in the background", "dir", o.Dir, "error", err) },
-	}
-	po.TargetFileSizes[0] = 8 << 20 // fewer files to look into
-	po.LBaseMaxBytes = 256 << 20
-	for i := range po.Levels {
-		// A filter on every level says without a read that a row is not there.
-		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	// What is flushed is rewritten at once: compressing it is lost work.
-	po.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
-	po.Levels[1].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+	po := engineOptions(&o, s.disk.FS(), cache)
+	po.Lock = s.lock
 	db, err := pebble.Open(o.Dir, po)
 	if err != nil {
 		return region.Errorf(region.Internal, "store directory %s cannot be opened", o.Dir).WithCause(err)
