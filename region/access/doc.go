@@ -64,5 +64,8 @@
 // its last request; requests of a session that is over are answered with "over":
 // true.
 //
-// Pages of other origins need to be listed in Options.Origins.
+// Single calls of homing.v1.IM by Connect are served here as well, for pages that
+// need a ticket before they have a session. Pages of this host and of the web
+// listeners that the world lists may use all of this, those of other origins need
+// to be listed in Options.Origins. A chat page is at /chat/ (package webchat).
 package access

@@ -83,7 +83,8 @@ type Options struct {
 	Proxies []netip.Prefix
 
 	// Origins are the host patterns of web pages that may use the web listener
-	// besides its own host, as path.Match has them: "*.example.com".
+	// besides those of the world's own web listeners, as path.Match has them:
+	// "*.example.com".
 	Origins []string
 
 	// Heartbeat is the interval asked of clients, in whole seconds; 240 s when

@@ -7,9 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/url"
-	"path"
-	"strings"
 	"sync"
 	"time"
 
@@ -60,17 +57,8 @@ type poll struct {
 func newPolls(s *Server) *polls { return &polls{s: s, sessions: map[string]*poll{}} }
 
 func (p *polls) serve(w http.ResponseWriter, r *http.Request) {
-	if !p.allowOrigin(w, r) {
-		p.s.m.rejected.WithLabelValues("origin").Inc()
-		http.Error(w, "this origin is not allowed", http.StatusForbidden)
-		return
-	}
-	switch r.Method {
-	case http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
-		return
-	case http.MethodPost:
-	default:
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST, OPTIONS")
 		http.Error(w, "POST a poll", http.StatusMethodNotAllowed)
 		return
 	}
@@ -198,30 +186,4 @@ func (p *polls) close() {
 	for _, n := range all {
 		p.end(n)
 	}
-}
-
-// allowOrigin applies Options.Origins as the WebSocket library does: requests
-// without an Origin are not from a browser, its own host is always allowed.
-func (p *polls) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	u, err := url.Parse(origin)
-	if err != nil {
-		return false
-	}
-	ok := strings.EqualFold(u.Host, r.Host)
-	for _, pattern := range p.s.o.Origins {
-		if m, err := path.Match(strings.ToLower(pattern), strings.ToLower(u.Host)); err == nil && m {
-			ok = true
-		}
-	}
-	if ok {
-		h := w.Header()
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Headers", "Content-Type")
-		h.Set("Vary", "Origin")
-	}
-	return ok
 }

@@ -100,7 +100,7 @@ func (s *Server) start() {
 		s.tasks.Go(func() { s.acceptLong(l) })
 	}
 	if l := s.listeners[region.Short]; l != nil {
-		s.serveHTTP(l, s.shortHandler())
+		s.serveHTTP(l, s.shortHandler(region.Short))
 	}
 	if l := s.listeners[region.Web]; l != nil {
 		s.serveHTTP(l, s.webHandler())

@@ -61,8 +61,8 @@ func (s *Server) serveHTTP(l net.Listener, h http.Handler) {
 
 // shortHandler serves homing.v1.IM by Connect, gRPC and gRPC-Web. What a client
 // may do is decided here, before Connect decodes anything: the proof covers the
-// HTTP body as sent.
-func (s *Server) shortHandler() http.Handler {
+// HTTP body as sent. service is the listener's, for redirects to its like.
+func (s *Server) shortHandler(service region.Service) http.Handler {
 	path, im := v1.NewIMHandler(shortIM{s}, connect.WithReadMaxBytes(wire.MaxBody))
 	errs := connect.NewErrorWriter()
 	mux := http.NewServeMux()
@@ -70,7 +70,9 @@ func (s *Server) shortHandler() http.Handler {
 		s.m.accepted.WithLabelValues("short").Inc()
 		w.Header().Set(wire.WorldHeader, strconv.FormatUint(s.version(), 10))
 		r.Body = http.MaxBytesReader(w, r.Body, wire.MaxBody+grpcPrefix)
-		caller, err := s.admitShort(r)
+		q := &shortRequest{service: service}
+		var err error
+		q.caller, err = s.admitShort(service, r)
 		if err != nil {
 			if wire.RedirectOf(err) != nil {
 				s.m.redirects.WithLabelValues("short").Inc()
@@ -78,7 +80,12 @@ func (s *Server) shortHandler() http.Handler {
 			_ = errs.Write(w, r, wire.ToConnect(err, s.version()))
 			return
 		}
-		im.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+		held := holdBack(w, &q.reached)
+		im.ServeHTTP(held, r.WithContext(context.WithValue(r.Context(), shortKey{}, q)))
+		if !q.reached {
+			s.m.rejected.WithLabelValues("undecodable").Inc()
+			held.refuse(errs, r, s.version())
+		}
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "homing.v1.IM is served here, at /homing.v1.IM/<Method>", http.StatusNotFound)
@@ -86,11 +93,18 @@ func (s *Server) shortHandler() http.Handler {
 	return mux
 }
 
-type callerKey struct{}
+type shortKey struct{}
+
+// shortRequest travels with a request through Connect.
+type shortRequest struct {
+	service region.Service
+	caller  core.Caller
+	reached bool // Connect understood the request
+}
 
 // admitShort decides who asks, by ticket and proof, and whether this region
 // serves them. It reads the body and puts it back.
-func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
+func (s *Server) admitShort(service region.Service, r *http.Request) (core.Caller, error) {
 	c := s.callerOf(r)
 	info, ok := wire.LookupName(r.URL.Path)
 	if !ok || info.Procedure == "" {
@@ -111,7 +125,7 @@ func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
 	d, err := s.authenticate(ctx, ticket, 0, nil)
 	c.UIN, c.DeviceKeyID = d.UIN, d.KeyID
 	if region.KindOf(err) == region.WrongRegion && d.UIN != 0 {
-		if _, placed := s.admit(region.Short, c, heardOf); placed != nil {
+		if _, placed := s.admit(service, c, heardOf); placed != nil {
 			err = placed // the same, with the redirect
 		}
 	}
@@ -125,7 +139,7 @@ func (s *Server) admitShort(r *http.Request) (core.Caller, error) {
 	if err := wire.CheckProof(r.Header.Get(wire.ProofHeader), d.PublicKey, info.Procedure, time.Now(), d.UIN, body); err != nil {
 		return c, s.reject("bad-proof", err)
 	}
-	_, err = s.admit(region.Short, c, heardOf)
+	_, err = s.admit(service, c, heardOf)
 	return c, err
 }
 
@@ -176,8 +190,9 @@ func short[Q any, PQ interface {
 	proto.Message
 }, R any](ctx context.Context, i shortIM, m wire.Method, place uint64, r *connect.Request[Q]) (*connect.Response[R], error) {
 	s := i.s
-	c, _ := ctx.Value(callerKey{}).(core.Caller)
-	err := s.admitAnonymous(region.Short, m, c, place)
+	q, _ := ctx.Value(shortKey{}).(*shortRequest)
+	q.reached = true
+	err := s.admitAnonymous(q.service, m, q.caller, place)
 	var resp proto.Message
 	if err == nil {
 		var do call
@@ -186,7 +201,7 @@ func short[Q any, PQ interface {
 			return nil
 		})
 		if err == nil {
-			resp, err = s.serve(ctx, "short", region.Short, m, c, do)
+			resp, err = s.serve(ctx, "short", q.service, m, q.caller, do)
 		}
 	}
 	if err != nil {

@@ -130,7 +130,10 @@ func TestWebSocket(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	r := newRig(t, func(o *access.Options) { o.Origins = []string{"*.friend.test"} })
 	defer http.DefaultClient.CloseIdleConnections()
-	for origin, ok := range map[string]bool{"https://app.friend.test": true, "https://evil.test": false} {
+	for origin, ok := range map[string]bool{
+		"https://app.friend.test": true, "https://evil.test": false, "null": false,
+		"http://127.2.0.1:7103": true, "http://127.2.0.1:7104": false, // hk's web listener, and another of its ports
+	} {
 		c, _, err := websocket.Dial(t.Context(), "ws://"+r.Addr(region.Web).String()+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
 		if (err == nil) != ok {
 			t.Errorf("WebSocket from %s: %v", origin, err)
@@ -148,8 +151,20 @@ func TestOrigins(t *testing.T) {
 		if (resp.StatusCode == 200) != ok {
 			t.Errorf("poll from %s: %s", origin, resp.Status)
 		}
+		for _, path := range []string{"/poll", "/homing.v1.IM/Challenge"} {
+			req, _ = http.NewRequest(http.MethodOptions, "http://"+r.Addr(region.Web).String()+path, nil)
+			req.Header.Set("Origin", origin)
+			req.Header.Set("Access-Control-Request-Method", "POST")
+			if resp, err = http.DefaultClient.Do(req); err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if h := resp.Header; (resp.StatusCode == 204) != ok || (h.Get("Access-Control-Allow-Origin") == origin) != ok || h.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("preflight of %s from %s: %s %v", path, origin, resp.Status, h)
+			}
+		}
 	}
-	if n := r.count("homing_access_rejected_total", "origin"); n != 2 {
+	if n := r.count("homing_access_rejected_total", "origin"); n != 12 {
 		t.Errorf("%v rejected", n)
 	}
 }

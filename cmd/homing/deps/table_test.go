@@ -77,6 +77,7 @@ var edges = []edge{
 	{"region/access/route", "region/homingv1", "bodies of every request"},
 	{"region/access/route", "region/rpc", "access calls logic"},
 	{"region/access/route", "region/wire", "numbers of the methods, and errors"},
+	{"region/access", "region/access/webchat", "its web listener serves the chat page"},
 	{"region/access/accesstest", "region", "a world for tests of clients and POPs"},
 	{"region/access/accesstest", "region/core", "it answers as the core would"},
 	{"region/access/accesstest", "region/homingv1", "bodies of every request"},
