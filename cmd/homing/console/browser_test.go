@@ -1,58 +1,16 @@
 package console_test
 
 import (
-	"context"
 	"fmt"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/homing-im/homing/cmd/homing/browsertest"
 	"github.com/homing-im/homing/cmd/homing/console"
 )
-
-// browser starts Chromium, or skips the test where there is none: make test
-// installs it. Whatever the page complains of fails the test, a violation of
-// the content security policy included.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no chromium in PATH")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
-		chromedp.WSURLReadTimeout(time.Minute)) // the machine may be busy with other tests
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(func(event any) {
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			t.Errorf("the page threw: %s", e.ExceptionDetails.Text)
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.EntryLevelError {
-				t.Errorf("the page logged: %s %s", e.Entry.Text, e.Entry.URL)
-			}
-		}
-	}))
-	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("chromium does not start: %v", err)
-	}
-	return ctx
-}
 
 // page serves a feed and returns its address.
 func page(t *testing.T, f *feed) string {
@@ -63,111 +21,62 @@ func page(t *testing.T, f *feed) string {
 	return s.URL
 }
 
-// step is one thing a test does with the page.
-type step = chromedp.Action[chromedp.Void]
-
-// shows waits until the script's expression is true. It evaluates from outside
-// the page, which itself may not.
-func shows(expression string) step {
-	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		again := time.NewTicker(25 * time.Millisecond)
-		defer again.Stop()
-		for {
-			ok, err := chromedp.Evaluate[bool]("!!("+expression+")")(ctx, target)
-			if ok {
-				return nil
-			}
-			select {
-			case <-again.C:
-			case <-ctx.Done():
-				return fmt.Errorf("never true: %s (%v)", expression, err)
-			}
-		}
-	})
-}
-
-// shot keeps a screenshot; "go test -artifacts" says where.
-func shot(t *testing.T, name string) step {
-	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		png, err := chromedp.FullScreenshot(100)(ctx, target)
-		if err != nil {
-			return err
-		}
-		if len(png) < 20_000 {
-			return fmt.Errorf("screenshot %s has %d bytes: the page is blank", name, len(png))
-		}
-		return os.WriteFile(filepath.Join(t.ArtifactDir(), name+".png"), png, 0o644)
-	})
-}
-
-// scheme sets the system's colours, and stands animations still for the shots.
-func scheme(name string) step {
-	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"}},
-		})
-		return err
-	})
-}
-
 func TestPageFollowsTheWorld(t *testing.T) {
 	f := newFeed()
-	ctx := browser(t)
-	run := func(what string, steps ...step) {
+	ctx := browsertest.Start(t)
+	run := func(what string, steps ...browsertest.Step) {
 		t.Helper()
 		if err := chromedp.Do(ctx, steps...); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
 
-	run("a quiet day", chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(page(t, f)),
-		shows(`document.querySelector("#live").className == "on"`),
-		shows(`document.querySelector("#total-users").textContent == "2,851"`),
-		shows(`document.querySelector("#total-messages").textContent == "92.2"`),
-		shows(`document.querySelector("#world-version").textContent == "v7" && document.querySelector("#world-hash").textContent == "9f3ac2d1"`),
-		shows(`document.querySelectorAll("#pairs .cell").length == 12`),
-		shows(`document.querySelector('[data-pair="sh ca to-ca"]').textContent == "0.26 s · 12"`),
-		shows(`document.querySelector("#alarms").hidden`),
+	run("a quiet day", chromedp.EmulateViewport(1280, 800), browsertest.Scheme("light"), chromedp.Navigate(page(t, f)),
+		browsertest.Shows(`document.querySelector("#live").className == "on"`),
+		browsertest.Shows(`document.querySelector("#total-users").textContent == "2,851"`),
+		browsertest.Shows(`document.querySelector("#total-messages").textContent == "92.2"`),
+		browsertest.Shows(`document.querySelector("#world-version").textContent == "v7" && document.querySelector("#world-hash").textContent == "9f3ac2d1"`),
+		browsertest.Shows(`document.querySelectorAll("#pairs .cell").length == 12`),
+		browsertest.Shows(`document.querySelector('[data-pair="sh ca to-ca"]').textContent == "0.26 s · 12"`),
+		browsertest.Shows(`document.querySelector("#alarms").hidden`),
 	)
 	for _, p := range f.state.POPs {
-		run(p.ID, shows(fmt.Sprintf(`[...document.querySelectorAll("#map text")].some(t => t.textContent == %q)`, p.Title)),
-			shows(fmt.Sprintf(`document.querySelector('[data-pop=%q]').textContent.includes(%q)`, p.ID, p.Title)))
+		run(p.ID, browsertest.Shows(fmt.Sprintf(`[...document.querySelectorAll("#map text")].some(t => t.textContent == %q)`, p.Title)),
+			browsertest.Shows(fmt.Sprintf(`document.querySelector('[data-pop=%q]').textContent.includes(%q)`, p.ID, p.Title)))
 	}
 	for _, p := range f.state.Pairs {
-		run(p.From+p.To, shows(fmt.Sprintf(`document.querySelector('[data-pair="%s %s %s"]').textContent.endsWith(" %d")`, p.From, p.To, p.Stream, p.Records)),
-			shows(fmt.Sprintf(`document.querySelector('#map [data-arc="%s-%s"]') != null`, p.From, p.To)))
+		run(p.From+p.To, browsertest.Shows(fmt.Sprintf(`document.querySelector('[data-pair="%s %s %s"]').textContent.endsWith(" %d")`, p.From, p.To, p.Stream, p.Records)),
+			browsertest.Shows(fmt.Sprintf(`document.querySelector('#map [data-arc="%s-%s"]') != null`, p.From, p.To)))
 	}
 	for _, n := range []string{"dns-1", "ids-1"} {
-		run(n, shows(fmt.Sprintf(`document.querySelector('[data-node=%q]') != null`, n)))
+		run(n, browsertest.Shows(fmt.Sprintf(`document.querySelector('[data-node=%q]') != null`, n)))
 	}
 
 	f.change(func(s *console.State) { s.Regions[0].Users = 5000; s.Regions[0].MessagesPerSecond = 77.7 })
 	run("numbers change live",
-		shows(`document.querySelector("#total-users").textContent == "6,567"`),
-		shows(`document.querySelector('[data-region=sh] [data-k=rate]').textContent == "77.7"`),
-		shows(`document.querySelector('[data-region=sh] polyline').getAttribute("points").split(" ").length >= 2`),
-		shot(t, "quiet-light"), scheme("dark"), shot(t, "quiet-dark"),
+		browsertest.Shows(`document.querySelector("#total-users").textContent == "6,567"`),
+		browsertest.Shows(`document.querySelector('[data-region=sh] [data-k=rate]').textContent == "77.7"`),
+		browsertest.Shows(`document.querySelector('[data-region=sh] polyline').getAttribute("points").split(" ").length >= 2`),
+		browsertest.Shot(t, "quiet-light"), browsertest.Scheme("dark"), browsertest.Shot(t, "quiet-dark"),
 	)
 
 	f.change(func(s *console.State) { disaster(s) })
 	run("hk acts for sh",
-		shows(`document.querySelector('[data-region=sh]').dataset.acting == "hk"`),
-		shows(`[...document.querySelectorAll("#map text")].some(t => t.textContent == "hk acts for sh")`),
-		shows(`document.querySelector('[data-region=hk]').textContent.includes("acts for sh")`),
-		shows(`document.querySelector('[data-region=sh] small').textContent == "term 2"`),
-		shows(`document.querySelector("#announce").textContent.includes("hk now acts for Shanghai")`),
-		shows(`document.querySelector("#map").getAttribute("aria-label").includes("hk acts for Shanghai")`),
-		shows(`document.querySelector("#alarm-list .critical").textContent.includes("does not answer")`),
-		shows(`document.querySelector('[data-pair="hk ca full"]').className == "cell broken"`),
-		shows(`document.querySelector('[data-pair="sh hk full"]').textContent == "unknown"`),
-		shows(`document.querySelector('[data-pop=pop-2]').textContent.includes("down")`),
-		shot(t, "failover-dark"), scheme("light"), shot(t, "failover-light"),
+		browsertest.Shows(`document.querySelector('[data-region=sh]').dataset.acting == "hk"`),
+		browsertest.Shows(`[...document.querySelectorAll("#map text")].some(t => t.textContent == "hk acts for sh")`),
+		browsertest.Shows(`document.querySelector('[data-region=hk]').textContent.includes("acts for sh")`),
+		browsertest.Shows(`document.querySelector('[data-region=sh] small').textContent == "term 2"`),
+		browsertest.Shows(`document.querySelector("#announce").textContent.includes("hk now acts for Shanghai")`),
+		browsertest.Shows(`document.querySelector("#map").getAttribute("aria-label").includes("hk acts for Shanghai")`),
+		browsertest.Shows(`document.querySelector("#alarm-list .critical").textContent.includes("does not answer")`),
+		browsertest.Shows(`document.querySelector('[data-pair="hk ca full"]').className == "cell broken"`),
+		browsertest.Shows(`document.querySelector('[data-pair="sh hk full"]').textContent == "unknown"`),
+		browsertest.Shows(`document.querySelector('[data-pop=pop-2]').textContent.includes("down")`),
+		browsertest.Shot(t, "failover-dark"), browsertest.Scheme("light"), browsertest.Shot(t, "failover-light"),
 	)
 
 	run("a phone", chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateScale(2)),
-		shows(`document.documentElement.scrollWidth <= innerWidth`), shot(t, "phone-light"), scheme("dark"), shot(t, "phone-dark"))
+		browsertest.Shows(`document.documentElement.scrollWidth <= innerWidth`), browsertest.Shot(t, "phone-light"), browsertest.Scheme("dark"), browsertest.Shot(t, "phone-dark"))
 }
 
 // A large world and a small one are drawn as well.
@@ -205,17 +114,17 @@ func TestPageOfOtherWorlds(t *testing.T) {
 	empty := newFeed()
 	empty.state = console.State{}
 
-	ctx := browser(t)
+	ctx := browsertest.Start(t)
 	for _, k := range []struct {
 		name    string
 		feed    *feed
 		regions int
 	}{{"large", large, 6}, {"small", small, 1}, {"empty", empty, 0}} {
-		err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 800), scheme("light"), chromedp.Navigate(page(t, k.feed)),
-			shows(`document.querySelector("#live").className == "on"`),
-			shows(fmt.Sprintf(`document.querySelectorAll("#map .m-region").length == %d`, k.regions)),
-			shows(`[...document.querySelectorAll("#map circle")].every(c => c.cx.baseVal.value >= 0 && c.cx.baseVal.value <= document.querySelector("#map").clientWidth)`),
-			shot(t, k.name))
+		err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 800), browsertest.Scheme("light"), chromedp.Navigate(page(t, k.feed)),
+			browsertest.Shows(`document.querySelector("#live").className == "on"`),
+			browsertest.Shows(fmt.Sprintf(`document.querySelectorAll("#map .m-region").length == %d`, k.regions)),
+			browsertest.Shows(`[...document.querySelectorAll("#map circle")].every(c => c.cx.baseVal.value >= 0 && c.cx.baseVal.value <= document.querySelector("#map").clientWidth)`),
+			browsertest.Shot(t, k.name))
 		if err != nil {
 			t.Errorf("%s: %v", k.name, err)
 		}
@@ -260,13 +169,13 @@ func TestNothingIsMarkup(t *testing.T) {
 		s.DNS = []console.Node{{Name: evil, Address: evil}}
 		s.Alarms = []console.Alarm{{Severity: evil, Subject: evil, Text: evil, Hint: evil}}
 	})
-	ctx := browser(t)
+	ctx := browsertest.Start(t)
 	err := chromedp.Do(ctx, chromedp.Navigate(page(t, f)),
-		shows(`document.querySelector("#alarm-list").textContent.includes("onerror")`),
-		shows(`document.querySelector("[data-region=sh] h3").textContent.includes("onerror")`),
-		shows(`document.querySelectorAll("body img").length == 1`),
-		shows(`document.scripts.length == 1`),
-		shows(`document.title.startsWith("Homing <img")`))
+		browsertest.Shows(`document.querySelector("#alarm-list").textContent.includes("onerror")`),
+		browsertest.Shows(`document.querySelector("[data-region=sh] h3").textContent.includes("onerror")`),
+		browsertest.Shows(`document.querySelectorAll("body img").length == 1`),
+		browsertest.Shows(`document.scripts.length == 1`),
+		browsertest.Shows(`document.title.startsWith("Homing <img")`))
 	if err != nil {
 		t.Fatal(err)
 	}
