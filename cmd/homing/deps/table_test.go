@@ -143,6 +143,7 @@ var engines = []engine{
 	{"connectrpc.com/connect", []string{"region/homingv1", "region/wire", "region/access", "region/client"}, "the short connection, both ends, and its errors"},
 	{"golang.org/x/term", []string{"cmd/homing/cli"}, "the terminal chat"},
 
+	{"github.com/chromedp", []string{"cmd/homing/browsertest"}, "pages are tested in a browser"},
 	{"pgregory.net/rapid", []string{"region/store/storetest", "ids/idstest"}, "contract suites compare engines with a naive twin"},
 	{"github.com/anishathalye/porcupine", []string{"ids/idstest"}, "a handle's history is linearizable"},
 
