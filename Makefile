@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -25,6 +25,11 @@ build:
 # Chosen suites only: make test SUITES="vet unit"
 test:
 	@deploy/test/run $(SUITES)
+
+# Copying over real brokers: part of "make test". Apache Kafka's jars come by name
+# from Maven and stay in ~/.m2.
+test-kafka:
+	@deploy/test/run kafka
 
 # Generated files come from nothing but the tree, so the result is the same
 # everywhere; make test fails when it would change.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -146,17 +145,7 @@ func junk(r *testRegion) {
 }
 
 // cut takes the second half of every log file.
-func cut(r *testRegion) {
-	for _, f := range logFiles(r) {
-		info, err := os.Stat(f)
-		if err != nil {
-			r.w.t.Fatal(err)
-		}
-		if err := os.Truncate(f, info.Size()/2); err != nil {
-			r.w.t.Fatal(err)
-		}
-	}
-}
+func cut(r *testRegion) { cutFiles(r.w.t, logFiles(r)) }
 
 // TestQueueUnreachable: without any broker the origins' journals carry all.
 func TestQueueUnreachable(t *testing.T) {
@@ -212,35 +201,10 @@ func TestHostileQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(1, 2))
 	round := func(i int) {
 		sh.write(i)
-		for p := range partitions {
-			for _, s := range []journal.Stream{journal.Full, journal.StreamTo("hk")} {
-				all, err := sh.store.Journal(ctx, region.Partition(p), s, 1, 1<<30)
-				if err != nil || len(all) == 0 {
-					continue
-				}
-				run := replicator.Run{TopicPartition: replicator.TopicPartition{Topic: journal.Topic("sh", s), Partition: region.Partition(p)}}
-				for range 3 {
-					b := all[rng.IntN(len(all))]
-					m := replicator.Message{Key: journal.QueueKey(b), Value: journal.Encode(b)}
-					switch rng.IntN(5) {
-					case 0:
-						m.Value[rng.IntN(len(m.Value))] ^= 1 << rng.IntN(8)
-					case 1:
-						m.Value = m.Value[:rng.IntN(len(m.Value))]
-					case 2:
-						m.Key = []byte("999999-1000000")
-					}
-					run.Messages = append(run.Messages, m)
-				}
-				if _, err := q.Produce(ctx, []replicator.Run{run}); err != nil && i > 10 {
-					t.Fatal(err) // before, the shipper may not have made the topics
-				}
-			}
-		}
+		meddle(sh, "hk", q, rng, i > 10) // before, the shipper may not have made the topics
 	}
 	for i := range 100 {
 		round(i)
@@ -266,6 +230,38 @@ func TestHostileQueue(t *testing.T) {
 	for i := range 100 {
 		if hk.ran.ran(commandID("sh", "hk", i)) == 0 {
 			t.Errorf("command %d never ran", i)
+		}
+	}
+}
+
+// meddle writes beside the shipper of a region: its batches again, in any order,
+// altered, cut, under other keys.
+func meddle(r *testRegion, to region.ID, q *kafka.Queue, rng *rand.Rand, must bool) {
+	r.w.t.Helper()
+	ctx := context.Background()
+	for p := range partitions {
+		for _, s := range []journal.Stream{journal.Full, journal.StreamTo(to)} {
+			all, err := r.store.Journal(ctx, region.Partition(p), s, 1, 1<<30)
+			if err != nil || len(all) == 0 {
+				continue
+			}
+			run := replicator.Run{TopicPartition: replicator.TopicPartition{Topic: journal.Topic(r.id, s), Partition: region.Partition(p)}}
+			for range 3 {
+				b := all[rng.IntN(len(all))]
+				m := replicator.Message{Key: journal.QueueKey(b), Value: journal.Encode(b)}
+				switch rng.IntN(5) {
+				case 0:
+					m.Value[rng.IntN(len(m.Value))] ^= 1 << rng.IntN(8)
+				case 1:
+					m.Value = m.Value[:rng.IntN(len(m.Value))]
+				case 2:
+					m.Key = []byte("999999-1000000")
+				}
+				run.Messages = append(run.Messages, m)
+			}
+			if _, err := q.Produce(ctx, []replicator.Run{run}); err != nil && must {
+				r.w.t.Fatal(err)
+			}
 		}
 	}
 }
@@ -449,19 +445,7 @@ func (e *executor) refuse(err error) {
 // closes and opens the stores in between.
 func TestOnTheEmbeddedEngine(t *testing.T) {
 	w := newWorld(t, "sh", "hk", "ca")
-	dir := t.TempDir()
-	openStore := func(r *testRegion) {
-		s, err := pebble.Open(pebble.Options{Dir: filepath.Join(dir, string(r.id)), Region: r.id, Partitions: partitions})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.store, r.ran.store = s, s
-		r.down.serve(replicator.JournalHandler(s, nil))
-	}
-	for _, r := range w.regions {
-		openStore(r)
-		t.Cleanup(func() { _ = r.store.Close() })
-	}
+	w.onDisk()
 	w.start()
 	n := 0
 	for range 3 {
@@ -476,14 +460,39 @@ func TestOnTheEmbeddedEngine(t *testing.T) {
 			r.down.set(true)
 		}
 		for _, r := range w.regions {
-			if err := r.store.Close(); err != nil {
-				t.Fatal(err)
-			}
-			openStore(r)
+			r.reopenStore()
 			r.down.set(false)
 			r.startReplicator()
 		}
 	}
 	w.settle()
 	w.executedOnce(n)
+}
+
+// onDisk gives all regions, before they start, stores of the embedded engine.
+func (w *testWorld) onDisk() {
+	w.t.Helper()
+	for _, r := range w.regions {
+		r.storeDir = w.t.TempDir()
+		r.openStore()
+		w.t.Cleanup(func() { _ = r.store.Close() })
+	}
+}
+
+func (r *testRegion) openStore() {
+	r.w.t.Helper()
+	s, err := pebble.Open(pebble.Options{Dir: r.storeDir, Region: r.id, Partitions: partitions})
+	if err != nil {
+		r.w.t.Fatal(err)
+	}
+	r.store, r.ran.store = s, s
+	r.down.serve(replicator.JournalHandler(s, nil))
+}
+
+func (r *testRegion) reopenStore() {
+	r.w.t.Helper()
+	if err := r.store.Close(); err != nil {
+		r.w.t.Fatal(err)
+	}
+	r.openStore()
 }

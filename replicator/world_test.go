@@ -28,7 +28,14 @@ import (
 // TestMain looks for goroutines left behind, and has patience: on a busy
 // machine a connection that was closed takes a while to be gone.
 func TestMain(m *testing.M) {
+	if listen := os.Getenv(childListen); listen != "" {
+		childBroker(listen, os.Getenv(childDir))
+	}
 	code := m.Run()
+	if err := apache.stop(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if code == 0 {
 		err := goleak.Find()
 		for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); {
@@ -44,16 +51,17 @@ func TestMain(m *testing.M) {
 
 const (
 	partitions = 4
-	patience   = 30 * time.Second // of a test for what must happen
+	patience   = 90 * time.Second // of a test for what must happen; brokers in Java take their time on a busy machine
 
 	shared journal.Table = 7
 	own    journal.Table = 107
 )
 
-// testWorld is three regions with stores in memory, real brokers and real HTTP.
+// testWorld is regions with stores in memory, real brokers and real HTTP.
 type testWorld struct {
 	t       testing.TB
 	regions map[region.ID]*testRegion
+	copies  int // of each message in the queue
 
 	mu      sync.Mutex
 	view    *region.View
@@ -61,37 +69,49 @@ type testWorld struct {
 }
 
 type testRegion struct {
-	w       *testWorld
-	id      region.ID
-	store   store.Store
-	broker  *embedded.Broker
-	dir     string
-	queue   string // address
-	peers   *http.Transport
-	metrics *prometheus.Registry
-	server  *httptest.Server
-	down    downSwitch
-	ran     *executor
+	w        *testWorld
+	id       region.ID
+	store    store.Store
+	broker   *embedded.Broker
+	dir      string
+	queue    string // address
+	storeDir string // of an embedded engine
+	peers    *http.Transport
+	metrics  *prometheus.Registry
+	server   *httptest.Server
+	down     downSwitch
+	ran      *executor
 	*replicator.Replicator
 }
 
+// newWorld makes a world whose regions have a broker each, in this process.
 func newWorld(t testing.TB, ids ...region.ID) *testWorld {
 	t.Helper()
-	w := &testWorld{t: t, regions: map[region.ID]*testRegion{}, changed: make(chan struct{})}
+	w := newWorldOn(t, 1, func() string { return freeAddress(t) }, ids...)
+	for _, r := range w.regions {
+		r.startBroker()
+		t.Cleanup(func() { _ = r.broker.Close() })
+	}
+	return w
+}
+
+// newWorldOn makes a world whose queues are somewhere else, and keep so many
+// copies of each message.
+func newWorldOn(t testing.TB, copies int, queue func() string, ids ...region.ID) *testWorld {
+	t.Helper()
+	w := &testWorld{t: t, regions: map[region.ID]*testRegion{}, copies: copies, changed: make(chan struct{})}
 	world := &region.World{Version: 1, Partitions: partitions}
 	for i, id := range ids {
-		r := &testRegion{w: w, id: id, dir: filepath.Join(t.TempDir(), "queue"), queue: freeAddress(t),
+		r := &testRegion{w: w, id: id, dir: filepath.Join(t.TempDir(), "queue"), queue: queue(),
 			store: storetest.NewMemory(storetest.Config{Region: id, Partitions: partitions, Now: time.Now})}
 		r.ran = &executor{store: r.store, times: map[journal.CommandID]int{}, last: map[spotKey]uint64{}}
 		w.regions[id] = r
-		r.startBroker()
 		r.down.serve(replicator.JournalHandler(r.store, nil))
 		r.server = httptest.NewServer(&r.down)
 		backups := append(append([]region.ID{}, ids[i+1:]...), ids[:i]...)
 		world.Regions = append(world.Regions, region.Region{ID: id, Backups: backups, Acting: region.Acting{Region: id},
 			Queue: r.queue, Admin: r.server.Listener.Addr().String()})
 		t.Cleanup(r.server.Close)
-		t.Cleanup(func() { _ = r.broker.Close() })
 	}
 	w.view = region.NewView(world, region.Hash{1}, nil)
 	return w
@@ -149,7 +169,7 @@ func (r *testRegion) startReplicator() {
 	r.Replicator, err = replicator.New(replicator.Options{
 		Self: r.id, Store: r.store, Executor: r.ran, View: r.w.View, Changed: r.w.Changed,
 		Open: func(_ region.ID, brokers string) (replicator.Queue, error) {
-			return kafka.New(kafka.Options{Brokers: []string{brokers}})
+			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: r.w.copies})
 		},
 		Client: &http.Client{Transport: r.peers}, Keep: 10, Logger: logger, Registry: r.metrics,
 	})

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -33,7 +34,10 @@ type Options struct {
 	// fast: one goroutine serves them all.
 	Topics     []string
 	Partitions int
-	Logger     *slog.Logger
+	// RetainEvery is how often what is older or more than is kept is removed;
+	// 0 is a minute.
+	RetainEvery time.Duration
+	Logger      *slog.Logger
 }
 
 // settings of the broker. Messages are as large as the journal's largest batch
@@ -49,6 +53,8 @@ type Broker struct {
 	cluster *kfake.Cluster
 	addr    string
 	lock    *lock
+	stop    context.CancelFunc
+	group   sync.WaitGroup
 	once    sync.Once
 }
 
@@ -81,7 +87,28 @@ func Start(o Options) (*Broker, error) {
 		l.release()
 		return nil, err
 	}
+	if o.RetainEvery == 0 {
+		o.RetainEvery = time.Minute
+	}
+	var ctx context.Context
+	ctx, b.stop = context.WithCancel(context.Background())
+	b.group.Go(func() { b.retain(ctx, o.RetainEvery) })
 	return b, nil
+}
+
+// retain removes what need not be kept. kfake does it by itself only for topics
+// with settings of their own, and those once an hour.
+func (b *Broker) retain(ctx context.Context, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			b.cluster.ApplyRetention()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (b *Broker) start(o Options) error {
@@ -122,6 +149,8 @@ func (b *Broker) Addr() string { return b.addr }
 // Close stops the broker, writes its indexes and unlocks the directory.
 func (b *Broker) Close() error {
 	b.once.Do(func() {
+		b.stop()
+		b.group.Wait()
 		b.cluster.Close()
 		b.lock.release()
 	})

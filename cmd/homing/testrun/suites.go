@@ -138,6 +138,23 @@ func unitPackages(ctx context.Context) ([]string, error) {
 // memoryPackages have tests in files with the build constraint !race.
 func memoryPackages(context.Context) ([]string, error) { return []string{module + "/accel"}, nil }
 
+// kafkaTests are those that start Java brokers, and take minutes on a busy
+// machine.
+const kafkaTests = "^TestApache"
+
+func kafkaPackages(context.Context) ([]string, error) { return []string{module + "/replicator"}, nil }
+
+// withKafka has them run: without the variable they skip, for people who run a
+// package's tests by hand.
+func withKafka(suite func(context.Context, io.Writer) Tally) func(context.Context, io.Writer) Tally {
+	return func(ctx context.Context, out io.Writer) Tally {
+		if err := os.Setenv("HOMING_TEST_KAFKA", "1"); err != nil {
+			return Tally{Failed: 1, Failures: []string{err.Error()}}
+		}
+		return suite(ctx, out)
+	}
+}
+
 func systemPackages(ctx context.Context) ([]string, error) {
 	return packages(ctx, isSystem)
 }
