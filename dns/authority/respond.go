@@ -139,9 +139,9 @@ func (q *query) pack(m *dns.Msg, options []dns.EDNS0, via transport) []byte {
 
 // answer fills in the answer to a well-formed query and returns its scope.
 func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
-	v := s.o.View()
+	v, file := s.o.View(), s.fileFor(q)
 	switch {
-	case v == nil:
+	case v == nil && file == nil:
 		m.Rcode, q.ede = dns.RcodeServerFailure, int(dns.ExtendedErrorCodeNotReady)
 		return 0
 	case q.qclass != dns.ClassINET: // version.bind and the like, too: what runs here is nobody's business
@@ -157,7 +157,14 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		m.Rcode, q.ede = dns.RcodeNotImplemented, int(dns.ExtendedErrorCodeNotSupported)
 		return 0
 	}
-	t := find(v.World, q.labels)
+	t := target{kind: outside}
+	if v != nil {
+		t = find(v.World, q.labels)
+	}
+	if file != nil && (t.kind == outside || file.Labels() > dns.CountLabel(dns.Fqdn(v.World.Zone))) {
+		fromFile(m, q, file)
+		return 0
+	}
 	if t.kind == outside {
 		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeNotAuthoritative)
 		return 0
@@ -167,10 +174,20 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 	switch t.kind {
 	case missing:
 		m.Rcode = dns.RcodeNameError
+		if file != nil {
+			scope = s.besides(m, q, &z, t, v, file, peer)
+		}
+	case empty:
+		if file != nil {
+			scope = s.besides(m, q, &z, t, v, file, peer)
+		}
 	case apex:
 		z.apex(m, q)
 		if s.signer != nil {
 			s.signer.apex(m, &z, q.qtype)
+		}
+		if file != nil && inFile(q.qtype, s.signer != nil) {
+			scope = s.besides(m, q, &z, t, v, file, peer)
 		}
 	case host:
 		m.Answer = addresses(q.name, z.ttl(), q.qtype, t.addrs)
@@ -181,12 +198,12 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		// A minimal answer (RFC 8482 section 4.2): nobody steers by ANY.
 		m.Answer = []dns.RR{&dns.HINFO{Hdr: header(q.name, dns.TypeHINFO, z.ttl()), Cpu: "RFC8482"}}
 	}
-	if len(m.Answer) == 0 {
+	if len(m.Answer) == 0 && len(m.Ns) == 0 {
 		m.Ns = []dns.RR{z.soa()} // NXDOMAIN and NODATA are cached by it (RFC 2308)
 		scope = 0
 	}
 	if s.signer != nil && q.do {
-		s.signer.finish(m, q, t, &z)
+		s.signer.finish(m, q, existing(t, q.name, file), &z)
 	}
 	return scope
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/homing-im/homing/dns/authority/static"
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
 )
@@ -58,6 +59,9 @@ type Options struct {
 	// nodes need the same. The first signs; the others are published next to it,
 	// for a rollover. The parent zone needs the [DS] of one of them.
 	Keys []*ecdsa.PrivateKey
+	// Static are the zones from files, nil for none. A file of the world's zone adds
+	// what the world does not say; another one is a zone of its own, not signed.
+	Static func() *static.Set
 	// NSID is what the node calls itself when asked for (RFC 5001); empty: nothing.
 	NSID     string
 	Logger   *slog.Logger // nil is silent

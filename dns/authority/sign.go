@@ -109,6 +109,10 @@ func (s *signer) apex(m *dns.Msg, z *zone, qtype uint16) {
 // finish makes a signed answer of an answer. Additional records are left out:
 // they are optional, and would need signatures, too.
 func (s *signer) finish(m *dns.Msg, q *query, t target, z *zone) {
+	if !m.Authoritative || len(m.Answer) == 0 && len(m.Ns) > 0 && m.Ns[0].Header().Rrtype == dns.TypeNS {
+		s.refer(m, z)
+		return
+	}
 	m.Extra = nil
 	denied := len(m.Answer) == 0 || q.qtype == dns.TypeNSEC || q.qtype == dns.TypeRRSIG
 	if denied {
@@ -137,6 +141,23 @@ func (s *signer) finish(m *dns.Msg, q *query, t target, z *zone) {
 	}
 }
 
+// refer signs a referral: the DS records of the delegation, or that there are
+// none (RFC 4035 section 3.1.4). Its NS records and glue are the child's, and
+// not signed here.
+func (s *signer) refer(m *dns.Msg, z *zone) {
+	at := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeDS })
+	servers, proof := m.Ns, []dns.RR(nil)
+	if at >= 0 {
+		servers, proof = m.Ns[:at], m.Ns[at:]
+	} else {
+		name := m.Ns[0].Header().Name
+		proof = []dns.RR{&dns.NSEC{
+			Hdr: header(name, dns.TypeNSEC, z.soa().Hdr.Ttl), NextDomain: `\000.` + name, TypeBitMap: []uint16{dns.TypeNS, dns.TypeRRSIG, dns.TypeNSEC},
+		}}
+	}
+	m.Ns = append(slices.Clone(servers), s.signAll(proof, z.name)...)
+}
+
 // denial is the NSEC that covers one name alone.
 func denial(q *query, t target, z *zone) (*dns.NSEC, bool) {
 	next := `\000.` + q.name
@@ -151,6 +172,7 @@ func denial(q *query, t target, z *zone) (*dns.NSEC, bool) {
 		}
 	}
 	slices.Sort(types)
+	types = slices.Compact(types)
 	return &dns.NSEC{Hdr: header(q.name, dns.TypeNSEC, z.soa().Hdr.Ttl), NextDomain: next, TypeBitMap: types}, true
 }
 
@@ -175,7 +197,9 @@ func typesOf(t target, w *region.World) []uint16 {
 		if len(w.DNS) > 0 {
 			out = append(out, dns.TypeNS)
 		}
-		return out
+		return append(out, t.types...)
+	case listed:
+		return t.types
 	}
 	return nil
 }

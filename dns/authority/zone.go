@@ -19,6 +19,7 @@ const (
 	apex
 	steered // service, with or without UIN and version
 	host    // POP, region or name server: fixed addresses
+	listed  // in the zone's file
 )
 
 // target is what a name stands for.
@@ -28,6 +29,7 @@ type target struct {
 	uin     region.UIN
 	version uint32
 	addrs   []netip.Addr // of a host
+	types   []uint16     // that the zone's file has, for denials
 }
 
 // services are the labels of steered names.
