@@ -69,6 +69,19 @@
 // every published key. A name too long to have one right behind it is
 // answered SERVFAIL with DO.
 //
+// # Zone files and transfers
+//
+// Zones from master files ([static]) are answered next to the world's. A file of
+// the world's own zone adds names that the world does not have, and types at the
+// zone's name (MX, TXT, CAA); an alias in it may lead to a steered name. Only
+// the world's zone is signed, what the file adds included.
+//
+// Who signs the request with a transfer key (TSIG, RFC 8945) gets whole zones
+// over TCP or TLS (AXFR, RFC 5936; IXFR is answered with the whole zone), and
+// secondaries are told of new serials (NOTIFY, RFC 1996). The world's serial is
+// its version; steered names are transferred as for a client of whom nothing is
+// known, without signatures.
+//
 // # DNS over TLS, HTTPS and QUIC
 //
 // DoT (RFC 7858), DoH (RFC 8484, at /dns-query) and DoQ (RFC 9250, without

@@ -62,6 +62,11 @@ type Options struct {
 	// Static are the zones from files, nil for none. A file of the world's zone adds
 	// what the world does not say; another one is a zone of its own, not signed.
 	Static func() *static.Set
+	// TransferKeys are who may have whole zones (AXFR); none is nobody.
+	TransferKeys []TransferKey
+	// Notify are the secondaries (IP:port) that are told of a new serial, signed
+	// with the first of the keys.
+	Notify []string
 	// NSID is what the node calls itself when asked for (RFC 5001); empty: nothing.
 	NSID     string
 	Logger   *slog.Logger // nil is silent
@@ -87,6 +92,8 @@ type Server struct {
 	limiter *limiter // nil: no limit
 	signer  *signer  // nil: not signed
 	now     func() time.Time
+
+	secondaries []netip.AddrPort
 
 	udp    []*net.UDPConn
 	tcp    []*net.TCPListener
@@ -124,11 +131,15 @@ func New(o Options) (*Server, error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
+	secondaries, err := addrPorts(o.Notify)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		o: o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
+		secondaries: secondaries,
+		o:           o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
 		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
 	}
-	var err error
 	if s.signer, err = newSigner(o.Keys, func() time.Time { return s.now() }); err != nil {
 		return nil, err
 	}
@@ -271,6 +282,9 @@ func (s *Server) Start() {
 	}
 	for _, l := range s.quic {
 		s.running.Go(func() { s.serveDoQ(l) })
+	}
+	if len(s.secondaries) > 0 {
+		s.running.Go(func() { s.notify(s.secondaries) })
 	}
 	handler := s.Handler()
 	for _, l := range s.web {

@@ -97,6 +97,12 @@ func (s *Server) serveConn(conn net.Conn, peer netip.Addr, via transport) {
 		if _, err := io.ReadFull(conn, packet); err != nil {
 			return
 		}
+		if transfers(packet) {
+			if s.transfer(conn, packet, via) != nil {
+				return
+			}
+			continue
+		}
 		out := s.respond(packet, peer, via)
 		if out == nil {
 			return

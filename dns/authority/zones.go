@@ -20,7 +20,7 @@ func (s *Server) fileFor(q *query) *static.Zone {
 
 // fromFile answers from a zone that is not the world's.
 func fromFile(m *dns.Msg, q *query, file *static.Zone) {
-	a := file.Lookup(q.name, q.qtype)
+	a := file.Lookup(q.name, q.qtype, nil)
 	m.Rcode, m.Authoritative = a.Rcode, a.Authoritative
 	m.Answer, m.Ns, m.Extra = a.Records, a.Authority, a.Additional
 }
@@ -29,7 +29,10 @@ func fromFile(m *dns.Msg, q *query, file *static.Zone) {
 // names that it does not have, and types at the zone's own name. It returns the
 // scope where an alias leads to a steered name.
 func (s *Server) besides(m *dns.Msg, q *query, z *zone, t target, v *region.View, file *static.Zone, peer netip.Addr) (scope uint8) {
-	a := file.Lookup(q.name, q.qtype)
+	a := file.Lookup(q.name, q.qtype, func(name string) bool {
+		at := find(v.World, labelsOf(name)).kind
+		return at == steered || at == host
+	})
 	m.Rcode, m.Answer, m.Extra = dns.RcodeSuccess, a.Records, a.Additional
 	switch {
 	case a.Next != "": // www CNAME web; what the world does not have either, a resolver asks for by itself

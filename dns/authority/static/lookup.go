@@ -19,12 +19,13 @@ type Answer struct {
 	Authority     []dns.RR
 	Additional    []dns.RR
 	// Next is the name in the zone at which a chain of aliases leaves the file: it
-	// is not there, and the answer ends with the alias. Somebody else may know it.
+	// is not there, or somebody else's. The answer ends with the alias.
 	Next string
 }
 
-// Lookup answers a question about a name in the zone.
-func (z *Zone) Lookup(name string, qtype uint16) Answer {
+// Lookup answers a question about a name in the zone. A chain of aliases stops
+// at names that elsewhere says are somebody else's; nil says it of none.
+func (z *Zone) Lookup(name string, qtype uint16, elsewhere func(name string) bool) Answer {
 	a := Answer{Authoritative: true}
 	passed := []string{dns.CanonicalName(name)}
 	for range maxChain {
@@ -43,6 +44,10 @@ func (z *Zone) Lookup(name string, qtype uint16) Answer {
 		}
 		passed = append(passed, lower)
 		name = target
+		if elsewhere != nil && elsewhere(name) {
+			a.Next = name
+			break
+		}
 	}
 	z.additional(&a)
 	return a
@@ -59,7 +64,7 @@ func (z *Zone) Types(name string) (types []uint16, exists bool) {
 	names := suffixes(wire)
 	n := z.nodes[names[0]]
 	if n == nil {
-		if a = z.Lookup(name, dns.TypeNone); a.Rcode == dns.RcodeNameError && a.Next == "" {
+		if a = z.Lookup(name, dns.TypeNone, nil); a.Rcode == dns.RcodeNameError && a.Next == "" {
 			return nil, false
 		}
 		for _, above := range names[1:] {

@@ -140,14 +140,14 @@ func TestLookup(t *testing.T) {
 		if strings.HasSuffix(c.name, "example.") {
 			z = zones["example."]
 		}
-		if got := told(z.Lookup(c.name, dns.StringToType[c.qtype])); got != c.want {
+		if got := told(z.Lookup(c.name, dns.StringToType[c.qtype], nil)); got != c.want {
 			t.Errorf("%s %s\n got %s\nwant %s", c.name, c.qtype, got, c.want)
 		}
 	}
-	if a := zones["corp.test."].Lookup("dead.corp.test.", dns.TypeA); a.Next != "nobody.corp.test." {
+	if a := zones["corp.test."].Lookup("dead.corp.test.", dns.TypeA, nil); a.Next != "nobody.corp.test." {
 		t.Errorf("the chain goes on at %q", a.Next)
 	}
-	if soa := zones["corp.test."].Lookup("nobody.corp.test.", dns.TypeA).Authority[0]; soa.Header().Ttl != 60 {
+	if soa := zones["corp.test."].Lookup("nobody.corp.test.", dns.TypeA, nil).Authority[0]; soa.Header().Ttl != 60 {
 		t.Errorf("negative answers are kept for %d s", soa.Header().Ttl)
 	}
 }
@@ -157,11 +157,11 @@ func TestTypesAgreeWithLookup(t *testing.T) {
 	z := parse(t, strings.Replace(rest, "@ORIGIN@", "", 1))
 	for _, name := range []string{"corp.test.", "www.corp.test.", "b.c.corp.test.", "q.wild.corp.test.", "x.wild.corp.test.", "nobody.corp.test.", "web.corp.test."} {
 		types, exists := z.Types(name)
-		if nx := z.Lookup(name, dns.TypeTXT).Rcode == dns.RcodeNameError; nx == exists {
+		if nx := z.Lookup(name, dns.TypeTXT, nil).Rcode == dns.RcodeNameError; nx == exists {
 			t.Errorf("%s: exists %v, NXDOMAIN %v", name, exists, nx)
 		}
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeMX, dns.TypeCNAME, dns.TypeSOA, dns.TypeNS, dns.TypeCAA} {
-			a := z.Lookup(name, qtype)
+			a := z.Lookup(name, qtype, nil)
 			has := len(a.Records) > 0 && a.Records[0].Header().Rrtype == qtype
 			if has != slices.Contains(types, qtype) {
 				t.Errorf("%s %s: %v in %v, but %s", name, dns.TypeToString[qtype], has, types, told(a))
@@ -232,7 +232,7 @@ func FuzzZone(f *testing.F) {
 		if _, ok := dns.IsDomainName(name); !ok {
 			return
 		}
-		if a := z.Lookup(dns.Fqdn(name), dns.TypeA); len(a.Records) > 2*maxChain+len(z.Records()) {
+		if a := z.Lookup(dns.Fqdn(name), dns.TypeA, nil); len(a.Records) > 2*maxChain+len(z.Records()) {
 			t.Errorf("%d records", len(a.Records))
 		}
 		z.Types(dns.Fqdn(name))
