@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +28,8 @@ const stopTimeout = 2500 * time.Millisecond
 func newRunCommand(e *env) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use: "run -c node.yaml", Short: "Run the roles that a node's file lists", Args: cobra.NoArgs,
+		Use: "run -c node.yaml", Short: "Run the roles that a node's file lists",
+		Long: "Runs the roles that a node's file lists, until it is told to stop. SIGHUP makes it read geo databases and zone files again.", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if path == "" {
 				return errors.New("say which node: homing run -c node.yaml")
@@ -46,7 +49,7 @@ func newRunCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			<-c.Context().Done()
+			reloadUntil(c.Context(), n, logger)
 			logger.Info("stopping", "node", cfg.Name)
 			ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 			defer cancel()
@@ -55,6 +58,26 @@ func newRunCommand(e *env) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "", "the node's file")
 	return cmd
+}
+
+// reloadUntil reads the node's databases and zone files again at every SIGHUP,
+// until ctx ends.
+func reloadUntil(ctx context.Context, n *node.Node, log *slog.Logger) {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	for {
+		select {
+		case <-again:
+			if err := n.Reload(); err != nil {
+				log.Error("not everything was reloaded; what is wrong stays as it was", "err", err)
+			} else {
+				log.Info("databases and zone files reloaded")
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func newLogger(e *env, l node.Log) (*slog.Logger, error) {

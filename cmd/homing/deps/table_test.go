@@ -98,6 +98,8 @@ var edges = []edge{
 	{"dns/health", "dns/steer", "it implements the health that steering asks for"},
 	{"dns/health", "region", "it checks what the world lists"},
 	{"dns/authority", "dns/steer", "its answers are steering's"},
+	{"dns/authority", "dns/authority/static", "names that nobody steers"},
+	{"dns/authority/static", "region", "errors"},
 	{"dns/authority", "region", "names carry UINs; the zone is the world's"},
 
 	{"accel", "accel/relay", "moves the bytes of a connection"},
@@ -125,7 +127,7 @@ type engine struct {
 var engines = []engine{
 	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
 	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
-	{"github.com/miekg/dns", []string{"dns/authority"}, "DNS messages"},
+	{"github.com/miekg/dns", []string{"dns/authority", "dns/authority/static"}, "DNS messages"},
 	{"golang.org/x/sys", []string{"dns/authority"}, "many packets per system call"},
 	{"github.com/cockroachdb/pebble/v2", []string{"region/store/pebble", "ids/pebble", "region/disk"}, "the embedded engine, and its file system"},
 	{"github.com/lib/pq", []string{"region/store/postgres"}, "PostgreSQL"},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/homing-im/homing/dns/authority"
@@ -22,6 +23,12 @@ type DNS struct {
 	DoQ []string `yaml:"doq,omitempty"` // host:port (UDP) for DNS over QUIC, with tls.cert
 	// ZoneKeys are PEM files of ECDSA P-256 keys that sign the zone; the first signs, the others are published. The same on all DNS nodes.
 	ZoneKeys []string `yaml:"zoneKeys,omitempty"`
+	// Zones are zone files (RFC 1035) answered next to the world's zone; one of the world's own zone adds to it.
+	Zones []string `yaml:"zones,omitempty"`
+	// TransferKeys are files of who may have whole zones (AXFR): keys as tsig-keygen writes them, of hmac-sha256.
+	TransferKeys []string `yaml:"transferKeys,omitempty"`
+	// Notify are the secondaries (IP:port) that are told of a new serial, signed with the first transfer key.
+	Notify []string `yaml:"notify,omitempty"`
 	// CookieSecret is a file of 16 bytes, base64; the same on all nodes behind one address. Empty is a random one.
 	CookieSecret string `yaml:"cookieSecret,omitempty"`
 	// RateLimit is the number of UDP answers per second for a network (IPv4 /24, IPv6 /56) without cookies; 0 is no limit.
@@ -33,8 +40,10 @@ type DNS struct {
 // resolve makes the paths relative to the file's folder.
 func (d *DNS) resolve(dir string) {
 	paths := []*string{&d.CookieSecret}
-	for i := range d.ZoneKeys {
-		paths = append(paths, &d.ZoneKeys[i])
+	for _, list := range [][]string{d.ZoneKeys, d.Zones, d.TransferKeys} {
+		for i := range list {
+			paths = append(paths, &list[i])
+		}
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -88,7 +97,35 @@ func (d *DNS) options(o *authority.Options) error {
 		}
 		o.Keys = append(o.Keys, key)
 	}
+	for _, path := range d.TransferKeys {
+		key, err := readTransferKey(path)
+		if err != nil {
+			return err
+		}
+		o.TransferKeys = append(o.TransferKeys, *key)
+	}
+	o.Notify = d.Notify
 	return nil
+}
+
+// transferKeyFile is the form in which BIND's tools write a key.
+var transferKeyFile = regexp.MustCompile(`(?s)^\s*key\s+"?([A-Za-z0-9._-]+)"?\s*\{\s*algorithm\s+"?([a-z0-9.-]+)"?\s*;\s*secret\s+"([A-Za-z0-9+/=]+)"\s*;\s*\}\s*;\s*$`)
+
+// readTransferKey reads a file as tsig-keygen writes it.
+func readTransferKey(path string) (*authority.TransferKey, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m := transferKeyFile.FindSubmatch(b)
+	if m == nil || strings.TrimSuffix(string(m[2]), ".") != "hmac-sha256" {
+		return nil, fmt.Errorf("%s: want one key of hmac-sha256 (tsig-keygen -a hmac-sha256 NAME)", path)
+	}
+	secret, err := base64.StdEncoding.DecodeString(string(m[3]))
+	if err != nil || len(secret) < 16 {
+		return nil, fmt.Errorf("%s: the secret is not the base64 of 16 bytes or more (tsig-keygen -a hmac-sha256 NAME)", path)
+	}
+	return &authority.TransferKey{Name: string(m[1]), Secret: secret}, nil
 }
 
 // readZoneKey reads a PEM file as openssl writes it.

@@ -43,6 +43,8 @@ func TestDNSOptions(t *testing.T) {
 			write("a.pem", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})),
 			write("b.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
 		},
+		TransferKeys: []string{write("t.key", []byte("key \"tsig-key\" {\n\talgorithm hmac-sha256;\n\tsecret \"MDEyMzQ1Njc4OWFiY2RlZg==\";\n};\n"))},
+		Notify:       []string{"127.0.0.1:53"},
 		CookieSecret: write("secret", []byte(base64.StdEncoding.EncodeToString(make([]byte, 16))+"\n")),
 	}
 	d.resolve(dir)
@@ -50,10 +52,14 @@ func TestDNSOptions(t *testing.T) {
 	if err := d.options(&o); err != nil {
 		t.Fatal(err)
 	}
-	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.NSID != "x" || len(o.DoT) != 1 {
+	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.NSID != "x" || len(o.DoT) != 1 ||
+		len(o.TransferKeys) != 1 || o.TransferKeys[0].Name != "tsig-key" || string(o.TransferKeys[0].Secret) != "0123456789abcdef" || len(o.Notify) != 1 {
 		t.Errorf("%+v", o)
 	}
-	for _, bad := range []DNS{{ZoneKeys: []string{write("c.pem", []byte("no key"))}}, {CookieSecret: write("short", []byte("AAAA"))}, {ZoneKeys: []string{"absent.pem"}}} {
+	for _, bad := range []DNS{{ZoneKeys: []string{write("c.pem", []byte("no key"))}}, {CookieSecret: write("short", []byte("AAAA"))}, {ZoneKeys: []string{"absent.pem"}},
+		{TransferKeys: []string{write("weak.key", []byte(`key "k" { algorithm hmac-md5; secret "MDEyMzQ1Njc4OWFiY2RlZg=="; };`))}},
+		{TransferKeys: []string{write("short.key", []byte(`key "k" { algorithm hmac-sha256; secret "AAAA"; };`))}},
+	} {
 		bad.resolve(dir)
 		if err := bad.options(&authority.Options{}); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%+v: %v", bad, err)

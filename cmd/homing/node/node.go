@@ -306,6 +306,19 @@ func (n *Node) onClose(name string, f func(context.Context) error) {
 	n.closers = append(n.closers, named{name, f})
 }
 
+// Reload reads the geo databases and zone files again. What is wrong stays as it
+// was; the errors are returned together.
+func (n *Node) Reload() error {
+	var errs []error
+	if n.steering != nil {
+		errs = append(errs, n.steering.geo.Reload())
+	}
+	if n.dns != nil {
+		errs = append(errs, n.dns.reload())
+	}
+	return errors.Join(errs...)
+}
+
 // Close stops what Start started, last first, and waits for it. It gives
 // clients until ctx ends to go by themselves.
 func (n *Node) Close(ctx context.Context) error {

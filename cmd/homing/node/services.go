@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/homing-im/homing/accel"
 	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/dns/authority"
+	"github.com/homing-im/homing/dns/authority/static"
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/ids"
 	idspebble "github.com/homing-im/homing/ids/pebble"
@@ -144,6 +146,17 @@ type dnsRole struct {
 	steering *steering
 	server   *authority.Server
 	node     *Node
+	zones    atomic.Pointer[static.Set]
+}
+
+// reload reads the zone files again; when one is wrong all stay as they were.
+func (r *dnsRole) reload() error {
+	zones, err := static.LoadSet(r.node.cfg.DNS.Zones...)
+	if err != nil {
+		return err
+	}
+	r.zones.Store(zones)
+	return nil
 }
 
 func (n *Node) startDNS(ctx context.Context, _ Options) error {
@@ -161,8 +174,13 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	if err != nil {
 		return err
 	}
+	role := &dnsRole{steering: s, node: n}
+	if err := role.reload(); err != nil {
+		return err
+	}
 	o := authority.Options{
-		View: n.world.View, Health: func() steer.Health { return s.health.Health().Up() }, Geo: s.geo, TLS: n.server,
+		Static: role.zones.Load,
+		View:   n.world.View, Health: func() steer.Health { return s.health.Health().Up() }, Geo: s.geo, TLS: n.server,
 		Listen: []string{me.Address}, HTTP: []string{me.HTTP}, Logger: n.log, Registry: n.reg,
 	}
 	if err := n.cfg.DNS.options(&o); err != nil {
@@ -181,7 +199,8 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	}
 	server.Start()
 	n.onClose("dns", func(context.Context) error { return server.Close() })
-	n.dns = &dnsRole{steering: s, server: server, node: n}
+	role.server = server
+	n.dns = role
 	return nil
 }
 
