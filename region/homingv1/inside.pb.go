@@ -1262,13 +1262,15 @@ func (x *PresenceEntry) GetSinceUnixMilli() int64 {
 }
 
 // PresenceUpdate is what an access process says of its own connections, or one
-// presence node to the other.
+// presence node to the other of what it heard first-hand.
 type PresenceUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Access        string                 `protobuf:"bytes,1,opt,name=access,proto3" json:"access,omitempty"` // who is alive; empty between presence nodes
-	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Entries       []*PresenceEntry       `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
-	Alive         []*PresenceAlive       `protobuf:"bytes,4,rep,name=alive,proto3" json:"alive,omitempty"` // between presence nodes
+	Sender        string                 `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of the sender
+	Node          bool                   `protobuf:"varint,3,opt,name=node,proto3" json:"node,omitempty"`               // the sender is a presence node
+	Entries       []*PresenceEntry       `protobuf:"bytes,4,rep,name=entries,proto3" json:"entries,omitempty"`
+	Alive         []*PresenceAlive       `protobuf:"bytes,5,rep,name=alive,proto3" json:"alive,omitempty"`     // from a node
+	Sum           *uint64                `protobuf:"fixed64,6,opt,name=sum,proto3,oneof" json:"sum,omitempty"` // from an access process: exclusive or of mix(connection) over all that this node should know
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1303,9 +1305,9 @@ func (*PresenceUpdate) Descriptor() ([]byte, []int) {
 	return file_inside_proto_rawDescGZIP(), []int{17}
 }
 
-func (x *PresenceUpdate) GetAccess() string {
+func (x *PresenceUpdate) GetSender() string {
 	if x != nil {
-		return x.Access
+		return x.Sender
 	}
 	return ""
 }
@@ -1315,6 +1317,13 @@ func (x *PresenceUpdate) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *PresenceUpdate) GetNode() bool {
+	if x != nil {
+		return x.Node
+	}
+	return false
 }
 
 func (x *PresenceUpdate) GetEntries() []*PresenceEntry {
@@ -1329,6 +1338,13 @@ func (x *PresenceUpdate) GetAlive() []*PresenceAlive {
 		return x.Alive
 	}
 	return nil
+}
+
+func (x *PresenceUpdate) GetSum() uint64 {
+	if x != nil && x.Sum != nil {
+		return *x.Sum
+	}
+	return 0
 }
 
 type PresenceAlive struct {
@@ -1481,7 +1497,7 @@ func (x *PresenceAnswer) GetEntries() []*PresenceEntry {
 
 type PresenceReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Again         bool                   `protobuf:"varint,1,opt,name=again,proto3" json:"again,omitempty"` // this node knows nothing of the sender yet: announce everything
+	Again         bool                   `protobuf:"varint,1,opt,name=again,proto3" json:"again,omitempty"` // this node may not know all that the sender does: say everything
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,12 +1709,15 @@ const file_inside_proto_rawDesc = "" +
 	"\x0eclient_version\x18\b \x01(\rR\rclientVersion\x12\x14\n" +
 	"\x05front\x18\t \x01(\tR\x05front\x12(\n" +
 	"\x10since_unix_milli\x18\n" +
-	" \x01(\x03R\x0esinceUnixMilli\"\xae\x01\n" +
+	" \x01(\x03R\x0esinceUnixMilli\"\xe1\x01\n" +
 	"\x0ePresenceUpdate\x12\x16\n" +
-	"\x06access\x18\x01 \x01(\tR\x06access\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x122\n" +
-	"\aentries\x18\x03 \x03(\v2\x18.homing.v1.PresenceEntryR\aentries\x12.\n" +
-	"\x05alive\x18\x04 \x03(\v2\x18.homing.v1.PresenceAliveR\x05alive\"f\n" +
+	"\x06sender\x18\x01 \x01(\tR\x06sender\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\bR\x04node\x122\n" +
+	"\aentries\x18\x04 \x03(\v2\x18.homing.v1.PresenceEntryR\aentries\x12.\n" +
+	"\x05alive\x18\x05 \x03(\v2\x18.homing.v1.PresenceAliveR\x05alive\x12\x15\n" +
+	"\x03sum\x18\x06 \x01(\x06H\x00R\x03sum\x88\x01\x01B\x06\n" +
+	"\x04_sum\"f\n" +
 	"\rPresenceAlive\x12\x16\n" +
 	"\x06access\x18\x01 \x01(\tR\x06access\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1b\n" +
@@ -1785,6 +1804,7 @@ func file_inside_proto_init() {
 	file_connection_proto_init()
 	file_im_proto_init()
 	file_inside_proto_msgTypes[6].OneofWrappers = []any{}
+	file_inside_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

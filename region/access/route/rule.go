@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/access/internal/rendezvous"
 )
 
 // Instance is a logic process.
@@ -52,7 +53,7 @@ func NewTable(instances []Instance, rules []Rule) (*Table, error) {
 			return nil, bad("logic instance %q: want a name, and each once", i.Name)
 		}
 		t.names = append(t.names, i.Name)
-		t.seeds = append(t.seeds, hashName(i.Name))
+		t.seeds = append(t.seeds, rendezvous.Seed(i.Name))
 	}
 	named := map[int]bool{}
 	for n, r := range rules {
@@ -105,45 +106,9 @@ func (t *Table) Order(u region.UIN, version uint32) []int {
 			break
 		}
 	}
-	order := t.rank(t.pools[pool], u)
+	order := rendezvous.Order(t.seeds, t.pools[pool], uint64(u))
 	if pool != last {
-		order = append(order, t.rank(t.pools[last], u)...)
+		order = append(order, rendezvous.Order(t.seeds, t.pools[last], uint64(u))...)
 	}
 	return order
-}
-
-// rank is rendezvous hashing (Thaler and Ravishankar, 1998): every instance gets
-// a weight for the owner, and the heaviest is the first.
-func (t *Table) rank(pool []int, u region.UIN) []int {
-	order := slices.Clone(pool)
-	slices.SortFunc(order, func(a, b int) int {
-		wa, wb := mix(t.seeds[a]^mix(uint64(u))), mix(t.seeds[b]^mix(uint64(u)))
-		switch {
-		case wa > wb:
-			return -1
-		case wa < wb:
-			return 1
-		default:
-			return a - b
-		}
-	})
-	return order
-}
-
-// hashName is FNV-1a 64, so that all access processes agree.
-func hashName(s string) uint64 {
-	const offset64, prime64 = 14695981039346656037, 1099511628211
-	h := uint64(offset64)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * prime64
-	}
-	return h
-}
-
-// mix is the finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
