@@ -3,6 +3,8 @@ package access
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
@@ -20,7 +22,53 @@ type Presence struct {
 	users       prometheus.Gauge
 	connections *prometheus.GaugeVec // by front
 
+	ids    atomic.Uint64
+	watch  atomic.Pointer[func(c Connection, gone bool)]
 	shards [64]presenceShard
+}
+
+// Connection is a proven connection, as others may know it.
+type Connection struct {
+	ID            uint64 // unique in this process
+	UIN           region.UIN
+	DeviceKeyID   [8]byte
+	Platform      string
+	ClientVersion uint32
+	Front         string // long, ws, poll
+	Since         time.Time
+}
+
+func (n *session) connection() Connection {
+	return Connection{ID: n.id, UIN: n.caller.UIN, DeviceKeyID: n.caller.DeviceKeyID, Platform: n.caller.Platform,
+		ClientVersion: n.caller.ClientVersion, Front: n.front, Since: n.since}
+}
+
+// Watch has f called for every connection that begins, and when it is gone. f
+// must not block. There is one watcher.
+func (p *Presence) Watch(f func(c Connection, gone bool)) { p.watch.Store(&f) }
+
+// changed is called under the user's lock, so that a connection's end never
+// overtakes its beginning.
+func (p *Presence) changed(n *session, gone bool) {
+	if f := p.watch.Load(); f != nil {
+		(*f)(n.connection(), gone)
+	}
+}
+
+// Connections returns all connections there are.
+func (p *Presence) Connections() []Connection {
+	var all []Connection
+	p.all(func(n *session) { all = append(all, n.connection()) })
+	return all
+}
+
+// Of returns a user's connections, oldest first.
+func (p *Presence) Of(owner region.UIN) []Connection {
+	var all []Connection
+	for _, n := range p.of(owner) {
+		all = append(all, n.connection())
+	}
+	return all
 }
 
 type presenceShard struct {
@@ -114,8 +162,10 @@ func (p *Presence) add(n *session) (displaced *session) {
 	if displaced == nil && len(list) >= maxPerUser {
 		displaced = list[0]
 	}
+	n.id, n.since = p.ids.Add(1), time.Now()
 	s.users[n.caller.UIN] = append(list, n)
 	s.conns++
+	p.changed(n, false)
 	s.mu.Unlock()
 	p.connections.WithLabelValues(n.front).Inc()
 	return displaced
@@ -131,6 +181,7 @@ func (p *Presence) remove(n *session) {
 			continue
 		}
 		s.conns--
+		p.changed(n, true)
 		p.connections.WithLabelValues(n.front).Dec()
 		if len(list) == 1 {
 			delete(s.users, n.caller.UIN)

@@ -64,6 +64,8 @@ type session struct {
 	caller core.Caller
 	hello  *v1.Hello
 	epoch  region.Epoch
+	id     uint64    // set by Presence
+	since  time.Time // set by Presence
 
 	mu     sync.Mutex
 	device core.Device
