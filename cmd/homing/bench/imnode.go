@@ -66,14 +66,7 @@ func startSite(ctx context.Context, o *IMOptions, dir string) (s *site, err erro
 	}
 	long, short, web, admin, queue, ids, idsAdmin := free[0], free[1], free[2], free[3], free[4], free[5], free[6]
 	s.long, s.short, s.admin, s.zone = long, "http://"+short.String(), admin.String(), zone
-	w := &region.World{
-		Name: "bench", Zone: zone, Partitions: o.Partitions,
-		IDs: []region.Node{{Name: "ids-1", Address: ids.String(), Admin: idsAdmin.String()}},
-		Regions: []region.Region{{ID: "sh", Title: "bench", Zones: []string{"a"}, Place: region.Place{City: "Shanghai", Country: "CN", Continent: "AS", Latitude: 31.23, Longitude: 121.47},
-			Serves: region.Endpoints{Long: long, Short: short, Web: web}, Admin: admin.String(), Queue: queue.String(), Users: 1_000_000}},
-		Segments: []region.Segment{{First: 1_000_000, Last: 9_999_999, Home: "sh"}},
-	}
-	if _, _, err := worldfile.Init(worldfile.Options{Dir: filepath.Join(dir, "world"), World: w}); err != nil {
+	if err := s.makeWorld(o.Partitions, endpoints{long, short, web, admin, queue, ids, idsAdmin}); err != nil {
 		return s, err
 	}
 	files := node.TLS{}
@@ -102,11 +95,7 @@ func startSite(ctx context.Context, o *IMOptions, dir string) (s *site, err erro
 			World: filepath.Join(dir, "world", worldfile.GenesisName), Root: filepath.Join(dir, "world", "keys", "root.pub"), TLS: n.tls,
 			Health: node.Health{Interval: time.Minute, Rise: 1, Fall: 3}, // there is nobody to steer to
 		}
-		b, err := yaml.Marshal(c)
-		if err != nil {
-			return s, err
-		}
-		if err := os.WriteFile(s.config(n.name), b, 0o600); err != nil {
+		if err := s.write(c); err != nil {
 			return s, err
 		}
 		if err := s.start(n.name, o.GOMAXPROCS); err != nil {
@@ -118,6 +107,30 @@ func startSite(ctx context.Context, o *IMOptions, dir string) (s *site, err erro
 	}
 	s.pid = s.nodes[1].cmd.Process.Pid
 	return s, nil
+}
+
+// endpoints are where the nodes of a site listen.
+type endpoints struct{ long, short, web, admin, queue, ids, idsAdmin netip.AddrPort }
+
+func (s *site) makeWorld(partitions int, at endpoints) error {
+	w := &region.World{
+		Name: "bench", Zone: zone, Partitions: partitions,
+		IDs: []region.Node{{Name: "ids-1", Address: at.ids.String(), Admin: at.idsAdmin.String()}},
+		Regions: []region.Region{{ID: "sh", Title: "bench", Zones: []string{"a"}, Place: region.Place{City: "Shanghai", Country: "CN", Continent: "AS", Latitude: 31.23, Longitude: 121.47},
+			Serves: region.Endpoints{Long: at.long, Short: at.short, Web: at.web}, Admin: at.admin.String(), Queue: at.queue.String(), Users: 1_000_000}},
+		Segments: []region.Segment{{First: 1_000_000, Last: 9_999_999, Home: "sh"}},
+	}
+	_, _, err := worldfile.Init(worldfile.Options{Dir: filepath.Join(s.dir, "world"), World: w})
+	return err
+}
+
+// write makes a node's file.
+func (s *site) write(c *node.Config) error {
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.config(c.Name), b, 0o600)
 }
 
 func (s *site) config(name string) string { return filepath.Join(s.dir, name+".yaml") }

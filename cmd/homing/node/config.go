@@ -24,6 +24,10 @@ type Role string
 // lives where its embedded store is, because only one process may open that.
 const (
 	RoleRegion     Role = "region"     // store, core and the front doors
+	RoleStore      Role = "store"      // the store, the journal and its commands, of a region in parts
+	RoleLogic      Role = "logic"      // requests, of a region in parts
+	RoleAccess     Role = "access"     // the front doors of a region in parts
+	RolePresence   Role = "presence"   // who is connected where, of a region in parts
 	RoleReplicator Role = "replicator" // ships this region's journal, replays the others'
 	RoleQueue      Role = "queue"      // the region's embedded Kafka broker
 	RoleDNS        Role = "dns"
@@ -34,6 +38,7 @@ const (
 
 var kindOf = map[Role]string{
 	RoleRegion: "region", RoleReplicator: "region", RoleQueue: "region",
+	RoleStore: "region", RoleLogic: "region", RoleAccess: "region", RolePresence: "region",
 	RoleDNS: "dns", RolePOP: "pop", RoleIDs: "ids",
 }
 
@@ -69,8 +74,10 @@ type Config struct {
 	ShedAbove int      `yaml:"shedAbove,omitempty"`
 	Log       Log      `yaml:"log,omitempty"`
 	DNS       DNS      `yaml:"dns,omitempty"`      // only for the dns role
-	Store     Store    `yaml:"store,omitempty"`    // only for the region role
-	Messages  Messages `yaml:"messages,omitempty"` // only for the region role
+	Store     Store    `yaml:"store,omitempty"`    // only for the roles region and store
+	Messages  Messages `yaml:"messages,omitempty"` // only for the roles region, store and logic
+
+	Processes Processes `yaml:"processes,omitempty"` // of a region in parts
 }
 
 // Gossip is the serf membership.
@@ -183,7 +190,7 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if len(c.Roles) == 0 {
-		return errors.New(`"roles" is missing: say at least one of region, replicator, queue, dns, pop, ids, console`)
+		return errors.New(`"roles" is missing: say at least one of region, replicator, queue, store, logic, access, presence, dns, pop, ids, console`)
 	}
 	for _, r := range c.Roles {
 		want, ok := kindOf[r]
@@ -191,14 +198,14 @@ func (c *Config) Validate() error {
 			continue
 		}
 		if !ok {
-			return wrongf("roles", "role %q is unknown: want region, replicator, queue, dns, pop, ids or console", r)
+			return wrongf("roles", "role %q is unknown: want region, replicator, queue, store, logic, access, presence, dns, pop, ids or console", r)
 		}
 		if want != kind {
 			return wrongf("roles", "role %s belongs to a member of kind %q, but member is %q", r, want, c.Member)
 		}
 	}
-	if c.Has(RoleReplicator) != c.Has(RoleRegion) {
-		return wrongf("roles", "roles region and replicator go together: the embedded store is opened by one process")
+	if c.Has(RoleReplicator) != (c.Has(RoleRegion) || c.Has(RoleStore)) {
+		return wrongf("roles", "role replicator goes with role region, or store: the embedded store is opened by one process")
 	}
 	if c.Has(RoleConsole) && c.Console == "" {
 		return wrongf("roles", `role console needs "console": the host:port where the page listens`)
@@ -227,6 +234,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Store.validate(c); err != nil {
+		return err
+	}
+	if err := c.Processes.validate(c); err != nil {
 		return err
 	}
 	if c.Health.Interval == 0 {

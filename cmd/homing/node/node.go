@@ -28,6 +28,7 @@ import (
 	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/access/presence"
 	"github.com/homing-im/homing/region/gossip"
 	"github.com/homing-im/homing/region/keeper"
 	"github.com/homing-im/homing/region/peer"
@@ -57,11 +58,12 @@ type Node struct {
 	gossip *gossip.Gossip
 	admin  *admin
 
-	region *regionRole
-	queue  closer
-	pop    *popRole
-	dns    *dnsRole
-	ids    *idsRole
+	region   *regionRole
+	presence *presence.Client // of a region in parts
+	queue    closer
+	pop      *popRole
+	dns      *dnsRole
+	ids      *idsRole
 
 	steering *steering // of the region or DNS role
 
@@ -120,6 +122,7 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 		start func(context.Context, Options) error
 	}{
 		{RoleQueue, n.startQueue}, {RoleIDs, n.startIDs}, {RoleRegion, n.startRegion},
+		{RolePresence, n.startPresence}, {RoleAccess, n.startAccess}, {RoleStore, n.startStore}, {RoleLogic, n.startLogic},
 		{RolePOP, n.startPOP}, {RoleDNS, n.startDNS},
 	} {
 		if !cfg.Has(r.role) {

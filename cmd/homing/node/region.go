@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,10 +19,12 @@ import (
 	"github.com/homing-im/homing/ids"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access"
+	"github.com/homing-im/homing/region/access/route"
 	"github.com/homing-im/homing/region/core"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/remote"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/kafka"
 )
@@ -28,6 +33,10 @@ import (
 // copying between regions.
 type regionRole struct {
 	node       *Node
+	log        *slog.Logger
+	online     *access.Presence
+	rows       *remote.Rows  // of a process without the store
+	router     *route.Router // of a process without logic
 	store      store.Store
 	core       *core.Core
 	access     *access.Server
@@ -49,30 +58,58 @@ func (c counted) Notify(owner region.UIN, newest uint64, m *v1.Message) {
 
 func (r *regionRole) count(to core.Notifier) core.Notifier { return counted{to, &r.stored} }
 
-func (n *Node) startRegion(ctx context.Context, o Options) error {
-	id := region.ID(n.self.Name)
+// newRegionRole makes this node's, or returns it when another role has.
+func (n *Node) newRegionRole() (*regionRole, *region.Region, error) {
 	w := n.world.View().World
-	me, ok := w.Region(id)
+	me, ok := w.Region(region.ID(n.self.Name))
 	if !ok {
-		return fmt.Errorf("world %d has no region %s", w.Version, id)
+		return nil, nil, fmt.Errorf("world %d has no region %s", w.Version, n.self.Name)
 	}
-	r := &regionRole{node: n}
-	log := n.log.With("region", id)
+	if n.region == nil {
+		n.region = &regionRole{node: n, log: n.log.With("region", me.ID)}
+	}
+	return n.region, me, nil
+}
+
+// startRegion is the whole region in one process.
+func (n *Node) startRegion(ctx context.Context, o Options) error {
+	r, me, err := n.newRegionRole()
+	if err != nil {
+		return err
+	}
+	if err := r.openStore(); err != nil {
+		return err
+	}
+	online, err := access.NewPresence(n.reg)
+	if err != nil {
+		return err
+	}
+	if err := r.startCore(r.store, r.held, online, o); err != nil {
+		return err
+	}
+	if err := r.startReplicator(me.ID, me); err != nil {
+		return err
+	}
+	return r.serveClients(ctx, me, access.Options{Logic: r.core, Presence: online})
+}
+
+func (r *regionRole) openStore() error {
+	n := r.node
 	var err error
-	if r.store, err = n.cfg.OpenStore(w.Partitions, log, n.reg); err != nil {
+	if r.store, err = n.cfg.OpenStore(n.world.View().World.Partitions, r.log, n.reg); err != nil {
 		return err
 	}
 	n.onClose("store", func(context.Context) error { return r.store.Close() })
-
 	if err := n.world.Guard(r.fence); err != nil {
 		return err
 	}
 	n.onClose("guard", func(context.Context) error { return n.world.Guard(func(*region.View) error { return nil }) })
+	return nil
+}
 
-	presence, err := access.NewPresence(n.reg)
-	if err != nil {
-		return err
-	}
+func (r *regionRole) startCore(rows store.Rows, held func(region.Partition) (core.Mark, bool), to core.Notifier, o Options) error {
+	n := r.node
+	w := n.world.View().World
 	ticketKey := n.key
 	if o.TicketKey != nil {
 		ticketKey = o.TicketKey
@@ -81,38 +118,41 @@ func (n *Node) startRegion(ctx context.Context, o Options) error {
 	if len(w.IDs) > 0 {
 		directory = ids.NewClient("http://"+w.IDs[0].Address, n.peers, ids.WithWorld(n.version))
 	}
+	var err error
 	if r.core, err = core.New(core.Options{
-		Store: r.store, Self: id, Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
-		Held: r.held, Directory: directory, Notifier: r.count(presence), Logger: log, Registry: n.reg,
+		Store: rows, Self: region.ID(n.self.Name), Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
+		Held: held, Directory: directory, Notifier: r.count(to), Logger: r.log, Registry: n.reg,
 		Retention: n.cfg.Messages.Retention, UserRate: n.cfg.Messages.UserRate, DeviceRate: n.cfg.Messages.DeviceRate,
 	}); err != nil {
 		return err
 	}
 	n.onClose("core", func(context.Context) error { r.core.Close(); return nil })
+	return nil
+}
 
-	if err := r.startReplicator(id, me); err != nil {
-		return err
-	}
+// serveClients opens the region's front doors; o says what is behind them.
+func (r *regionRole) serveClients(ctx context.Context, me *region.Region, o access.Options) error {
+	n := r.node
 	redirect, err := n.newSteering(ctx)
 	if err != nil {
 		return err
 	}
-	proxies := make([]netip.Prefix, 0, len(w.POPs))
-	for _, p := range w.POPs {
+	pops := n.world.View().World.POPs
+	proxies := make([]netip.Prefix, 0, len(pops))
+	for _, p := range pops {
 		if a := p.Serves.Long.Addr(); a.IsValid() {
 			proxies = append(proxies, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
-	if r.access, err = access.New(access.Options{
-		Region: id, World: n.world, Logic: r.core, Presence: presence, Redirect: redirect.addresses,
-		Long: addr(me.Serves.Long), Short: addr(me.Serves.Short), Web: addr(me.Serves.Web),
-		TLS: n.server, WebTLS: n.webTLS(me.Serves.Short), Proxies: proxies, MaxConnections: n.cfg.ShedAbove,
-		Logger: log, Registerer: n.reg,
-	}); err != nil {
+	o.Region, o.World, o.Redirect = me.ID, n.world, redirect.addresses
+	o.Long, o.Short, o.Web = addr(me.Serves.Long), addr(me.Serves.Short), addr(me.Serves.Web)
+	o.TLS, o.WebTLS, o.Proxies, o.MaxConnections = n.server, n.webTLS(me.Serves.Short), proxies, n.cfg.ShedAbove
+	o.Logger, o.Registerer = r.log, n.reg
+	if r.access, err = access.New(o); err != nil {
 		return err
 	}
 	n.onClose("access", r.access.Close)
-	n.region = r
+	r.online = o.Presence
 	return nil
 }
 
@@ -188,18 +228,29 @@ func addr(a netip.AddrPort) string {
 
 func (r *regionRole) status(st *observe.NodeStatus) {
 	s := &observe.RegionStatus{}
-	s.Users, s.Connections = r.access.Online()
+	if r.access != nil {
+		s.Users, s.Connections = r.access.Online()
+	}
 	s.Messages = r.stored.Load()
 	if err := r.node.world.Admitting(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 	} else {
 		s.Admitting = true
 	}
+	switch {
+	case r.rows != nil && !r.rows.Up():
+		st.Ready, st.NotReady = false, "the process with the store cannot be reached"
+	case r.router != nil && !slices.Contains(slices.Collect(maps.Values(r.router.Usable())), true):
+		st.Ready, st.NotReady = false, "no logic process can be reached"
+	}
+	st.Region = s
+	if r.replicator == nil {
+		return
+	}
 	for _, l := range r.replicator.Lag() {
 		s.Lags = append(s.Lags, observe.Lag{Origin: string(l.Origin), Stream: string(l.Stream), Records: l.Records,
 			Seconds: l.Seconds, State: string(pairState(l)), Reason: l.Reason})
 	}
-	st.Region = s
 }
 
 // pairState says it in the console's words.

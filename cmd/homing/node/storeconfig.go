@@ -60,8 +60,8 @@ func (s *Store) validate(c *Config) error {
 		s.Engine = EnginePebble
 		return nil
 	}
-	if !c.Has(RoleRegion) {
-		return wrongf("store", "store is of role region, which this node has not")
+	if !c.Has(RoleRegion) && !c.Has(RoleStore) {
+		return wrongf("store", "store is of role region or store, which this node has not")
 	}
 	switch s.Engine {
 	case "", EnginePebble:
@@ -152,8 +152,8 @@ func (c *Config) regionID() (region.ID, error) {
 	if err != nil {
 		return "", err
 	}
-	if kind != "region" || !c.Has(RoleRegion) {
-		return "", fmt.Errorf("node %s has no store: only role region does", c.Name)
+	if kind != "region" || !c.Has(RoleRegion) && !c.Has(RoleStore) {
+		return "", fmt.Errorf("node %s has no store: only roles region and store have", c.Name)
 	}
 	return region.ID(name), nil
 }
