@@ -16,7 +16,7 @@ type Messages struct {
 }
 
 func (m *Messages) validate(c *Config) error {
-	if *m != (Messages{}) && !c.Has(RoleRegion) {
+	if *m != (Messages{}) && !c.Has(RoleRegion) && !c.Has(RoleStore) && !c.Has(RoleLogic) {
 		return wrongf("messages", "messages is for role region only")
 	}
 	if m.Retention != 0 && m.Retention < time.Hour {
