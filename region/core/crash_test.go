@@ -77,6 +77,82 @@ func crashStory(t *testing.T, k *crash) {
 	}
 }
 
+// TestGroupCrashAtEveryWrite does the same with a group whose members live in
+// three regions, and cuts the power of the whole world at the n-th write of
+// whichever region makes it, the receiving ones included: everything starts again
+// from what is on the disks.
+func TestGroupCrashAtEveryWrite(t *testing.T) {
+	stride := 1
+	if testing.Short() {
+		stride = 9
+	}
+	for _, after := range []bool{false, true} {
+		for step := 1; ; step += stride {
+			k := &crash{step: step, after: after}
+			ok := t.Run(fmt.Sprintf("after=%v,step=%d", after, step), func(t *testing.T) { groupCrashStory(t, k) })
+			if !ok {
+				return
+			}
+			if !k.done { // the story is shorter
+				if step < 30 {
+					t.Errorf("only %d writes", step)
+				}
+				break
+			}
+		}
+	}
+}
+
+func groupCrashStory(t *testing.T, k *crash) {
+	d := disks{}
+	u := newUniverseWith(t, d.open, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
+	u.disks = d
+	alice, bob, carol := u.register("sh", "Alice"), u.register("hk", "Bob"), u.register("ca", "Carol")
+	dave := u.register("hk", "Dave")
+	g := u.group(alice, "g", bob, carol)
+	all := []*user{alice, bob, carol}
+	for _, who := range all {
+		u.eventually("the group", func() error { return u.has(who, "/group-created") })
+	}
+	for _, s := range u.sites {
+		s.store.mu.Lock()
+		s.store.plan = k
+		s.store.mu.Unlock()
+	}
+	for _, who := range all { // a post from each region
+		u.send(who, g, "post of "+string(who.region), "from "+string(who.region))
+	}
+	u.retry(func() error { return u.setRole(alice, "role", g, bob, roleAdmin) })
+	for _, who := range all {
+		u.eventually("the role", func() error { return u.has(who, "/role-changed", "from sh", "from hk", "from ca") })
+	}
+	u.retry(func() error { return u.setMember(bob, "add", g, dave, false) }) // from another region than the group's
+	u.eventually("Dave is in", func() error { return u.has(dave, "/member-added") })
+	u.send(dave, g, "last", "from Dave")
+	want := map[*user][]string{dave: {"/member-added", "from Dave"}}
+	for _, who := range all {
+		want[who] = []string{"/group-created", "from sh", "from hk", "from ca", "/role-changed", "/member-added", "from Dave"}
+	}
+	check := func() {
+		for who, texts := range want {
+			u.eventually("everything is delivered", func() error { return u.has(who, texts...) })
+			if have, err := u.inbox(who); err != nil || len(have) != len(texts) {
+				t.Errorf("user %d has %d messages, want %d; %v", who.UIN, len(have), len(texts), err)
+			}
+		}
+	}
+	check()
+	for _, s := range u.sites {
+		s.store.mu.Lock()
+		s.store.plan = nil
+		s.store.mu.Unlock()
+	}
+	u.revive()
+	u.reboot() // and once more, with everything done: nothing comes again
+	u.eventually("all is quiet", func() error { return u.caughtUp() })
+	check()
+}
+
 // TestExecuteTwice gives whole streams to the executor again, from the start.
 func TestExecuteTwice(t *testing.T) {
 	u := newUniverse(t, "sh", "hk")

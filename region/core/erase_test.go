@@ -23,7 +23,7 @@ import (
 type disks map[region.ID]*vfs.MemFS
 
 func (d disks) open(t testing.TB, id region.ID) store.Store {
-	d[id] = vfs.NewMem()
+	d[id] = vfs.NewCrashableMem()
 	return d.reopen(t, id)
 }
 

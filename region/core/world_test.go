@@ -49,6 +49,7 @@ type universe struct {
 	backup map[region.ID]region.ID // who follows a region's full stream; set before anything runs
 	cut    sync.Map                // region.ID to true: what left the region stops here
 	fenced atomic.Bool             // no region admits
+	disks  disks                   // set where a crash is a power cut: see reboot
 	keep   time.Duration           // how long regions started from now on keep messages
 	ahead  atomic.Int64            // nanoseconds by which the cores' clocks are ahead
 }
@@ -118,20 +119,41 @@ func newUniverseWith(t testing.TB, open engine, backup map[region.ID]region.ID, 
 		u.sites[id] = &site{id: id, store: &faulty{Store: open(t, id)}}
 		u.start(id)
 	}
+	u.join()
+	t.Cleanup(u.quit)
+	return u
+}
+
+// join starts the relay between all regions.
+func (u *universe) join() {
 	ctx, stop := context.WithCancel(context.Background())
 	u.stop = stop
-	for _, from := range ids {
-		for _, to := range ids {
+	for _, from := range u.sites {
+		for _, to := range u.sites {
 			for p := range partitions {
 				if from != to {
 					u.relay.Add(1)
-					go u.carry(ctx, u.sites[from], u.sites[to], region.Partition(p))
+					go u.carry(ctx, from, to, region.Partition(p))
 				}
 			}
 		}
 	}
-	t.Cleanup(u.quit)
-	return u
+}
+
+// reboot is a power cut of all regions: whatever was not synced is gone from
+// their disks, and everything starts again from what is there.
+func (u *universe) reboot() {
+	u.stop()
+	u.relay.Wait()
+	for id, s := range u.sites {
+		s.get().Close()
+		fs := u.disks[id].CrashClone(vfs.CrashCloneCfg{})
+		must(u.t, s.store.Store.Close())
+		u.disks[id] = fs
+		s.store = &faulty{Store: u.disks.reopen(u.t, id), plan: s.store.plan}
+		u.start(id)
+	}
+	u.join()
 }
 
 // quit ends everything; the second time it does nothing.
@@ -308,7 +330,12 @@ func (u *universe) retry(f func() error) {
 // revive starts again what crashed.
 func (u *universe) revive() {
 	for id, s := range u.sites {
-		if s.store.isDead() {
+		switch {
+		case !s.store.isDead():
+		case u.disks != nil:
+			u.reboot()
+			return
+		default:
 			u.restart(id)
 		}
 	}
