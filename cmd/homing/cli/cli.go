@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/backup"
 	"github.com/homing-im/homing/cmd/homing/bench"
 	"github.com/homing-im/homing/cmd/homing/world"
 )
@@ -76,7 +77,7 @@ Start with: homing demo`,
 	})
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e),
-		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out))
+		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
 	root.InitDefaultCompletionCmd()
 	strict(root)
 	return root

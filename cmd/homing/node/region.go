@@ -24,6 +24,7 @@ import (
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/dump"
 	"github.com/homing-im/homing/region/store/remote"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/kafka"
@@ -37,7 +38,7 @@ type regionRole struct {
 	online     *access.Presence
 	rows       *remote.Rows  // of a process without the store
 	router     *route.Router // of a process without logic
-	store      store.Store
+	store      dump.Engine
 	core       *core.Core
 	access     *access.Server
 	replicator *replicator.Replicator
@@ -100,6 +101,7 @@ func (r *regionRole) openStore() error {
 		return err
 	}
 	n.onClose("store", func(context.Context) error { return r.store.Close() })
+	r.serveBackup()
 	if err := n.world.Guard(r.fence); err != nil {
 		return err
 	}

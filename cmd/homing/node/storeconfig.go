@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/homing-im/homing/region"
-	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/dump"
 	"github.com/homing-im/homing/region/store/pebble"
 	"github.com/homing-im/homing/region/store/postgres"
 )
@@ -129,25 +129,64 @@ func (s *Store) dsns() ([]string, error) {
 
 // OpenStore opens the store of the file's region, of the engine that it says. A
 // running node has it open, and nobody else can.
-func (c *Config) OpenStore(partitions int, log *slog.Logger, reg prometheus.Registerer) (store.Store, error) {
-	id, err := c.regionID()
+func (c *Config) OpenStore(partitions int, log *slog.Logger, reg prometheus.Registerer) (dump.Engine, error) {
+	id, err := c.RegionID()
 	if err != nil {
 		return nil, err
 	}
 	if c.Store.Engine != EnginePostgres {
-		return pebble.Open(pebble.Options{Dir: c.storeDir(), Region: id, Partitions: partitions, Logger: log, Registry: reg})
+		return pebble.Open(c.pebble(id, partitions, log, reg))
 	}
-	dsns, err := c.Store.dsns()
+	o, err := c.postgres(id, partitions, log, reg)
 	if err != nil {
 		return nil, err
 	}
-	return postgres.Open(postgres.Options{
-		DSNs: dsns, Region: id, Partitions: partitions, Logger: log, Registry: reg,
-		Timeout: c.Store.Timeout, Patience: c.Store.Patience, Readers: c.Store.Readers,
-	})
+	return postgres.Open(o)
 }
 
-func (c *Config) regionID() (region.ID, error) {
+// LoadStore opens the store of the file's region to be filled from a dump. It
+// has to be empty.
+func (c *Config) LoadStore(partitions int, log *slog.Logger) (dump.Target, error) {
+	id, err := c.RegionID()
+	if err != nil {
+		return nil, err
+	}
+	if c.Store.Engine != EnginePostgres {
+		return pebble.Load(c.pebble(id, partitions, log, nil))
+	}
+	o, err := c.postgres(id, partitions, log, nil)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Load(o)
+}
+
+// HasStore says why there is no store to be opened, or nil. Without it OpenStore
+// makes one.
+func (c *Config) HasStore() error {
+	if c.Store.Engine == EnginePostgres {
+		return nil
+	}
+	if _, err := os.Stat(c.storeDir()); err != nil {
+		return fmt.Errorf("node %s has no store in %s: check dir in its file", c.Name, c.storeDir())
+	}
+	return nil
+}
+
+func (c *Config) pebble(id region.ID, partitions int, log *slog.Logger, reg prometheus.Registerer) pebble.Options {
+	return pebble.Options{Dir: c.storeDir(), Region: id, Partitions: partitions, Logger: log, Registry: reg}
+}
+
+func (c *Config) postgres(id region.ID, partitions int, log *slog.Logger, reg prometheus.Registerer) (postgres.Options, error) {
+	dsns, err := c.Store.dsns()
+	return postgres.Options{
+		DSNs: dsns, Region: id, Partitions: partitions, Logger: log, Registry: reg,
+		Timeout: c.Store.Timeout, Patience: c.Store.Patience, Readers: c.Store.Readers,
+	}, err
+}
+
+// RegionID is the region whose store the node keeps.
+func (c *Config) RegionID() (region.ID, error) {
 	kind, name, err := c.member()
 	if err != nil {
 		return "", err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -45,6 +46,20 @@ type Source interface {
 	//
 	// Errors: those of the sink and of store.Store's reads, and the context's.
 	Dump(ctx context.Context, id region.Partition, to partition.Sink) error
+}
+
+// Engine is an open store that can be dumped.
+type Engine interface {
+	store.Store
+	Source
+}
+
+// Target is an engine's loader, which Reader.CopyTo fills. What is loaded is
+// served only after Commit, which closes it too; Close gives it up.
+type Target interface {
+	partition.Sink
+	Commit() error
+	Close() error
 }
 
 // Summary says what is in a dump.
