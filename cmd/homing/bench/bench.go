@@ -28,10 +28,10 @@ func NewCommand(out io.Writer) *cobra.Command {
 }
 
 func newStoreCommand(out io.Writer) *cobra.Command {
-	o := Options{Callers: 512, Owners: 100_000, Batch: 4, Fresh: 3, Value: 100, Partitions: 64, Duration: defaultDuration}
+	o := Options{Engine: "pebble", Callers: 512, Owners: 100_000, Batch: 4, Fresh: 3, Value: 100, Partitions: 64, Duration: defaultDuration}
 	var output, profile string
 	cmd := &cobra.Command{
-		Use: "store", Short: "Measure the embedded store: durable writes, point reads, delay at half load",
+		Use: "store", Short: "Measure a region's store: durable writes, point reads, delay at half load",
 		Long: `Callers commit batches of one random owner each and wait until they are durable,
 as a message does; journal and digests are included. Then they read random rows.
 Then batches arrive at half the rate that was reached, on schedule whether or not
@@ -43,7 +43,12 @@ what the disk took for a row, and how many times the bytes of its key and value
 that is. The journal is trimmed every ten seconds, of what is older than that.
 
 With --rows the store is filled to each size in turn and measured there; the
-slowdown is the first size's rate over the last one's.`,
+slowdown is the first size's rate over the last one's.
+
+--engine postgres measures the store on PostgreSQL: in the database of --dsn, or on
+a server that is started for it (Debian: apt-get install postgresql). Afterwards the
+same batches go to the same server the plain way, a transaction each, which is the
+peer to compare with. "cpu" is of this process then, not of the server.`,
 		Example: "  homing bench store\n  homing bench store --callers 2048 --duration 30s -o json\n  homing bench store --rows 1m,10m,50m",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -74,6 +79,8 @@ slowdown is the first size's rate over the last one's.`,
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&o.Engine, "engine", o.Engine, "pebble or postgres")
+	f.StringVar(&o.DSN, "dsn", "", "database for engine postgres, in which schemas are made and removed (default: a server of its own)")
 	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure; a new one is made below it, and removed (default: the system's for temporary files)")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "of each measurement")
 	f.IntVar(&o.Callers, "callers", o.Callers, "that wait at the same time")

@@ -17,7 +17,12 @@ type StoreReport struct {
 	Read     Rate      `json:"read"`  // rows
 	Half     Rate      `json:"half"`  // rows, at half the rate of Write; delays are of batches, from when they were due
 	Memory   Memory    `json:"memory"`
-	Disk     int64     `json:"disk_bytes"` // that the store takes in the end
+	Disk     int64     `json:"disk_bytes"` // that the store takes in the end; 0 where it cannot be told
+
+	// Of engine postgres: the same batches on the same server, afterwards, each in
+	// a transaction of its own, and how many times its rate the engine's is.
+	Peer      *Rate   `json:"peer,omitempty"`
+	TimesPeer float64 `json:"times_peer,omitempty"`
 }
 
 // Size is the store measured with a number of rows in it.
@@ -87,10 +92,16 @@ func (r *StoreReport) print(out io.Writer) error {
 		line("point reads", r.Read)
 	}
 	line("writes at half load", r.Half)
+	if r.Peer != nil {
+		line("single transactions", *r.Peer)
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\nmemory: %d MiB at most, of which Go's heap is %d MiB in the end; disk: %d MiB in the end\n", r.Memory.Peak>>20, r.Memory.Heap>>20, r.Disk>>20)
+	if r.Peer != nil {
+		fmt.Fprintf(out, "durable writes are %.1f times as many as with a transaction for each owner's batch, on %d connections to the same server\n", r.TimesPeer, peerConnections)
+	}
 	if s := r.Slowdown; s != nil {
 		fmt.Fprintf(out, "from %s to %s rows writes are %.2f times slower and take %.2f times the processor time, reads %.2f and %.2f times\n",
 			&Sizes{r.Sizes[0].Rows}, &Sizes{r.Sizes[len(r.Sizes)-1].Rows}, s.Write, s.WriteCPU, s.Read, s.ReadCPU)

@@ -23,6 +23,8 @@ const defaultDuration = 10 * time.Second
 
 // Options say what is measured.
 type Options struct {
+	Engine     string // pebble or postgres
+	DSN        string `json:"-"` // of engine postgres; empty starts a server
 	Dir        string
 	Duration   time.Duration // of each measurement
 	Callers    int
@@ -37,6 +39,10 @@ type Options struct {
 // Validate reports what is wrong with the options, or nil.
 func (o *Options) Validate() error {
 	switch {
+	case o.Engine != "pebble" && o.Engine != "postgres":
+		return fmt.Errorf("--engine %s: want pebble or postgres", o.Engine)
+	case o.Engine == "pebble" && o.DSN != "":
+		return errors.New("--dsn is for --engine postgres")
 	case o.Duration <= 0:
 		return fmt.Errorf("--duration %s: want more than 0", o.Duration)
 	case o.Callers < 1 || o.Callers > 1<<20:
@@ -75,8 +81,8 @@ type bench struct {
 // before: as a replicator does whose regions keep up.
 const trimEvery = 10 * time.Second
 
-// Store measures the embedded store in a directory of its own, which it
-// removes. It blocks for three times Options.Duration and a little; with
+// Store measures a store in a directory or schema of its own, which it
+// removes; engine postgres next to its peer. It blocks for three times Options.Duration and a little; with
 // Options.Rows for as long as it takes to write them, and twice
 // Options.Duration at each size more.
 func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
@@ -89,8 +95,22 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 	if r.Machine.Fsync, err = probeFsync(dir); err != nil {
 		return nil, err
 	}
-	s, err := pebble.Open(pebble.Options{Dir: dir + "/store", Region: "sh", Partitions: o.Partitions})
-	if err != nil {
+	var s store.Store
+	var db *database
+	data := dir
+	if o.Engine == "postgres" {
+		if db, err = newDatabase(&o); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, db.close()) }()
+		data = db.dir()
+		engine, _, remove, err := db.open(ctx, "engine", o.Partitions)
+		if err != nil {
+			return nil, err
+		}
+		s = engine
+		defer func() { err = errors.Join(err, remove()) }()
+	} else if s, err = pebble.Open(pebble.Options{Dir: dir + "/store", Region: "sh", Partitions: o.Partitions}); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -113,14 +133,21 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 		if size.Write, size.Read, err = b.both(ctx); err != nil {
 			return nil, err
 		}
-		size.Disk = diskUse(dir)
+		size.Disk = diskUse(data)
 		r.Sizes = append(r.Sizes, size)
 		r.Write, r.Read = size.Write, size.Read
 	}
 	if r.Half, err = b.schedule(ctx, r.Write.PerSecond/2); err != nil {
 		return nil, err
 	}
-	r.finish(dir)
+	r.finish(data)
+	if db != nil {
+		peer, err := b.peer(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		r.Peer, r.TimesPeer = &peer, r.Write.PerSecond/peer.PerSecond
+	}
 	return r, nil
 }
 
@@ -178,9 +205,15 @@ func (b *bench) trims(ctx context.Context) (stop func() error) {
 	}
 }
 
-// commit makes one batch durable. Which owner and which rows follows from its
-// number, so that read finds them again.
+// commit makes one batch durable.
 func (b *bench) commit(ctx context.Context, _ *rand.Rand) error {
+	_, err := b.s.Commit(ctx, b.batch())
+	return err
+}
+
+// batch is the next batch. Which owner and which rows follows from its number, so
+// that read finds them again.
+func (b *bench) batch() *store.Batch {
 	n := b.next.Add(1)
 	keys := make([]byte, 0, 16*b.Batch)
 	writes := make([]store.Write, b.Batch)
@@ -198,8 +231,7 @@ func (b *bench) commit(ctx context.Context, _ *rand.Rand) error {
 		at := (n*uint64(b.Batch) + uint64(i)) * 31 % (1 << 16)
 		w.Value = b.filler[at : at+uint64(b.Value)]
 	}
-	_, err := b.s.Commit(ctx, &store.Batch{Owner: b.owner(n), Home: "sh", Writes: writes})
-	return err
+	return &store.Batch{Owner: b.owner(n), Home: "sh", Writes: writes}
 }
 
 // read reads one of the new rows.

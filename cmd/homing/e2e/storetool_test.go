@@ -93,10 +93,10 @@ func TestStoreMovesAndIsRestored(t *testing.T) {
 	// What Alice had sent is with Bob, and what Bob sent behind the backup comes
 	// again.
 	until(t, 30*time.Second, "Alice has all that was sent to her", func() bool {
-		out := w.must("homing sync --as Alice")
+		out := w.must("homing sync --all --as Alice")
 		return strings.Contains(out, "two") && strings.Contains(out, "four") && strings.Contains(out, "seven")
 	})
-	if out := w.must("homing sync --as Bob"); !strings.Contains(out, "six") {
+	if out := w.must("homing sync --all --as Bob"); !strings.Contains(out, "six") {
 		t.Errorf("Bob has %s", out)
 	}
 }

@@ -51,7 +51,7 @@ func options(dsns ...string) postgres.Options {
 	return postgres.Options{DSNs: dsns, Region: "sh", Partitions: 4, Patience: time.Minute}
 }
 
-func closed(t *testing.T, s *postgres.Store) {
+func closed(t testing.TB, s *postgres.Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Errorf("Close: %v", err)
