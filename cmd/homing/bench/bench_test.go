@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,6 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/homing-im/homing/deploy/test/pgtest"
 )
 
 func run(t *testing.T, ctx context.Context, args ...string) (string, error) {
@@ -82,8 +87,55 @@ func TestStoreSizes(t *testing.T) {
 	}
 }
 
+// TestStorePostgres measures a server that is started for it, next to the peer,
+// and the same server by its DSN; nothing is left in it.
+func TestStorePostgres(t *testing.T) {
+	if err := pgtest.Available(); err != nil {
+		t.Skip(err)
+	}
+	pg, err := pgtest.New(pgtest.Memory())
+	if err == nil {
+		err = pg.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := pg.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	args := []string{"--engine", "postgres", "--dir", pgtest.Memory(), "--duration", "200ms", "--callers", "8", "--partitions", "4", "-o", "json"}
+	for _, more := range [][]string{nil, {"--dsn", pg.DSN()}} {
+		out, err := run(t, t.Context(), append(args, more...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r StoreReport
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Peer == nil || r.Peer.Calls == 0 || r.Write.Calls == 0 || r.Read.Calls == 0 || r.Half.Calls == 0 || r.TimesPeer <= 0 || strings.Contains(out, pg.Password()) {
+			t.Errorf("%s", out)
+		}
+	}
+	c, err := pq.NewConnector(pg.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	defer func() { _ = db.Close() }()
+	var left int
+	if err := db.QueryRow(`SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'homing%'`).Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d schemas are left behind, %v", left, err)
+	}
+}
+
 func TestStoreBadInput(t *testing.T) {
 	for _, c := range []struct{ want, args string }{
+		{"--engine mysql", "--engine mysql"},
+		{"--dsn is for", "--dsn host=x"},
+		{"cannot be read", "--engine postgres --dsn =:"},
 		{"--duration 0s", "--duration 0s"},
 		{"--callers 0", "--callers 0"},
 		{"--owners 0", "--owners 0"},
