@@ -135,7 +135,7 @@ func TestStoreBadInput(t *testing.T) {
 	for _, c := range []struct{ want, args string }{
 		{"--engine mysql", "--engine mysql"},
 		{"--dsn is for", "--dsn host=x"},
-		{"cannot be read", "--engine postgres --dsn =:"},
+		{"cannot be read", "--engine postgres --dsn postgres://u:secret@h:port/d"},
 		{"--duration 0s", "--duration 0s"},
 		{"--callers 0", "--callers 0"},
 		{"--owners 0", "--owners 0"},
