@@ -9,6 +9,7 @@ import (
 
 	"github.com/homing-im/homing/ids"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/disk"
 )
 
 // op is one mutation on its way through run: a claim, or an allotment when allot
@@ -77,7 +78,11 @@ func (s *Store) collect(first *op) *group {
 // commit decides a group in order, makes it durable, and answers.
 func (s *Store) commit(g *group) {
 	b := s.db.NewIndexedBatch()
-	defer func() { _ = b.Close() }()
+	defer func() {
+		if s.failure() == nil { // after an error Pebble may still look at the memory
+			_ = b.Close()
+		}
+	}()
 	for _, o := range g.ops {
 		if o.allot != nil {
 			o.allotted, o.err = allot(b, *o.allot)
@@ -96,8 +101,16 @@ func (s *Store) commit(g *group) {
 		s.flying = g
 		s.mu.Unlock()
 		start := time.Now()
-		if err = b.Commit(pebble.Sync); err != nil {
-			err = region.Errorf(region.Internal, "the ids store cannot write").WithHint("check the disk of the ids node, then restart it").WithCause(err)
+		// Not Commit, which ends the process when the log cannot be written.
+		if err = s.db.ApplyNoSyncWait(b, pebble.Sync); err == nil {
+			err = b.SyncWait()
+		}
+		if err != nil {
+			kind := region.Internal
+			if disk.IsFull(err) {
+				kind = region.Unavailable
+			}
+			err = region.Errorf(kind, "the ids store cannot write").WithHint("check the disk of the ids node, then restart it").WithCause(err)
 			s.log.Error("ids store cannot write; it answers nothing until it is restarted", "dir", s.dir, "error", err)
 		}
 		s.m.commit.Observe(time.Since(start).Seconds())

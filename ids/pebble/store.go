@@ -37,6 +37,7 @@ import (
 
 	"github.com/homing-im/homing/ids"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/disk"
 )
 
 // format is the number of the key layout in the package comment.
@@ -48,18 +49,25 @@ const maxGroup = 1024
 
 // Options of a store.
 type Options struct {
-	Dir      string
-	FS       vfs.FS // nil: the operating system's
+	Dir string
+	FS  vfs.FS // nil: the operating system's
+
+	// MinFree is how many bytes have to be free on the disk for claims and
+	// allotments to be admitted. 0 is 32 MiB, negative admits always.
+	MinFree int64
+
 	Logger   *slog.Logger
 	Registry prometheus.Registerer // may be nil
 }
 
 // Store is an ids.Store in a directory.
 type Store struct {
-	db  *pebble.DB
-	dir string
-	log *slog.Logger
-	m   *metrics
+	db   *pebble.DB
+	lock *pebble.Lock
+	disk *disk.Guard
+	dir  string
+	log  *slog.Logger
+	m    *metrics
 
 	ops    chan *op
 	stop   chan struct{} // closed by Close
@@ -87,23 +95,54 @@ func Open(o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	db, err := pebble.Open(o.Dir, &pebble.Options{
-		FS:                 o.FS,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             pebbleLog{o.Logger},
-	})
-	if err != nil {
-		return nil, openError(o.Dir, err)
-	}
-	if err := checkFormat(db); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if o.MinFree == 0 {
+		o.MinFree = 32 << 20
 	}
 	s := &Store{
-		db: db, dir: o.Dir, log: o.Logger, m: newMetrics(o.Registry),
+		dir: o.Dir, log: o.Logger, m: newMetrics(o.Registry),
 		ops: make(chan *op, maxGroup), stop: make(chan struct{}), joined: make(chan struct{}),
+	}
+	if err := s.open(&o); err != nil {
+		return nil, errors.Join(err, s.shut())
 	}
 	go s.run()
 	return s, nil
+}
+
+func (s *Store) open(o *Options) (err error) {
+	if err = o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return openError(o.Dir, err)
+	}
+	if s.lock, err = pebble.LockDirectory(o.Dir, o.FS); err != nil {
+		return openError(o.Dir, err)
+	}
+	s.disk = disk.New(disk.Options{Dir: o.Dir, FS: o.FS, MinFree: o.MinFree, What: "the ids store in " + o.Dir, Logger: o.Logger})
+	if s.db, err = pebble.Open(o.Dir, &pebble.Options{
+		FS:                 s.disk.FS(),
+		Lock:               s.lock,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             pebbleLog{o.Logger},
+	}); err != nil {
+		return openError(o.Dir, err)
+	}
+	return checkFormat(s.db)
+}
+
+// shut closes what open opened.
+func (s *Store) shut() (err error) {
+	if s.disk != nil {
+		s.disk.Close() // or Pebble would wait for who waits for room
+	}
+	if s.db != nil {
+		err = s.db.Close()
+		if s.failed != nil {
+			err = nil // it was reported when the store failed
+		}
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
 func openError(dir string, err error) error {
@@ -156,6 +195,9 @@ func (s *Store) Allot(ctx context.Context, a ids.Allotment) (ids.Range, error) {
 
 // do hands a mutation to run and waits for it to be durable.
 func (s *Store) do(ctx context.Context, o *op) error {
+	if err := s.Writable(); err != nil {
+		return err
+	}
 	select {
 	case s.ops <- o:
 	case <-s.stop:
@@ -206,6 +248,23 @@ func (s *Store) Resolve(ctx context.Context, h ids.Handle) (ids.Claimed, error) 
 	}
 }
 
+// Writable says why claims and allotments are refused now, or nil.
+//
+// Errors: region.Unavailable while the disk is full or when the store is closed,
+// region.Internal when it failed to write.
+func (s *Store) Writable() error {
+	s.mu.Lock()
+	failed, closed := s.failed, s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return ids.Closed()
+	case failed != nil:
+		return failed
+	}
+	return s.disk.Check()
+}
+
 // use keeps the database open until the caller says s.uses.Done.
 func (s *Store) use() error {
 	s.mu.Lock()
@@ -226,7 +285,7 @@ func (s *Store) Close() error {
 		close(s.stop)
 		<-s.joined
 		s.uses.Wait()
-		s.close = s.db.Close()
+		s.close = s.shut()
 	})
 	return s.close
 }

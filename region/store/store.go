@@ -235,6 +235,13 @@ type Store interface {
 	// one that holds the sequence stays.
 	Trim(ctx context.Context, p region.Partition, before uint64) error
 
+	// Writable says why commits are refused now whatever they are, or nil: the
+	// disk is full, the database is not reachable, the store failed or is closed.
+	// It is cheap enough for every look at the node's health.
+	//
+	// Errors: those of Commit that are not about the batch.
+	Writable() error
+
 	// Close waits for commits and readers under way and closes the engine;
 	// other methods then answer region.Unavailable. It must not be called from
 	// within a Scan's yield.

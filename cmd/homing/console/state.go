@@ -40,9 +40,10 @@ type Region struct {
 	Term      uint64   `json:"term"`   // counter of the home's term: how often the acting region changed
 	Backups   []string `json:"backups"`
 
-	Reachable bool `json:"reachable"` // its admin listener answered; else the numbers below are its last
-	Ready     bool `json:"ready"`     // admits writes
-	Fenced    bool `json:"fenced"`    // refuses writes for its own home: not started, cut off, or another region acts
+	Reachable bool   `json:"reachable"`         // its admin listener answered; else the numbers below are its last
+	Ready     bool   `json:"ready"`             // admits writes
+	Refuses   string `json:"refuses,omitempty"` // why it admits none, in its own words
+	Fenced    bool   `json:"fenced"`            // refuses writes for its own home: not started, cut off, or another region acts
 
 	Users             uint64  `json:"users"`             // online: distinct UINs with a connection
 	Connections       uint64  `json:"connections"`       // long and web
@@ -105,7 +106,8 @@ type Node struct {
 	Name      string  `json:"name"`
 	Address   string  `json:"address"` // host:port
 	Healthy   bool    `json:"healthy"`
-	PerSecond float64 `json:"perSecond"` // questions answered
+	Reason    string  `json:"reason,omitempty"` // why it answers and is not healthy, in its own words
+	PerSecond float64 `json:"perSecond"`        // questions answered
 }
 
 // Severity orders alarms.

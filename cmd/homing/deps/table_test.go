@@ -120,6 +120,7 @@ var edges = []edge{
 	{"ids", "region/peer", "only regions may claim and allot"},
 	{"ids/pebble", "ids", "it implements the store of ids"},
 	{"ids/pebble", "region", "owners and errors"},
+	{"ids/pebble", "region/disk", "a log that runs into a full disk is lost"},
 	{"ids/idstest", "ids", "the suite is of its contract"},
 	{"ids/idstest", "region", "the suite makes owners"},
 }

@@ -373,6 +373,9 @@ func (n *Node) Status() observe.NodeStatus {
 	if n.dns != nil {
 		n.dns.status(&st)
 	}
+	if n.ids != nil {
+		n.ids.status(&st)
+	}
 	return st
 }
 

@@ -236,6 +236,9 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 	s.Messages = r.stored.Load()
 	if err := r.node.world.Admitting(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
+		s.Refuses = err.Error()
+	} else if err := r.store.Writable(); err != nil {
+		s.Refuses = err.Error() // reads go on, so the region stays ready
 	} else {
 		s.Admitting = true
 	}

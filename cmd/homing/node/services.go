@@ -87,6 +87,12 @@ func (n *Node) startIDs(ctx context.Context, _ Options) error {
 	return nil
 }
 
+func (r *idsRole) status(st *observe.NodeStatus) {
+	if err := r.store.Writable(); err != nil && st.Ready {
+		st.Ready, st.NotReady = false, err.Error()
+	}
+}
+
 // popRole is a point of presence.
 type popRole struct{ pop *accel.POP }
 

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -79,11 +80,11 @@ func (c *Collector) State(ctx context.Context) console.State {
 	}
 	for _, n := range w.DNS {
 		a := answers[n.Admin]
-		s.DNS = append(s.DNS, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready, PerSecond: a.rate})
+		s.DNS = append(s.DNS, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready, Reason: a.reason(), PerSecond: a.rate})
 	}
 	for _, n := range w.IDs {
 		a := answers[n.Admin]
-		s.IDs = append(s.IDs, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready})
+		s.IDs = append(s.IDs, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready, Reason: a.reason()})
 	}
 	s.Alarms = c.alarms(&s)
 	return s
@@ -93,6 +94,14 @@ type answer struct {
 	ok     bool
 	status NodeStatus
 	rate   float64 // messages or questions per second
+}
+
+// reason says why a node that answers is not ready.
+func (a answer) reason() string {
+	if !a.ok || a.status.Ready {
+		return ""
+	}
+	return a.status.NotReady
 }
 
 func (c *Collector) ask(ctx context.Context, w *region.World) map[string]answer {
@@ -178,6 +187,7 @@ func regionState(v *region.View, r *region.Region, answers map[string]answer) co
 		s.Users, s.Connections = uint64(st.Users), uint64(st.Connections)
 		if a.ok {
 			s.Ready, s.MessagesPerSecond = a.status.Ready && st.Admitting, a.rate
+			s.Refuses = st.Refuses
 		}
 	}
 	s.Fenced = a.ok && (!s.Ready || acting != r.ID)
@@ -248,7 +258,7 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		case !r.Reachable:
 			add(console.Critical, r.ID, "the region does not answer", "look at its node; its users wait until it is back or failed over")
 		case !r.Ready:
-			add(console.Critical, r.ID, "the region admits no writes", "see /readyz on its admin listener")
+			add(console.Critical, r.ID, "the region admits no writes", cmp.Or(r.Refuses, "see /readyz on its admin listener"))
 		}
 		if r.Loss != nil && r.Loss.Single {
 			add(console.Warning, r.ID, "single copy: no backup is caught up", "look at the replicator of "+r.Loss.Backup)
@@ -271,7 +281,10 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		}
 	}
 	for _, n := range append(append([]console.Node(nil), s.DNS...), s.IDs...) {
-		if !n.Healthy {
+		switch {
+		case n.Reason != "":
+			add(console.Critical, n.Name, "the node is not ready", n.Reason)
+		case !n.Healthy:
 			add(console.Critical, n.Name, "the node does not answer", "look at its process")
 		}
 	}

@@ -124,11 +124,14 @@ func TestCollector(t *testing.T) {
 	if len(s.Pairs) != 1 || s.Pairs[0].State != console.PairUnknown {
 		t.Errorf("pairs: %+v", s.Pairs)
 	}
-	sh.set(func(m *member) { m.broken = false; m.status.Region.Admitting = false })
+	sh.set(func(m *member) {
+		m.broken = false
+		m.status.Region.Admitting, m.status.Region.Refuses = false, "the disk is full"
+	})
 	dns.set(func(m *member) { m.status.DNS.POPs["pop-1"] = false })
 	s = c.State(t.Context())
-	if got := alarm(s, "sh"); got != "critical: the region admits no writes" {
-		t.Errorf("alarm: %q", got)
+	if got := alarm(s, "sh"); got != "critical: the region admits no writes" || s.Alarms[0].Hint != "the disk is full" || s.Regions[0].Ready {
+		t.Errorf("alarm: %q, region %+v", s.Alarms[0], s.Regions[0])
 	}
 	if got := alarm(s, "pop-1"); !strings.HasPrefix(got, "warning: the POP is not healthy") {
 		t.Errorf("alarm: %q", got)

@@ -25,7 +25,8 @@ type RegionStatus struct {
 	Connections int    `json:"connections"`
 	Messages    uint64 `json:"messages"` // inbox entries stored since the process started
 	Admitting   bool   `json:"admitting"`
-	Lags        []Lag  `json:"lags"` // of what this region replays
+	Refuses     string `json:"refuses,omitempty"` // why it admits no writes
+	Lags        []Lag  `json:"lags"`              // of what this region replays
 }
 
 // Lag is how far the replay of one origin's stream is behind, over all its

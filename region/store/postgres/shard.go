@@ -55,16 +55,29 @@ func (d *shard) submit(o *op) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return errClosed()
-	}
-	if !d.lost.IsZero() && time.Since(d.lost) > d.store.options.Patience {
-		return d.unreachable(nil)
+	if err := d.writableLocked(); err != nil {
+		return err
 	}
 	d.queue = append(d.queue, o)
 	select {
 	case d.wake <- struct{}{}:
 	default:
+	}
+	return nil
+}
+
+func (d *shard) writable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writableLocked()
+}
+
+func (d *shard) writableLocked() error {
+	if d.closed {
+		return errClosed()
+	}
+	if !d.lost.IsZero() && time.Since(d.lost) > d.store.options.Patience {
+		return d.unreachable(nil)
 	}
 	return nil
 }

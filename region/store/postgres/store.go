@@ -160,6 +160,19 @@ func (s *Store) fail(e *region.Error) *region.Error {
 	return s.failed.Load()
 }
 
+// Writable says why commits are refused now, or nil: see store.Store.
+func (s *Store) Writable() error {
+	if e := s.failed.Load(); e != nil {
+		return e
+	}
+	for _, d := range s.shards {
+		if err := d.writable(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Close refuses new work, waits for commits under way, and closes the
 // connections. It gives up on a database that is not there. Calling it again
 // returns the same error.

@@ -299,12 +299,16 @@ func testClosed(t *testing.T, f Factory) {
 		})
 	}
 	<-begun
+	if err := s.Writable(); err != nil {
+		t.Errorf("Writable while commits succeed: %v", err)
+	}
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatalf("Close: %v", err)
 		}
 	}
 	wg.Wait()
+	wantKind(t, s.Writable(), region.Unavailable)
 	_, err := s.Get(ctx, u[0], own, []byte("0"))
 	wantKind(t, err, region.Unavailable)
 	_, err = s.Commit(ctx, batch(u[0], put(own, "a", "x")))

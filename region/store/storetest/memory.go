@@ -424,6 +424,16 @@ func (m *Memory) Trim(ctx context.Context, id region.Partition, before uint64) e
 	return nil
 }
 
+// Writable implements store.Store.
+func (m *Memory) Writable() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return region.Errorf(region.Unavailable, "the store is closed")
+	}
+	return nil
+}
+
 // Close implements store.Store.
 func (m *Memory) Close() error {
 	m.mu.Lock()
