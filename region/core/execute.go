@@ -55,6 +55,10 @@ func (c *Core) Execute(ctx context.Context, batches []*journal.Batch) error {
 	if err := errors.Join(dead...); err != nil {
 		return err
 	}
+	order, err := c.wavesOf(ctx, order, queues)
+	if err != nil {
+		return err
+	}
 	if len(order) == 1 {
 		return c.run(ctx, order[0], queues[order[0]])
 	}
@@ -99,16 +103,7 @@ func (c *Core) run(ctx context.Context, target region.UIN, ops []*operation) err
 		default:
 			return err
 		}
-		now := c.o.Clock()
-		for i, what := range outcomes {
-			c.m.commands.WithLabelValues(ops[i].method().String(), what).Inc()
-			c.m.delay.Observe(max(0, now.Sub(time.UnixMilli(ops[i].from.unixMilli)).Seconds()))
-		}
-		if last := len(outcomes) - 1; outcomes[last] == partial {
-			ops[last].wiped = ops[last].next
-			outcomes = outcomes[:last]
-		}
-		ops = ops[len(outcomes):]
+		ops = ops[c.executed(ops, outcomes):]
 	}
 	return nil
 }
@@ -123,37 +118,64 @@ const (
 	blocked  = "blocked"  // dropped for ever, because the target blocks its sender, who is not told
 )
 
+// executed counts operations that took effect, and returns how many are done:
+// of the last one a part may be left.
+func (c *Core) executed(ops []*operation, outcomes []string) (done int) {
+	now := c.o.Clock()
+	for i, what := range outcomes {
+		c.m.commands.WithLabelValues(ops[i].method().String(), what).Inc()
+		c.m.delay.Observe(max(0, now.Sub(time.UnixMilli(ops[i].from.unixMilli)).Seconds()))
+	}
+	done = len(outcomes)
+	if last := done - 1; last >= 0 && outcomes[last] == partial {
+		ops[last].wiped = ops[last].next
+		done = last
+	}
+	return done
+}
+
 // runSome executes as many operations as fit into one commit, at least one, and
 // says what became of each.
 func (c *Core) runSome(ctx context.Context, target region.UIN, ops []*operation) (outcomes []string, err error) {
 	var kinds []string
-	err = c.mutate(ctx, target, func(t *txn) error {
-		outcomes, kinds = nil, nil
-		for _, o := range ops {
-			if len(outcomes) > 0 && (len(t.batch.Writes)+len(t.batch.Commands) > maxTxnRows || t.bytes > maxTxnBytes) {
-				return nil
-			}
-			before := len(t.notices)
-			what, err := t.execute(o)
-			if err != nil {
-				return err
-			}
-			outcomes = append(outcomes, what)
-			if what == partial {
-				return nil
-			}
-			if len(t.notices) > before {
-				kinds = append(kinds, kindOf(o))
-			}
-		}
-		return nil
+	err = c.mutate(ctx, target, func(t *txn) (err error) {
+		outcomes, kinds, err = t.executeSome(ops)
+		return err
 	})
 	if err == nil {
-		for _, k := range kinds {
-			c.m.messages.WithLabelValues(k).Inc()
-		}
+		c.stored(kinds)
 	}
 	return outcomes, err
+}
+
+// stored counts messages by kind.
+func (c *Core) stored(kinds []string) {
+	for _, k := range kinds {
+		c.m.messages.WithLabelValues(k).Inc()
+	}
+}
+
+// executeSome adds as many operations as fit, at least one, and returns the
+// outcome of each, and the kinds of the messages among them.
+func (t *txn) executeSome(ops []*operation) (outcomes, kinds []string, err error) {
+	for _, o := range ops {
+		if len(outcomes) > 0 && (len(t.batch.Writes)+len(t.batch.Commands) > maxTxnRows || t.bytes > maxTxnBytes) {
+			break
+		}
+		before := len(t.notices)
+		what, err := t.execute(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		outcomes = append(outcomes, what)
+		if what == partial {
+			break
+		}
+		if len(t.notices) > before {
+			kinds = append(kinds, kindOf(o))
+		}
+	}
+	return outcomes, kinds, nil
 }
 
 func kindOf(o *operation) string {

@@ -21,9 +21,36 @@ type ownerLock struct {
 	waiters int           // holder included
 }
 
+// try takes the owner's lock if nobody has it.
+func (l *ownerLocks) try(u region.UIN) (unlock func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[u] != nil {
+		return nil, false
+	}
+	o := l.enter(u)
+	<-o.turn
+	return func() { l.leave(u, o) }, true
+}
+
 // lock blocks until the owner's lock is held or ctx ends.
 func (l *ownerLocks) lock(ctx context.Context, u region.UIN) (unlock func(), err error) {
 	l.mu.Lock()
+	o := l.enter(u)
+	l.mu.Unlock()
+	select {
+	case <-o.turn:
+		return func() { l.leave(u, o) }, nil
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.forget(u, o)
+		return nil, ctx.Err()
+	}
+}
+
+// enter counts in who wants the lock. l.mu is held, as in forget.
+func (l *ownerLocks) enter(u region.UIN) *ownerLock {
 	if l.held == nil {
 		l.held = make(map[region.UIN]*ownerLock)
 	}
@@ -34,20 +61,18 @@ func (l *ownerLocks) lock(ctx context.Context, u region.UIN) (unlock func(), err
 		l.held[u] = o
 	}
 	o.waiters++
-	l.mu.Unlock()
+	return o
+}
 
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if o.waiters--; o.waiters == 0 {
-			delete(l.held, u)
-		}
+func (l *ownerLocks) forget(u region.UIN, o *ownerLock) {
+	if o.waiters--; o.waiters == 0 {
+		delete(l.held, u)
 	}
-	select {
-	case <-o.turn:
-		return func() { o.turn <- struct{}{}; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
+}
+
+func (l *ownerLocks) leave(u region.UIN, o *ownerLock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o.turn <- struct{}{} // has room: who has the lock took it out
+	l.forget(u, o)
 }

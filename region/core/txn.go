@@ -102,32 +102,44 @@ type stale struct{ error }
 func (s stale) Unwrap() error { return s.error }
 
 func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement, first bool, change func(*txn) error) error {
-	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(), first: first,
-		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}}
+	t := c.newTxn(ctx, owner, p, first)
 	if err := change(t); err != nil {
 		return err
 	}
-	if len(t.batch.Writes)+len(t.batch.Commands) == 0 {
+	if t.empty() {
 		return nil
 	}
-	var err error
-	if t.receipt, err = c.o.Store.Commit(ctx, &t.batch); err != nil {
-		c.heads.Remove(owner) // whether it happened is unknown
+	receipt, err := c.o.Store.Commit(ctx, &t.batch)
+	return t.ended(receipt, err)
+}
+
+func (c *Core) newTxn(ctx context.Context, owner region.UIN, p region.Placement, first bool) *txn {
+	return &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(), first: first,
+		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}}
+}
+
+func (t *txn) empty() bool { return len(t.batch.Writes)+len(t.batch.Commands) == 0 }
+
+// ended takes what became of the commit, and tells who has to know. It is called
+// under the owner's lock, so that notices come in the order of sequences.
+func (t *txn) ended(receipt store.Receipt, err error) error {
+	if err != nil {
+		t.c.heads.Remove(t.owner) // whether it happened is unknown
 		if region.KindOf(err) == region.Conflict {
 			return stale{err}
 		}
 		return err
 	}
+	t.receipt = receipt
 	t.keepHead()
 	if t.erased {
-		c.gone.Store(owner, struct{}{})
+		t.c.gone.Store(t.owner, struct{}{})
 	}
-	// Under the owner's lock, so that notices come in the order of sequences.
 	for _, m := range t.notices {
-		c.o.Notifier.Notify(owner, m.Sequence, m)
+		t.c.o.Notifier.Notify(t.owner, m.Sequence, m)
 	}
 	for _, d := range t.revoked {
-		c.o.Notifier.Revoked(owner, d)
+		t.c.o.Notifier.Revoked(t.owner, d)
 	}
 	return nil
 }

@@ -107,6 +107,22 @@ type Head struct {
 	Streams     []journal.StreamHead
 }
 
+// Submitter is a store that takes a batch and makes it durable while its caller
+// does something else. Submit and Wait together are Commit.
+type Submitter interface {
+	// Submit puts the batch where nothing but a failure of the whole store keeps
+	// it from becoming durable, after everything submitted for the same partition
+	// before. It blocks only to refuse a conflict, as Commit does. Errors: those
+	// of Commit.
+	Submit(ctx context.Context, b *Batch) (Pending, error)
+}
+
+// Pending is a batch that was submitted.
+type Pending interface {
+	// Wait blocks until the batch is durable, the store failed or ctx ended.
+	Wait(ctx context.Context) (Receipt, error)
+}
+
 // Store is a region's store. All methods are safe for concurrent use. Methods
 // with a context return its error when it ends first; a Commit or Apply whose
 // context ended may still have happened, and repeating it is safe where the

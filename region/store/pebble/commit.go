@@ -11,14 +11,33 @@ import (
 // Commit makes the batch durable together with its journal records: see
 // store.Store.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error) {
-	if err := ctx.Err(); err != nil {
+	p, err := s.begin(ctx, b)
+	if err != nil {
 		return store.Receipt{}, err
+	}
+	return p.Wait(ctx)
+}
+
+// Submit begins a commit: see store.Submitter.
+func (s *Store) Submit(ctx context.Context, b *store.Batch) (store.Pending, error) {
+	p, err := s.begin(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+var _ store.Submitter = (*Store)(nil)
+
+func (s *Store) begin(ctx context.Context, b *store.Batch) (pending, error) {
+	if err := ctx.Err(); err != nil {
+		return pending{}, err
 	}
 	if err := b.Validate(); err != nil {
-		return store.Receipt{}, err
+		return pending{}, err
 	}
 	if err := s.admit(); err != nil {
-		return store.Receipt{}, err
+		return pending{}, err
 	}
 	p := s.parts[region.PartitionOf(b.Owner, len(s.parts))]
 	c, receipt, err := p.commit(b)
@@ -28,12 +47,23 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 		if c != nil && region.KindOf(err) == region.Conflict {
 			err = cmp.Or(c.wait(ctx), err)
 		}
+		return pending{}, err
+	}
+	return pending{c, receipt}, nil
+}
+
+// pending is a batch in a chunk.
+type pending struct {
+	c       *chunk
+	receipt store.Receipt
+}
+
+// Wait blocks until the chunk is durable: see store.Pending.
+func (p pending) Wait(ctx context.Context) (store.Receipt, error) {
+	if err := p.c.wait(ctx); err != nil {
 		return store.Receipt{}, err
 	}
-	if err := c.wait(ctx); err != nil {
-		return store.Receipt{}, err
-	}
-	return receipt, nil
+	return p.receipt, nil
 }
 
 // commit puts a batch into the partition's open chunk, or nothing of it. With a
