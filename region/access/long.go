@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -47,91 +48,183 @@ func (s *Server) acceptLong(l net.Listener) {
 			_ = conn.Close()
 			continue
 		}
-		s.tasks.Go(func() {
-			defer s.conns.Add(-1)
-			s.serveLong(conn)
-		})
+		s.tasks.Add(1)
+		s.workers.do(func() { s.greet(conn) })
 	}
 }
 
-// serveLong is one long connection from its first byte to its last. This
-// goroutine reads; another one writes.
-func (s *Server) serveLong(conn net.Conn) {
-	defer conn.Close()
+// long is a long connection. While it is silent it has one goroutine with a
+// small stack, park, and no buffer; what it says is taken by a worker, in turn,
+// which ends at the next silence. So the two never run at the same time.
+type long struct {
+	*session
+	q      *quiet
+	conn   net.Conn // q, or TLS over it
+	r      *wire.Reader
+	disarm func() bool // the server's end no longer cuts the handshake short; nil when that is over
+
+	again   func()    // turn
+	readBy  time.Time // the read deadline; of whoever reads
+	writeBy time.Time // the write deadline; of the writer
+	writers sync.WaitGroup
+}
+
+// greet begins a connection, in a worker: PROXY header, TLS, Hello and proof.
+func (s *Server) greet(conn net.Conn) {
+	l, reason := s.newLong(conn)
+	if l == nil {
+		if reason != "" {
+			s.m.rejected.WithLabelValues(reason).Inc()
+		}
+		_ = conn.Close()
+		s.conns.Add(-1)
+		s.tasks.Done()
+		return
+	}
+	l.turn()
+}
+
+// newLong reads what comes before the frames. Without a connection it returns
+// why it is refused, which may be nothing to count.
+func (s *Server) newLong(conn net.Conn) (l *long, reason string) {
 	_ = conn.SetDeadline(time.Now().Add(s.o.Handshake))
 	// The server's end must not wait for a client in mid-handshake.
 	stop := context.AfterFunc(s.ctx, func() { _ = conn.SetDeadline(time.Now().Add(linger)) })
-	defer stop()
-
+	defer func() {
+		if l == nil {
+			stop()
+		}
+	}()
 	remote, ok := addrOf(conn.RemoteAddr()) // reads the PROXY header
 	if !ok {
-		s.m.rejected.WithLabelValues("proxy-header").Inc()
-		return
+		return nil, "proxy-header"
 	}
 	pop := popOf(conn)
+	q, err := newQuiet(conn)
+	if err != nil {
+		return nil, "no-socket"
+	}
+	c := net.Conn(q)
 	if s.o.TLS != nil {
-		t := tls.Server(conn, s.o.TLS)
-		if err := t.HandshakeContext(s.ctx); err != nil {
-			if !errors.Is(err, io.EOF) { // a health check that only connects
-				s.m.rejected.WithLabelValues("tls").Inc()
-			}
+		t := tls.Server(q, s.o.TLS)
+		if err := t.HandshakeContext(s.ctx); errors.Is(err, io.EOF) {
+			return nil, "" // a health check that only connects
+		} else if err != nil {
+			return nil, "tls"
+		}
+		c = t
+	}
+	l = &long{session: s.newSession("long", region.Long, binary{}, core.Caller{Address: remote}), q: q, conn: c, r: wire.NewReader(c), disarm: stop}
+	l.pop, l.holds, l.again = pop, true, l.turn
+	l.kill = func() { _ = conn.Close() }
+	write := func() { defer l.writers.Done(); l.write() }
+	l.out = newWrittenOutbox(s.o.MaxQueue, func() { l.writers.Add(1); s.workers.do(write) })
+	l.r.Limit(maxHello)
+	return l, ""
+}
+
+// turn takes what the client says until it is silent or gone.
+func (l *long) turn() {
+	for woken := true; ; woken = false {
+		err := l.one(woken)
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, errNotNow{}):
+			l.end(err)
 			return
+		case l.r.Buffered() > 0:
+			continue // half a frame
 		}
-		conn = t
-	}
-	n := s.newSession("long", region.Long, binary{}, core.Caller{Address: remote})
-	n.pop = pop
-	n.kill = func() { _ = conn.Close() }
-	r := wire.NewReader(conn)
-	r.Limit(maxHello)
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		n.writeLong(conn)
-	}()
-	err := n.readLong(conn, r)
-	n.explain(err)
-	// Only now is nothing fed any more: let the writer finish what was queued
-	// for a client that is leaving in good order, and drop the rest.
-	if n.leaving.Load() {
-		_, _ = io.CopyN(io.Discard, conn, wire.MaxBody)
-	} else {
-		n.abort()
-	}
-	n.finish()
-	_ = conn.Close()
-	<-written
-}
-
-// readLong feeds the session until the connection or the session ends.
-func (n *session) readLong(conn net.Conn, r *wire.Reader) error {
-	for {
-		f, err := r.Next()
-		if err != nil {
-			return err
+		l.r.Release()
+		job := l.job
+		l.job = nil
+		go l.park()
+		if job != nil {
+			job() // in this worker: the connection is already waited for elsewhere
 		}
-		wasReady := n.state == ready
-		if err := n.handle(f); err != nil {
-			return err
-		}
-		if n.state != ready {
-			continue // under the handshake's deadline
-		}
-		if !wasReady {
-			r.Limit(wire.MaxBody)
-		}
-		n.lull(conn)
+		return
 	}
 }
 
-// lull gives a proven client its next silence.
-func (n *session) lull(conn net.Conn) {
-	_ = conn.SetReadDeadline(time.Now().Add(n.s.o.idle()))
+// one takes one frame; woken says that there is something to read. The error is
+// errNotNow when there is no frame; half a frame is waited for.
+func (l *long) one(woken bool) error {
+	l.q.now = false
+	switch {
+	case l.state != ready || l.r.Ready():
+	case l.r.Buffered() > 0:
+		l.pass()
+	case l.s.o.TLS == nil && !woken:
+		return errNotNow{} // park looks
+	default:
+		l.q.now = true // TLS may have read more than it gave
+	}
+	f, err := l.r.Next()
+	if err != nil {
+		return err
+	}
+	wasReady := l.state == ready
+	if err := l.handle(f); err != nil {
+		return err
+	}
+	if l.state != ready {
+		return nil // under the handshake's deadline
+	}
+	if !wasReady {
+		l.disarm()
+		l.disarm = nil
+		l.r.Limit(wire.MaxBody)
+	}
+	l.lull()
+	return nil
+}
+
+// park waits for the client to say something. It does nothing else, so that its
+// stack stays small.
+func (l *long) park() {
+	if err := l.q.await(); err != nil {
+		l.s.workers.do(func() { l.end(err) })
+		return
+	}
+	l.s.workers.do(l.again)
+}
+
+// lull gives a proven client its next silence. The deadline is not moved for
+// every frame, but never further off than a sixteenth.
+func (l *long) lull() {
+	now, idle := time.Now(), l.s.o.idle()
+	if l.readBy.Sub(now) < idle-idle/16 {
+		l.readBy = now.Add(idle)
+		_ = l.conn.SetReadDeadline(l.readBy)
+	}
 	// The writer sets the lingering deadline after leaving is set, so whichever
 	// of the two comes last leaves the short one behind.
-	if n.leaving.Load() || n.s.ctx.Err() != nil {
-		_ = conn.SetReadDeadline(time.Now().Add(linger))
+	if l.leaving.Load() || l.s.ctx.Err() != nil {
+		_ = l.conn.SetReadDeadline(now.Add(linger))
 	}
+}
+
+// end is the end of the connection.
+func (l *long) end(err error) {
+	defer l.s.tasks.Done()
+	defer l.s.conns.Add(-1)
+	l.q.now = false
+	if l.disarm != nil {
+		l.disarm()
+	}
+	l.pass()
+	l.explain(err)
+	// Only now is nothing fed any more: let the writer finish what was queued
+	// for a client that is leaving in good order, and drop the rest.
+	if l.leaving.Load() {
+		_, _ = io.CopyN(io.Discard, l.conn, wire.MaxBody)
+	} else {
+		l.abort()
+	}
+	l.finish()
+	_ = l.conn.Close()
+	l.writers.Wait()
 }
 
 // explain counts why a connection ended, and tells the client what it sent.
@@ -157,45 +250,69 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// writeLong writes what is queued, many frames at once, until the outbox ends.
-// It leaves the connection half closed and with a short time to read.
-func (n *session) writeLong(conn net.Conn) {
-	const gather = 64 << 10 // bytes of one write, so that small frames share a TLS record and a packet
-	var buf []byte
+// gather bounds the bytes of one write, in which small frames share a TLS record
+// and a packet.
+const gather = 64 << 10
+
+// gathers are buffers for it, used again by whoever writes next.
+var gathers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// write writes what is queued until nothing is, in a worker. At the end it leaves
+// the connection half closed and with a short time to read.
+func (l *long) write() {
 	for {
-		batch, ok := n.out.take(context.Background())
-		if !ok {
-			break
-		}
-		for i := 0; i < len(batch); {
-			buf = append(buf[:0], batch[i]...)
-			for i++; i < len(batch) && len(buf)+len(batch[i]) <= gather; i++ {
-				buf = append(buf, batch[i]...)
-			}
-			_ = conn.SetWriteDeadline(time.Now().Add(n.s.o.Write))
-			if _, err := conn.Write(buf); err != nil {
+		batch, more := l.out.next()
+		switch {
+		case !more:
+			return
+		case batch != nil:
+			if err := l.writeAll(batch); err != nil {
 				if isTimeout(err) {
-					n.s.m.cutOff.WithLabelValues("slow").Inc()
+					l.s.m.cutOff.WithLabelValues("slow").Inc()
 				}
-				n.abort()
-				_ = conn.Close()
+				l.abort()
+				_ = l.conn.Close()
 				return
 			}
-		}
-		if cap(buf) > gather/4 {
-			buf = nil
+		case l.ctx.Err() != nil && !l.s.closing.Load():
+			_ = l.conn.Close() // aborted
+		default:
+			closeWrite(l.conn)
+			_ = l.conn.SetReadDeadline(time.Now().Add(linger))
 		}
 	}
-	if n.ctx.Err() != nil && !n.s.closing.Load() {
-		_ = conn.Close() // aborted
-		return
+}
+
+// writeAll writes frames, many at once.
+func (l *long) writeAll(batch [][]byte) error {
+	// A quarter less than Write is enough: a timer need not be moved every time.
+	if now := time.Now(); l.writeBy.Sub(now) < l.s.o.Write*3/4 {
+		l.writeBy = now.Add(l.s.o.Write)
+		_ = l.conn.SetWriteDeadline(l.writeBy)
 	}
-	closeWrite(conn)
-	_ = conn.SetReadDeadline(time.Now().Add(linger))
+	if len(batch) == 1 {
+		_, err := l.conn.Write(batch[0])
+		return err
+	}
+	buf := gathers.Get().(*[]byte)
+	defer gathers.Put(buf)
+	for i := 0; i < len(batch); {
+		*buf = append((*buf)[:0], batch[i]...)
+		for i++; i < len(batch) && len(*buf)+len(batch[i]) <= gather; i++ {
+			*buf = append(*buf, batch[i]...)
+		}
+		if _, err := l.conn.Write(*buf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // closeWrite tells the client that nothing follows.
 func closeWrite(conn net.Conn) {
+	if q, ok := conn.(*quiet); ok {
+		conn = q.Conn
+	}
 	if p, ok := conn.(*proxyproto.Conn); ok {
 		conn = p.Raw()
 	}

@@ -1,7 +1,12 @@
 package access
 
 import (
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/region/wire"
 )
 
 type metrics struct {
@@ -12,7 +17,38 @@ type metrics struct {
 	redirects *prometheus.CounterVec   // by front
 	messages  prometheus.Counter
 	accepted  *prometheus.CounterVec // by front
+
+	good sync.Map // of goodKey to *good: what nearly every request counts
 }
+
+type goodKey struct {
+	front  string
+	method wire.Method
+}
+
+// good are the metrics of a method's good answers.
+type good struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
+}
+
+// served counts a request.
+func (m *metrics) served(front string, method wire.Method, result string, took time.Duration) {
+	if result != resultOK {
+		m.requests.WithLabelValues(front, method.String(), result).Inc()
+		m.seconds.WithLabelValues(method.String()).Observe(took.Seconds())
+		return
+	}
+	g, known := m.good.Load(goodKey{front, method})
+	if !known {
+		g, _ = m.good.LoadOrStore(goodKey{front, method}, &good{
+			requests: m.requests.WithLabelValues(front, method.String(), resultOK), seconds: m.seconds.WithLabelValues(method.String())})
+	}
+	g.(*good).requests.Inc()
+	g.(*good).seconds.Observe(took.Seconds())
+}
+
+const resultOK = "ok"
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,8 @@ import (
 // to both.
 type Presence struct {
 	notices     *prometheus.CounterVec // by result
+	queued      prometheus.Counter     // of notices
+	dropped     prometheus.Counter     // of notices
 	users       prometheus.Gauge
 	connections *prometheus.GaugeVec // by front
 
@@ -84,6 +85,7 @@ func NewPresence(r prometheus.Registerer) (*Presence, error) {
 		users:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "homing_access_online_users", Help: "Users with at least one proven connection."}),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "homing_access_connections", Help: "Proven connections, by front."}, []string{"front"}),
 	}
+	p.queued, p.dropped = p.notices.WithLabelValues("queued"), p.notices.WithLabelValues("dropped")
 	for i := range p.shards {
 		p.shards[i].users = map[region.UIN][]*session{}
 	}
@@ -114,11 +116,11 @@ func (p *Presence) Notify(owner region.UIN, newest uint64, m *v1.Message) {
 		n.Message = m
 	}
 	for _, s := range sessions {
-		result := "queued"
-		if !s.push(wire.Notice, n) {
-			result = "dropped"
+		if s.push(wire.Notice, n) {
+			p.queued.Inc()
+		} else {
+			p.dropped.Inc()
 		}
-		p.notices.WithLabelValues(result).Inc()
 	}
 }
 
@@ -154,7 +156,7 @@ func (p *Presence) add(n *session) (displaced *session) {
 		p.users.Inc()
 	}
 	for _, o := range list {
-		if o.caller.DeviceKeyID == n.caller.DeviceKeyID && bytes.Equal(o.hello.ConnectionId, n.hello.ConnectionId) {
+		if o.caller.DeviceKeyID == n.caller.DeviceKeyID && o.connection == n.connection {
 			displaced = o
 			break
 		}

@@ -25,10 +25,11 @@ type Server struct {
 	auth     func(ctx context.Context, ticket string) (core.Device, error)
 	trusted  func(netip.Addr) bool
 
-	ctx    context.Context // of everything the server started
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
-	conns  atomic.Int64
+	ctx     context.Context // of everything the server started
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	workers *workers
+	conns   atomic.Int64
 
 	listeners map[region.Service]net.Listener
 	https     []*http.Server
@@ -64,6 +65,7 @@ func New(o Options) (*Server, error) {
 		return false
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.workers = newWorkers(s.ctx, &s.tasks)
 	s.polls = newPolls(s)
 	for service, addr := range map[region.Service]string{region.Long: o.Long, region.Short: o.Short, region.Web: o.Web} {
 		if addr == "" {

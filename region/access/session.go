@@ -59,13 +59,16 @@ type session struct {
 	lastSend chan struct{} // closed when the last Send is done
 	inFlight chan struct{}
 	work     sync.WaitGroup
+	holds    bool // the newest request waits in job for the feeder to run it
+	job      func()
 
 	// Fixed once ready.
-	caller core.Caller
-	hello  *v1.Hello
-	epoch  region.Epoch
-	id     uint64    // set by Presence
-	since  time.Time // set by Presence
+	caller     core.Caller
+	connection [16]byte  // ID; the client's
+	hello      *v1.Hello // nil once the device key is proven
+	epoch      region.Epoch
+	id         uint64    // set by Presence
+	since      time.Time // set by Presence
 
 	mu     sync.Mutex
 	device core.Device
@@ -75,7 +78,9 @@ type session struct {
 
 func (s *Server) newSession(front string, service region.Service, c codec, caller core.Caller) *session {
 	n := &session{s: s, front: front, service: service, codec: c, out: newOutbox(s.o.MaxQueue), caller: caller}
-	n.ctx, n.cancel = context.WithCancel(s.ctx)
+	// Not of the server's: a hundred thousand children of one context cost memory
+	// and a lock, and the server's end ends every connection anyway.
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	s.m.accepted.WithLabelValues(front).Inc()
 	return n
 }
@@ -122,7 +127,7 @@ func (n *session) onHello(f wire.Frame) error {
 	case h.Uin == 0 || len(h.DeviceKeyId) != 8 || len(h.ConnectionId) != 16 || len(h.Platform) > 32:
 		return n.s.reject("bad-hello", region.Errorf(region.BadInput, "Hello needs a UIN, 8 bytes of device key ID, 16 of connection ID, and a platform of at most 32"))
 	}
-	n.hello = h
+	n.hello, n.connection = h, [16]byte(h.ConnectionId)
 	n.caller.UIN = region.UIN(h.Uin)
 	n.caller.DeviceKeyID = [8]byte(h.DeviceKeyId)
 	n.caller.ClientVersion = h.ClientVersion
@@ -133,7 +138,7 @@ func (n *session) onHello(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
+	ctx, cancel := context.WithTimeout(n.s.ctx, n.s.o.Request)
 	defer cancel()
 	d, err := n.s.authenticate(ctx, h.Ticket, n.caller.UIN, h.DeviceKeyId)
 	if err != nil {
@@ -173,11 +178,12 @@ func (n *session) onProof(f wire.Frame) error {
 		return err
 	}
 	// So may the device's standing: it is revoked before Presence is told.
-	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
+	ctx, cancel := context.WithTimeout(n.s.ctx, n.s.o.Request)
 	defer cancel()
 	if _, err := n.s.authenticate(ctx, n.hello.Ticket, n.caller.UIN, n.hello.DeviceKeyId); err != nil {
 		return err
 	}
+	n.hello = nil
 	n.mu.Lock()
 	n.armExpiry()
 	n.mu.Unlock()
@@ -190,7 +196,7 @@ func (n *session) check(r *v1.Reauth, nonce []byte) error {
 	if nonce == nil {
 		return n.s.reject("bad-proof", region.Errorf(region.Unauthenticated, "no proof was asked for").WithHint("wait for Reauth from the server"))
 	}
-	err := wire.CheckReauth(r, nonce, n.device.PublicKey, string(n.s.o.Region), n.epoch, n.hello.ConnectionId, n.caller.UIN)
+	err := wire.CheckReauth(r, nonce, n.device.PublicKey, string(n.s.o.Region), n.epoch, n.connection[:], n.caller.UIN)
 	if err != nil {
 		return n.s.reject("bad-proof", err)
 	}
@@ -238,8 +244,13 @@ func (n *session) onRequest(f wire.Frame) error {
 	}
 	select {
 	case n.inFlight <- struct{}{}:
-	case <-n.ctx.Done():
-		return n.ctx.Err()
+	default:
+		n.pass() // what waits for this feeder may be what has to end first
+		select {
+		case n.inFlight <- struct{}{}:
+		case <-n.ctx.Done():
+			return n.ctx.Err()
+		}
 	}
 	var after, done chan struct{}
 	if f.Method == wire.Send {
@@ -247,7 +258,9 @@ func (n *session) onRequest(f wire.Frame) error {
 		n.lastSend = done
 	}
 	f.Body = nil // the feeder's
-	n.work.Go(func() {
+	n.work.Add(1)
+	n.dispatch(func() {
+		defer n.work.Done()
 		defer func() { <-n.inFlight }()
 		if done != nil {
 			defer close(done)
@@ -265,6 +278,25 @@ func (n *session) onRequest(f wire.Frame) error {
 	return nil
 }
 
+// dispatch runs a request: in a worker, or, where the feeder holds the newest,
+// when the feeder has nothing else to do.
+func (n *session) dispatch(job func()) {
+	if !n.holds {
+		n.s.workers.do(job)
+		return
+	}
+	n.pass()
+	n.job = job
+}
+
+// pass gives the request that waits for the feeder to a worker.
+func (n *session) pass() {
+	if job := n.job; job != nil {
+		n.job = nil
+		n.s.workers.do(job)
+	}
+}
+
 // serve makes one call of the core, for every front.
 func (s *Server) serve(ctx context.Context, front string, service region.Service, m wire.Method, c core.Caller, do call) (resp proto.Message, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Request)
@@ -275,15 +307,14 @@ func (s *Server) serve(ctx context.Context, front string, service region.Service
 			s.o.Logger.Error("a request panicked", "method", m.String(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			resp, err = nil, region.Errorf(region.Internal, "internal error").WithHint("ask the operator")
 		}
-		result := "ok"
+		result := resultOK
 		if err != nil {
 			result = region.Kind(wire.ToProto(err, 0).Code).String()
 			if result == region.Internal.String() {
 				s.o.Logger.Error("a request failed", "method", m.String(), "uin", c.UIN, "error", err)
 			}
 		}
-		s.m.requests.WithLabelValues(front, m.String(), result).Inc()
-		s.m.seconds.WithLabelValues(m.String()).Observe(time.Since(start).Seconds())
+		s.m.served(front, m, result, time.Since(start))
 	}()
 	if s.o.Remote != nil {
 		resp, err = s.o.Remote.Do(ctx, m, c, do.request)
@@ -312,7 +343,7 @@ func (n *session) renew(r *v1.Reauth) error {
 		ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
 		defer cancel()
 		var err error
-		if d, err = n.s.authenticate(ctx, r.Ticket, n.caller.UIN, n.hello.DeviceKeyId); err != nil {
+		if d, err = n.s.authenticate(ctx, r.Ticket, n.caller.UIN, n.caller.DeviceKeyID[:]); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -10,7 +11,7 @@ import (
 )
 
 const (
-	// readBuffer is what an idle connection costs in read buffer, bytes.
+	// readBuffer is the smallest read buffer, bytes.
 	readBuffer = 2 << 10
 	// keepBuffer is the largest buffer kept between frames: one large message
 	// must not make a connection expensive for the rest of its life.
@@ -20,7 +21,11 @@ const (
 	growStep = 32 << 10
 )
 
-// Reader reads frames. It is not safe for concurrent use.
+// buffers are those of readBuffer bytes that nobody reads into now.
+var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// Reader reads frames. It is not safe for concurrent use. An error that passes,
+// such as a deadline moved on later, loses nothing: Next goes on where it was.
 type Reader struct {
 	r          io.Reader
 	buf        []byte
@@ -72,6 +77,28 @@ func (r *Reader) Next() (Frame, error) {
 // Buffered returns how many bytes were read but not yet returned in frames.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
+// Release gives the buffer back while nothing waits in it, so that a connection
+// that is silent holds none. The body of the last frame is no longer valid.
+func (r *Reader) Release() {
+	if r.start != r.end {
+		return
+	}
+	if len(r.buf) == readBuffer {
+		buffers.Put((*[readBuffer]byte)(r.buf))
+	}
+	r.buf, r.start, r.end = nil, 0, 0
+}
+
+// Ready says whether Next returns without reading.
+func (r *Reader) Ready() bool {
+	have := r.end - r.start
+	if have < HeaderSize {
+		return false
+	}
+	h, err := ParseHeader(r.buf[r.start:r.end])
+	return err != nil || int(h.Length) > r.limit || have >= HeaderSize+int(h.Length)
+}
+
 // fill makes at least n unread bytes available.
 func (r *Reader) fill(n int) error {
 	for r.end-r.start < n {
@@ -105,7 +132,12 @@ func (r *Reader) makeRoom(n int) {
 	if have < len(r.buf) {
 		return
 	}
-	grown := make([]byte, max(readBuffer, min(n, 2*have+growStep)))
+	size := max(readBuffer, min(n, 2*have+growStep))
+	if size == readBuffer {
+		r.buf, r.start, r.end = buffers.Get().(*[readBuffer]byte)[:], 0, 0 // have is 0: else the buffer there would do
+		return
+	}
+	grown := make([]byte, size)
 	copy(grown, r.buf[r.start:r.end])
 	r.buf, r.start, r.end = grown, 0, have
 }

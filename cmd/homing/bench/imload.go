@@ -233,7 +233,8 @@ func (l *load) send(ctx context.Context, measured func()) error {
 	return nil
 }
 
-// patience is how long what is under way may take when nothing is sent any more.
+// patience is how long what is under way may take when nothing is sent any more,
+// and what is asked for without being measured.
 const patience = 20 * time.Second
 
 // settle waits until everything that was taken has arrived.

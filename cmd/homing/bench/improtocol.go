@@ -199,6 +199,8 @@ func (p *person) call(ctx context.Context, m wire.Method, q, a proto.Message) er
 	if _, err := p.nc.Write(b); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	select {
 	case f := <-ch:
 		return good(f, a)
