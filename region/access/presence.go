@@ -156,7 +156,7 @@ func (p *Presence) add(n *session) (displaced *session) {
 		p.users.Inc()
 	}
 	for _, o := range list {
-		if o.caller.DeviceKeyID == n.caller.DeviceKeyID && o.connection == n.connection {
+		if o.caller.DeviceKeyID == n.caller.DeviceKeyID && o.connectionID == n.connectionID {
 			displaced = o
 			break
 		}

@@ -63,12 +63,12 @@ type session struct {
 	job      func()
 
 	// Fixed once ready.
-	caller     core.Caller
-	connection [16]byte  // ID; the client's
-	hello      *v1.Hello // nil once the device key is proven
-	epoch      region.Epoch
-	id         uint64    // set by Presence
-	since      time.Time // set by Presence
+	caller       core.Caller
+	connectionID [16]byte  // ID; the client's
+	hello        *v1.Hello // nil once the device key is proven
+	epoch        region.Epoch
+	id           uint64    // set by Presence
+	since        time.Time // set by Presence
 
 	mu     sync.Mutex
 	device core.Device
@@ -127,7 +127,7 @@ func (n *session) onHello(f wire.Frame) error {
 	case h.Uin == 0 || len(h.DeviceKeyId) != 8 || len(h.ConnectionId) != 16 || len(h.Platform) > 32:
 		return n.s.reject("bad-hello", region.Errorf(region.BadInput, "Hello needs a UIN, 8 bytes of device key ID, 16 of connection ID, and a platform of at most 32"))
 	}
-	n.hello, n.connection = h, [16]byte(h.ConnectionId)
+	n.hello, n.connectionID = h, [16]byte(h.ConnectionId)
 	n.caller.UIN = region.UIN(h.Uin)
 	n.caller.DeviceKeyID = [8]byte(h.DeviceKeyId)
 	n.caller.ClientVersion = h.ClientVersion
@@ -196,7 +196,7 @@ func (n *session) check(r *v1.Reauth, nonce []byte) error {
 	if nonce == nil {
 		return n.s.reject("bad-proof", region.Errorf(region.Unauthenticated, "no proof was asked for").WithHint("wait for Reauth from the server"))
 	}
-	err := wire.CheckReauth(r, nonce, n.device.PublicKey, string(n.s.o.Region), n.epoch, n.connection[:], n.caller.UIN)
+	err := wire.CheckReauth(r, nonce, n.device.PublicKey, string(n.s.o.Region), n.epoch, n.connectionID[:], n.caller.UIN)
 	if err != nil {
 		return n.s.reject("bad-proof", err)
 	}
