@@ -49,6 +49,19 @@ type Region struct {
 	Users   uint64    `json:"users"` // capacity, concurrent connections; 0 is unstated
 }
 
+// Backup returns the region that keeps the second copy of the home's records now:
+// the first of its backups, and while one of them acts, the home itself, which
+// has them but for what was written since. False for a home without backups.
+func (r *Region) Backup() (ID, bool) {
+	if r.Acting.Region != r.ID {
+		return r.ID, true
+	}
+	if len(r.Backups) == 0 {
+		return "", false
+	}
+	return r.Backups[0], true
+}
+
 // Acting says who serves a home's owners. Raised is empty when this very world
 // raised the counter: a world cannot contain its own hash. [World.TermOf]
 // fills it in.

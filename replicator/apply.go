@@ -31,6 +31,7 @@ type applier struct {
 	spot
 	replica  Replica
 	executor Executor
+	merger   Merger
 	metrics  *metrics
 	logger   *slog.Logger
 	did      func(batches, mismatches int)
@@ -55,7 +56,12 @@ func (a *applier) apply(ctx context.Context) error {
 		return a.execute(ctx)
 	}
 	for len(a.pending) > 0 {
-		run := a.pending[:min(len(a.pending), applyBatches)]
+		run, tail := a.split(a.pending[:min(len(a.pending), applyBatches)])
+		if tail { // first the effects, then the position: repeating them changes nothing
+			if err := a.merger.Merge(ctx, run); err != nil {
+				return err
+			}
+		}
 		done, err := a.replica.Apply(ctx, a.stream, run)
 		if err != nil {
 			return translate(err)
@@ -72,6 +78,25 @@ func (a *applier) apply(ctx context.Context) error {
 	}
 	a.pending = nil
 	return nil
+}
+
+// split returns the batches up to where a tail begins or ends, and whether they
+// are one: see [store.Turn.Tail].
+func (a *applier) split(run []*journal.Batch) ([]*journal.Batch, bool) {
+	turns := a.replica.Turns(a.partition)
+	if len(turns) == 0 {
+		return run, false
+	}
+	is := func(b *journal.Batch) bool {
+		t := turns[b.Home]
+		return t.Tail(b)
+	}
+	for i, b := range run[1:] {
+		if is(b) != is(run[0]) {
+			return run[:i+1], is(run[0])
+		}
+	}
+	return run, is(run[0])
 }
 
 func (a *applier) execute(ctx context.Context) error {

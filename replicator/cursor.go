@@ -24,6 +24,10 @@ const (
 	// behind: a crash repeats the commands of that time.
 	flushAfter = 100 * time.Millisecond
 
+	// copyAgain is how soon a copy that has not grown is looked into again: an
+	// answer may have failed.
+	copyAgain = 10 * time.Second
+
 	// unfound is the offset of a cursor that has to find its place in the log.
 	unfound = -1
 )
@@ -47,6 +51,9 @@ type cursor struct {
 	asking  backOff   // of the origin's journal
 	finding backOff   // of the place in the log
 	findAt  time.Time // not before
+	bound   uint64    // how far the copy of the origin's journal reached when it was last looked into
+	boundAt time.Time
+	copied  uint64 // oldest sequence kept of the copy, as trimmed last; of the poll of heads
 
 	mu         sync.Mutex
 	inbox      []Message
@@ -398,6 +405,10 @@ func (c *cursor) hand(at int64, f Fetched) {
 func (c *cursor) learn(sent time.Time, before uint64, h *Head) {
 	c.mu.Lock()
 	last := h.Last(c.stream)
+	if len(h.Streams) == 1 && h.Next == 0 { // a copy: of other streams it tells a bound
+		c.learnCopy(sent, before, h.Last(journal.Full))
+		return
+	}
 	ahead := last < before && c.progress.state != StateDiverged
 	behind := c.progress.learn(sent, before, last)
 	c.mu.Unlock()
@@ -407,6 +418,20 @@ func (c *cursor) learn(sent time.Time, before uint64, h *Head) {
 	if behind {
 		c.signal()
 	}
+}
+
+// learnCopy takes how far the copy of a region that is gone reaches. This replica
+// may be ahead of it. Every bound is looked into once: it says that there may be
+// something, and the answer says whether there is.
+func (c *cursor) learnCopy(sent time.Time, before, last uint64) {
+	if c.stream == journal.Full || last <= before || last == c.bound && sent.Before(c.boundAt.Add(copyAgain)) {
+		return
+	}
+	c.bound, c.boundAt = last, sent
+	c.mu.Lock()
+	c.progress.known = last
+	c.mu.Unlock()
+	c.signal()
 }
 
 // mark returns how far the replay has come.

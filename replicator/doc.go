@@ -42,6 +42,16 @@
 // big-endian u32 length and that many bytes as in [journal.Encode]. The body is
 // about a MiB, at least one batch when there is any, and empty when the stream
 // ends before SEQ. GET /heads and GET /positions answer with JSON: [Heads] and
-// [Positions]. Errors are a status and one line of text; 410 says that the
-// journal was trimmed before SEQ.
+// [Positions]. With &of=REGION the first two answer from the copy that is kept of
+// that region's journal. Errors are a status and one line of text; 410 says that
+// the journal was trimmed before SEQ.
+//
+// # Regions that are gone
+//
+// The backup keeps what it replays of a full stream (store.Store.Copy). When a
+// region does not answer and another one acts for it, gaps are filled from that
+// one's copy, and so the commands that the region left behind reach their
+// targets. A command of one's own journal is trimmed when its reader and the
+// reader's backup both know that it ran. What a region acknowledged behind its
+// successor's takeover goes to the [Merger] instead of the store.
 package replicator

@@ -16,6 +16,8 @@ import (
 type JournalStore interface {
 	Source
 	Positions(ctx context.Context) ([]journal.Position, error)
+	Position(ctx context.Context, origin region.ID, s journal.Stream, p region.Partition) (journal.Position, error)
+	Copy(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
 }
 
 // JournalHandler serves a region's journal, heads and positions: GET /journal,
@@ -56,7 +58,12 @@ func (h *journalHandler) journal(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, region.Errorf(region.BadInput, "from %.30q: want a sequence from 1", q.Get("from")))
 		return
 	}
-	batches, err := h.store.Journal(r.Context(), region.Partition(p), stream, from, journalBytes)
+	var batches []*journal.Batch
+	if of := region.ID(q.Get("of")); of == "" || of == h.store.Region() {
+		batches, err = h.store.Journal(r.Context(), region.Partition(p), stream, from, journalBytes)
+	} else {
+		batches, err = h.store.Copy(r.Context(), of, region.Partition(p), stream, from, journalBytes)
+	}
 	if err != nil {
 		h.fail(w, err)
 		return
@@ -70,7 +77,20 @@ func (h *journalHandler) journal(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // a reader who is gone asks again
 }
 
-func (h *journalHandler) heads(w http.ResponseWriter, _ *http.Request) {
+func (h *journalHandler) heads(w http.ResponseWriter, r *http.Request) {
+	if of := region.ID(r.URL.Query().Get("of")); of != "" && of != h.store.Region() {
+		if err := of.Valid(); err != nil {
+			h.fail(w, region.Errorf(region.BadInput, "%.100v", err))
+			return
+		}
+		heads, err := copyHeads(r.Context(), h.store, of)
+		if err != nil {
+			h.fail(w, err)
+			return
+		}
+		h.answer(w, heads)
+		return
+	}
 	heads := Heads{Region: h.store.Region()}
 	for p := range h.store.Partitions() {
 		s := h.store.Head(region.Partition(p))

@@ -182,10 +182,14 @@ func trimBound(view *region.View, self *region.Region, p region.Partition, h *He
 	needed := make(map[journal.Stream]uint64)
 	for reader, positions := range applied {
 		for _, s := range readBy(view, reader, self) {
-			var at uint64
-			for _, e := range positions.Positions {
-				if e.Origin == self.ID && e.Stream == s && e.Partition == p {
-					at = e.Seq
+			at := positions.of(self.ID, s, p)
+			// A command is done when its reader's successor would know that: the
+			// reader may be lost with everything its backup has not applied.
+			if home, command := s.To(); command {
+				if r, ok := view.World.Region(home); ok {
+					if backup, ok := r.Backup(); ok && backup != reader && applied[backup] != nil {
+						at = min(at, applied[backup].of(self.ID, s, p))
+					}
 				}
 			}
 			if seq, ok := needed[s]; !ok || at+1 < seq {

@@ -30,6 +30,7 @@ type Replica interface {
 	Partitions() int
 	Apply(ctx context.Context, stream journal.Stream, batches []*journal.Batch) (store.Applied, error)
 	SetPosition(ctx context.Context, p journal.Position) error
+	Turns(p region.Partition) map[region.ID]store.Turn
 	Position(ctx context.Context, origin region.ID, s journal.Stream, p region.Partition) (journal.Position, error)
 }
 
@@ -41,6 +42,14 @@ type Store interface {
 	Positions(ctx context.Context) ([]journal.Position, error)
 	Watermark(ctx context.Context, p region.Partition) (int, error)
 	Trim(ctx context.Context, p region.Partition, before uint64) error
+	Copies
+}
+
+// Copies are what is kept of other regions' full streams. [store.Store]
+// satisfies it.
+type Copies interface {
+	Copy(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
+	TrimCopy(ctx context.Context, origin region.ID, p region.Partition, before uint64) error
 }
 
 // Executor runs commands of other regions. region/core satisfies it.
@@ -52,12 +61,21 @@ type Executor interface {
 	Execute(ctx context.Context, batches []*journal.Batch) error
 }
 
+// Merger takes up what a region acknowledged after this one had taken its home
+// over. region/core, joined to the report of it, satisfies it.
+type Merger interface {
+	// Merge returns nil when every batch has taken effect or is kept as a
+	// conflict, durably. Giving them again changes nothing.
+	Merge(ctx context.Context, batches []*journal.Batch) error
+}
+
 // Options are what a [Replicator] needs. Fields without "optional" are
 // required.
 type Options struct {
 	Self     region.ID
 	Store    Store
 	Executor Executor
+	Merger   Merger
 
 	// View returns the newest world, nil when there is none yet; Changed is
 	// closed at its next change, and is taken before View. keeper.Keeper has both.
@@ -96,6 +114,8 @@ func (o *Options) validate() error {
 		return errors.New("replicator: no world")
 	case o.Executor == nil:
 		return errors.New("replicator: no executor")
+	case o.Merger == nil:
+		return errors.New("replicator: no merger")
 	case o.Open == nil:
 		return errors.New("replicator: no way to open queues")
 	case o.Client == nil:

@@ -36,6 +36,7 @@ type origin struct {
 	id      region.ID
 	queue   Queue
 	peers   Peers
+	copies  Copies
 	gate    *gate
 	logger  *slog.Logger
 	start   time.Time
@@ -212,10 +213,36 @@ func (o *origin) heads(ctx context.Context) {
 					c.learn(sent, marks[i], &h.Partitions[c.partition])
 				}
 			}
+			o.trimCopies(ctx, h)
 		}
 		if !wait(ctx, headsEvery) {
 			return
 		}
+	}
+}
+
+// trimCopies forgets of the origin's copy what the origin itself has forgotten:
+// everybody who needs that has applied it. Of an origin that does not answer,
+// everything is kept.
+func (o *origin) trimCopies(ctx context.Context, h *Heads) {
+	if h.Copy {
+		return
+	}
+	for _, c := range o.cursors {
+		if c.stream != journal.Full || int(c.partition) >= len(h.Partitions) {
+			continue
+		}
+		first := h.Partitions[c.partition].First
+		if first <= c.copied {
+			continue
+		}
+		if err := o.copies.TrimCopy(ctx, o.id, c.partition, first); err != nil {
+			if ctx.Err() == nil {
+				o.logger.Warn("the copy of the journal is not trimmed", "partition", c.partition, "error", err)
+			}
+			return
+		}
+		c.copied = first
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 // Heads says where the partitions of a region's journal stand.
 type Heads struct {
 	Region     region.ID `json:"region"`
-	Partitions []Head    `json:"partitions"` // in order
+	Copy       bool      `json:"copy,omitempty"` // as the backup has it, of which the journal may be ahead; First and Next are not told
+	Partitions []Head    `json:"partitions"`     // in order
 }
 
 // Head is where one partition stands.
@@ -63,6 +64,16 @@ type PositionEntry struct {
 	Incarnation uint64 `json:"incarnation,omitempty"` // of the origin's store, of that record; 0 from a region that does not tell
 }
 
+// of returns the position of one stream; 0 when there is none.
+func (p *Positions) of(origin region.ID, s journal.Stream, part region.Partition) uint64 {
+	for _, e := range p.Positions {
+		if e.Origin == origin && e.Stream == s && e.Partition == part {
+			return e.Seq
+		}
+	}
+	return 0
+}
+
 // Peers asks other regions about their journals. Calls block until answered or
 // ctx ends.
 type Peers interface {
@@ -81,17 +92,51 @@ const (
 	maxAnswer = journalBytes + 2*journal.MaxEncoded
 )
 
-// httpPeers asks over the admin listeners that the world names.
+// httpPeers asks over the admin listeners that the world names. Of a region that
+// another one acts for, it asks that one's copy too: the region may be gone, and
+// with it the only journal that has its last commands.
 type httpPeers struct {
 	client *http.Client
 	view   func() *region.View
+	self   region.ID
+	copies Copies
+	at     positioned
+}
+
+// positioned says how far streams are applied. [store.Store] satisfies it.
+type positioned interface {
+	Partitions() int
+	Position(ctx context.Context, origin region.ID, s journal.Stream, p region.Partition) (journal.Position, error)
+}
+
+// keeper returns who has a copy of a region's journal and acts for it.
+func (h *httpPeers) keeper(origin region.ID) (region.ID, bool) {
+	v := h.view()
+	if v == nil {
+		return "", false
+	}
+	acting, _, ok := v.Acting(origin)
+	return acting, ok && acting != origin
 }
 
 func (h *httpPeers) Journal(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64) ([]*journal.Batch, error) {
 	q := url.Values{"partition": {strconv.Itoa(int(p))}, "stream": {string(s)}, "from": {strconv.FormatUint(from, 10)}}
 	body, err := h.get(ctx, origin, "/journal?"+q.Encode())
 	if err != nil {
-		return nil, err
+		keeper, ok := h.keeper(origin)
+		switch {
+		case !ok || region.KindOf(err) == region.NotFound:
+			return nil, err
+		case keeper == h.self:
+			if s == journal.Full {
+				return nil, err // this region's copy ends where its replay does
+			}
+			return h.copies.Copy(ctx, origin, p, s, from, journalBytes)
+		}
+		q.Set("of", string(origin))
+		if body, err = h.get(ctx, keeper, "/journal?"+q.Encode()); err != nil {
+			return nil, err
+		}
 	}
 	return decodeBatches(spot{origin, s, p}, body)
 }
@@ -99,10 +144,33 @@ func (h *httpPeers) Journal(ctx context.Context, origin region.ID, p region.Part
 func (h *httpPeers) Heads(ctx context.Context, origin region.ID) (*Heads, error) {
 	heads := new(Heads)
 	if err := h.getJSON(ctx, origin, "/heads", heads); err != nil {
-		return nil, err
+		keeper, ok := h.keeper(origin)
+		switch {
+		case !ok:
+			return nil, err
+		case keeper == h.self:
+			return copyHeads(ctx, h.at, origin)
+		}
+		if err := h.getJSON(ctx, keeper, "/heads?of="+url.QueryEscape(string(origin)), heads); err != nil {
+			return nil, err
+		}
 	}
 	if heads.Region != origin {
 		return nil, fmt.Errorf("region %s answered as %q", origin, heads.Region)
+	}
+	return heads, nil
+}
+
+// copyHeads says how far the copy of a region's journal reaches. It names stream
+// full only: whoever asks for another finds out where that ends.
+func copyHeads(ctx context.Context, s positioned, origin region.ID) (*Heads, error) {
+	heads := &Heads{Region: origin, Copy: true}
+	for p := range s.Partitions() {
+		at, err := s.Position(ctx, origin, journal.Full, region.Partition(p))
+		if err != nil {
+			return nil, err
+		}
+		heads.Partitions = append(heads.Partitions, Head{Incarnation: at.Incarnation, UnixMilli: at.UnixMilli, Streams: []StreamLast{{journal.Full, at.Seq}}})
 	}
 	return heads, nil
 }

@@ -16,12 +16,19 @@ import (
 const maxFinding = 8
 
 // streamsOf returns the streams of an origin that self has to replay under a
-// world: full when self is the origin's first backup and shared otherwise, and
-// the commands for every home that self acts for.
+// world: full when self is the origin's first backup, or that of a home that
+// the origin acts for, and shared otherwise; and the commands for every home
+// that self acts for.
 func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.Stream {
 	streams := []journal.Stream{journal.Shared}
 	if len(origin.Backups) > 0 && origin.Backups[0] == self {
 		streams[0] = journal.Full
+	}
+	for i := range v.World.Regions {
+		r := &v.World.Regions[i]
+		if backup, ok := r.Backup(); r.Acting.Region == origin.ID && ok && backup == self {
+			streams[0] = journal.Full
+		}
 	}
 	for _, r := range v.World.Regions {
 		if r.Acting.Region == self {
@@ -139,7 +146,7 @@ func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bo
 
 func (r *Replay) origin(id region.ID, n need, queue Queue) *origin {
 	logger := r.logger.With("origin", id)
-	o := &origin{id: id, queue: queue, peers: r.peers, gate: &r.gate, logger: logger, start: time.Now()}
+	o := &origin{id: id, queue: queue, peers: r.peers, copies: r.options.Store, gate: &r.gate, logger: logger, start: time.Now()}
 	finders := make(chan struct{}, maxFinding)
 	for _, s := range n.streams {
 		for p := range r.options.Store.Partitions() {
@@ -150,7 +157,7 @@ func (r *Replay) origin(id region.ID, n need, queue Queue) *origin {
 				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), finders: finders, offset: unfound,
 			}
 			c.progress.state = StateLive
-			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, metrics: r.metrics, logger: log,
+			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
 				did: func(batches, mismatches int) {
 					c.count(func(p *progress) {
 						p.batches += uint64(batches)

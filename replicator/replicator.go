@@ -36,7 +36,7 @@ func New(o Options) (*Replicator, error) {
 		}
 		queues, r.opened = []Queue{q}, []Queue{q}
 	}
-	peers := &httpPeers{client: o.Client, view: o.View}
+	peers := &httpPeers{client: o.Client, view: o.View, self: o.Self, copies: o.Store, at: o.Store}
 	r.keeper = newKeeper(&r.options, peers, r.metrics)
 	r.shipper = newShipper(&r.options, queues, r.keeper.oldest, r.metrics)
 	r.replay = newReplay(&r.options, peers, r.metrics)

@@ -2,6 +2,7 @@ package replicator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -167,7 +168,7 @@ func (r *testRegion) startReplicator() {
 	r.peers = &http.Transport{}
 	var err error
 	r.Replicator, err = replicator.New(replicator.Options{
-		Self: r.id, Store: r.store, Executor: r.ran, View: r.w.View, Changed: r.w.Changed,
+		Self: r.id, Store: r.store, Executor: r.ran, Merger: noTail{}, View: r.w.View, Changed: r.w.Changed,
 		Open: func(_ region.ID, brokers string) (replicator.Queue, error) {
 			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: r.w.copies})
 		},
@@ -418,4 +419,11 @@ func freeAddress(t testing.TB) string {
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
+}
+
+// noTail is a merger where nothing changes hands.
+type noTail struct{}
+
+func (noTail) Merge(context.Context, []*journal.Batch) error {
+	return errors.New("there is no tail")
 }

@@ -110,14 +110,18 @@ func (c *Core) view() (*region.View, error) {
 	return nil, region.Errorf(region.Unavailable, "region %s has no world yet", c.o.Self).WithHint("retry; an operator pushes the world")
 }
 
-// acts returns the owner's placement when this region acts for it. It is enough
-// for reading.
+// acts returns the owner's placement when this region acts for it, and has taken
+// it over. It is enough for reading.
 func (c *Core) acts(owner region.UIN) (region.Placement, error) {
 	v, err := c.view()
 	if err != nil {
 		return region.Placement{}, err
 	}
-	return v.Admit(c.o.Self, owner)
+	p, err := v.Admit(c.o.Self, owner)
+	if err == nil && c.o.Taken != nil {
+		err = c.o.Taken(p.Home, p.Epoch.Term, region.PartitionOf(owner, c.o.Store.Partitions()))
+	}
+	return p, err
 }
 
 // admit is asked before every write of the owner's records.

@@ -22,7 +22,7 @@ const eraseRows = 200
 // request that was under way finds its answer.
 func erasedTables() []journal.Table {
 	return []journal.Table{tableDevice, tableInbox, tableMessage, tableContact, tableContactHead, tableRead, tableReadHead,
-		tableSetting, tableSettingHead, tableMade, tableInboxHead, tableDeadLetter, tableOnce}
+		tableSetting, tableSettingHead, tableMade, tableInboxHead, tableDeadLetter, tableOnce, tableTail}
 }
 
 // EraseAccount ends the caller's account for ever: see "Erasure" in the package

@@ -34,6 +34,10 @@ type Options struct {
 	// block.
 	Held func(region.Partition) (Mark, bool)
 
+	// Taken says why owners of a home may not be served at a term, in a
+	// partition: this region has not taken the home over there yet. nil: it has.
+	Taken func(home region.ID, t region.Term, p region.Partition) error
+
 	Directory Directory             // without one, handles and new UINs are Unavailable
 	Notifier  Notifier              // nil: nobody is notified
 	Logger    *slog.Logger          // nil discards

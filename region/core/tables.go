@@ -51,6 +51,9 @@ const (
 	// inbox is whole.
 	tableInboxHead journal.Table = 112
 
+	// tableTail: by origin, partition and sequence, a TailRow.
+	tableTail journal.Table = 120
+
 	// tableRange: of nobody, one row (keySingle), a RangeRow.
 	tableRange journal.Table = 200
 	// tableRegistration: of nobody, by the 16-byte hash of device key and
@@ -61,6 +64,9 @@ const (
 	// tableLostLetter: tableDeadLetter for commands without a target, or with
 	// one that this region does not act for. Of nobody.
 	tableLostLetter journal.Table = 202
+	// tableConflict: of nobody, by the key of a TailRow that is a conflict, its
+	// owner (8 bytes). It is an index, written anew when a batch is merged again.
+	tableConflict journal.Table = 203
 )
 
 var keySingle = []byte{0}

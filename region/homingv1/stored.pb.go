@@ -1779,6 +1779,116 @@ func (x *Erase) GetUnixMilli() int64 {
 	return 0
 }
 
+// TailRow remembers what became of a batch that a region acknowledged behind
+// its successor's takeover. A conflict has the batch.
+type TailRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	First         uint64                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"` // sequences of the origin's journal
+	Last          uint64                 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	Outcome       string                 `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"` // "applied", "known", "conflict"
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`   // of a conflict
+	Batch         []byte                 `protobuf:"bytes,7,opt,name=batch,proto3" json:"batch,omitempty"`     // of a conflict, as package journal spells it; empty when it is too large for a row
+	UnixMilli     int64                  `protobuf:"varint,8,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
+	Resolution    string                 `protobuf:"bytes,9,opt,name=resolution,proto3" json:"resolution,omitempty"` // of a conflict: "" while it is open, "keep" or "tail"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailRow) Reset() {
+	*x = TailRow{}
+	mi := &file_stored_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailRow) ProtoMessage() {}
+
+func (x *TailRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailRow.ProtoReflect.Descriptor instead.
+func (*TailRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TailRow) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *TailRow) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *TailRow) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *TailRow) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *TailRow) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *TailRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TailRow) GetBatch() []byte {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *TailRow) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+func (x *TailRow) GetResolution() string {
+	if x != nil {
+		return x.Resolution
+	}
+	return ""
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -1934,7 +2044,20 @@ const file_stored_proto_rawDesc = "" +
 	"\x05Erase\x12\x12\n" +
 	"\x04sent\x18\x01 \x01(\bR\x04sent\x12\x1d\n" +
 	"\n" +
-	"unix_milli\x18\x02 \x01(\x03R\tunixMilliB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"unix_milli\x18\x02 \x01(\x03R\tunixMilli\"\xf0\x01\n" +
+	"\aTailRow\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05batch\x18\a \x01(\fR\x05batch\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\b \x01(\x03R\tunixMilli\x12\x1e\n" +
+	"\n" +
+	"resolution\x18\t \x01(\tR\n" +
+	"resolutionB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -1948,7 +2071,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),      // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),       // 1: homing.v1.DeviceRow
@@ -1975,20 +2098,21 @@ var file_stored_proto_goTypes = []any{
 	(*GroupUpdate)(nil),     // 22: homing.v1.GroupUpdate
 	(*GroupRoleChange)(nil), // 23: homing.v1.GroupRoleChange
 	(*Erase)(nil),           // 24: homing.v1.Erase
-	(JoinPolicy)(0),         // 25: homing.v1.JoinPolicy
-	(GroupRole)(0),          // 26: homing.v1.GroupRole
-	(ContactState)(0),       // 27: homing.v1.ContactState
-	(*Message)(nil),         // 28: homing.v1.Message
+	(*TailRow)(nil),         // 25: homing.v1.TailRow
+	(JoinPolicy)(0),         // 26: homing.v1.JoinPolicy
+	(GroupRole)(0),          // 27: homing.v1.GroupRole
+	(ContactState)(0),       // 28: homing.v1.ContactState
+	(*Message)(nil),         // 29: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	25, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
-	26, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
-	27, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	28, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
-	28, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	28, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	25, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
-	26, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
+	26, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
+	27, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
+	28, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	29, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
+	29, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	29, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	26, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
+	27, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
 	8,  // [8:8] is the sub-list for method output_type
 	8,  // [8:8] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
@@ -2009,7 +2133,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -207,6 +207,14 @@ func (k *Keeper) Envelope() *region.Envelope {
 	return nil
 }
 
+// Change returns how the newest world's acting region of a home came about; false
+// when there is no such home.
+func (k *Keeper) Change(home region.ID) (region.Change, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.chain.Change(home)
+}
+
 // Hint says that somebody claims there is a world of that version. It never
 // blocks and changes nothing: at most it makes the keeper ask other nodes
 // sooner.

@@ -227,7 +227,7 @@ type Store interface {
 	Fence(ctx context.Context, home region.ID, t region.Term) error
 
 	// Handover appends a term record to the partition's journal and remembers it
-	// in the partition's [Turn]. A takeover carries how far the predecessor's
+	// in the partition's [Turn]. A takeover records how far the predecessor's
 	// full stream is applied, and raises the partition's incarnation. One that is
 	// no newer than what is remembered changes nothing.
 	//

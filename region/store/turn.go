@@ -52,9 +52,7 @@ func (t *Turn) Comparable() bool { return t.Until == 0 && !t.Owns() }
 // Handover is a change of ownership to be written down.
 type Handover struct {
 	journal.TermRecord
-	// After, of a takeover, is the position of the predecessor's full stream;
-	// its Origin is empty when there was none.
-	After journal.Position
+	Before region.ID // of a takeover: the predecessor, whose tail begins behind what is applied; "" for none
 }
 
 // What a term record says.
@@ -68,6 +66,9 @@ const (
 func ValidateHandover(h Handover) error {
 	if err := h.Home.Valid(); err != nil {
 		return region.Errorf(region.BadInput, "handover: %v", err)
+	}
+	if h.Before != "" && h.Before.Valid() != nil {
+		return region.Errorf(region.BadInput, "handover: %v", h.Before.Valid())
 	}
 	if h.What != EndOfTerm && h.What != Takeover || h.Term == (region.Term{}) {
 		return region.Errorf(region.BadInput, "handover of %s: no end of term, and no takeover", h.Home)
@@ -99,28 +100,26 @@ func NotFenced(h Handover, fence region.Term) error {
 		WithHint("raise the fence first")
 }
 
-// HandoverRecords are the records a handover makes: of a takeover, the
-// predecessor's position goes before the term.
-func HandoverRecords(h *Handover) []journal.Record {
+// Hand is the pure step of a handover at the partition's next sequence, when the
+// predecessor's full stream is applied up to after. It returns the turn after
+// it, and the records to write: none when nothing changes.
+func (t Turn) Hand(h Handover, next uint64, after journal.Position) (Turn, []journal.Record) {
 	var records []journal.Record
-	if h.What == Takeover && h.After.Origin != "" {
-		records = append(records, journal.Record{Kind: journal.KindPosition, Position: &h.After})
-	}
-	return append(records, journal.Record{Kind: journal.KindTerm, Term: &h.TermRecord})
-}
-
-// Hand is the pure step of a handover at the partition's next sequence. It
-// returns the turn after it, and whether there is anything to write.
-func (t Turn) Hand(h Handover, next uint64) (Turn, bool) {
 	switch {
 	case h.What == EndOfTerm && h.Term.Compare(t.Handed) > 0:
 		t.Handed, t.Until = h.Term, next
 	case h.What == Takeover && h.Term.Compare(t.Opened) > 0:
-		t.Opened, t.After = h.Term, h.After
+		t.Opened, t.After = h.Term, after
+		if h.Before != "" {
+			t.After.Origin, t.After.Stream = h.Before, journal.Full
+		}
+		if t.After.Seq > 0 { // what the replicas of this region's journal may count on
+			records = append(records, journal.Record{Kind: journal.KindPosition, Position: &after})
+		}
 	default:
-		return t, false
+		return t, nil
 	}
-	return t, true
+	return t, append(records, journal.Record{Kind: journal.KindTerm, Term: &h.TermRecord})
 }
 
 // Saw is the pure step of a record of another region's full stream. It returns

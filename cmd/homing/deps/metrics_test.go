@@ -18,7 +18,7 @@ import (
 
 // Names of metrics: homing_<role>_<what>_<unit>, counters ending in total.
 var (
-	metricRoles = []string{"access", "client", "console", "core", "dns", "gossip", "ids", "keeper", "node", "peer", "pop", "presence", "queue", "replicator", "store", "ticket"}
+	metricRoles = []string{"access", "client", "console", "core", "dns", "gossip", "ids", "keeper", "node", "peer", "pop", "presence", "queue", "replicator", "store", "succession", "ticket"}
 
 	// A unit is what one counts or measures, in base units.
 	metricUnits = []string{

@@ -45,6 +45,10 @@ var edges = []edge{
 	{"region/store/storetest", "region/journal", "the suite follows the journal's chain"},
 	{"region/store/storetest", "region/store", "the suite is of the contract"},
 
+	{"region/succession", "region", "worlds say who acts for a home"},
+	{"region/succession", "region/journal", "term records are written into it"},
+	{"region/succession", "region/store", "turns and handovers are the store contract's types"},
+
 	{"region/wire", "region", "errors on the wire are the kernel's kinds"},
 	{"region/wire", "region/homingv1", "bodies of HELLO, redirects and errors"},
 	{"region/peer", "region", "nodes' keys are in the world"},

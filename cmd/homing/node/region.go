@@ -26,6 +26,7 @@ import (
 	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/dump"
 	"github.com/homing-im/homing/region/store/remote"
+	"github.com/homing-im/homing/region/succession"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/kafka"
 )
@@ -41,6 +42,7 @@ type regionRole struct {
 	store      dump.Engine
 	core       *core.Core
 	access     *access.Server
+	succession *succession.Manager
 	replicator *replicator.Replicator
 	copies     atomic.Pointer[replicator.Replicator] // the same, for the core, which is there before it
 	stored     atomic.Uint64                         // inbox entries since the start
@@ -106,6 +108,12 @@ func (r *regionRole) openStore() error {
 		return err
 	}
 	n.onClose("guard", func(context.Context) error { return n.world.Guard(func(*region.View) error { return nil }) })
+	if r.succession, err = succession.New(succession.Options{
+		Self: region.ID(n.self.Name), Store: r.store, View: n.world.View, Changed: n.world.Changed, Change: n.world.Change, Logger: r.log, Registry: n.reg,
+	}); err != nil {
+		return err
+	}
+	n.onClose("succession", func(context.Context) error { return r.succession.Close() })
 	return nil
 }
 
@@ -120,10 +128,14 @@ func (r *regionRole) startCore(rows store.Rows, held func(region.Partition) (cor
 	if len(w.IDs) > 0 {
 		directory = ids.NewClient("http://"+w.IDs[0].Address, n.peers, ids.WithWorld(n.version))
 	}
+	var taken func(region.ID, region.Term, region.Partition) error
+	if r.succession != nil { // else the process with the store refuses
+		taken = r.succession.Admit
+	}
 	var err error
 	if r.core, err = core.New(core.Options{
 		Store: rows, Self: region.ID(n.self.Name), Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
-		Held: held, Directory: directory, Notifier: r.count(to), Logger: r.log, Registry: n.reg,
+		Taken: taken, Held: held, Directory: directory, Notifier: r.count(to), Logger: r.log, Registry: n.reg,
 		Retention: n.cfg.Messages.Retention, UserRate: n.cfg.Messages.UserRate, DeviceRate: n.cfg.Messages.DeviceRate,
 	}); err != nil {
 		return err
@@ -195,7 +207,7 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	}
 	var err error
 	if r.replicator, err = replicator.New(replicator.Options{
-		Self: id, Store: r.store, Executor: r.core, View: n.world.View, Changed: n.world.Changed, Open: open,
+		Self: id, Store: r.store, Executor: r.core, Merger: merger{r}, View: n.world.View, Changed: n.world.Changed, Open: open,
 		Client: n.peers, Logger: log, Registry: n.reg,
 	}); err != nil {
 		return err
@@ -204,6 +216,8 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	n.onClose("replicator", func(context.Context) error { return r.replicator.Close() })
 	journal := peer.NewVerifier(peer.Options{View: n.world.View}).Require(
 		func(i peer.Identity) bool { return i.Kind == peer.KindRegion }, r.replicator.JournalHandler())
+	n.admin.mux.HandleFunc("GET /region/report", r.report)
+	n.admin.mux.HandleFunc("GET /region/conflicts", r.conflicts)
 	for _, path := range []string{"/journal", "/positions", "/heads"} {
 		n.admin.mux.Handle(path, journal)
 	}

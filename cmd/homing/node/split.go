@@ -96,7 +96,7 @@ func (n *Node) startStore(_ context.Context, o Options) error {
 		m, ok := r.held(p)
 		return m.Incarnation, m.Seq, ok
 	}
-	return n.serveInside("store", n.cfg.Processes.Store, remote.Handler(r.store, held))
+	return n.serveInside("store", n.cfg.Processes.Store, remote.Handler(gated{r.store, r.succession.Admit}, held))
 }
 
 // startAccess is the role that has the connections, and nothing else: it hardly

@@ -104,7 +104,7 @@ func fill(t testing.TB, s store.Store, owners region.UIN) {
 		}
 	}
 	takeover := store.Handover{TermRecord: journal.TermRecord{Home: "hk", Term: region.Term{Counter: 3}, What: store.Takeover}}
-	takeover.After = must[journal.Position](t)(s.Position(ctx, "hk", journal.Full, 3))
+	takeover.Before = "hk"
 	if err := errors.Join(s.Fence(ctx, "hk", takeover.Term), s.Handover(ctx, 3, takeover)); err != nil {
 		t.Fatal(err)
 	}

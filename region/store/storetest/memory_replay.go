@@ -190,9 +190,8 @@ func (m *Memory) Handover(ctx context.Context, id region.Partition, h store.Hand
 	if m.fence[h.Home].Compare(h.Term) < 0 {
 		return store.NotFenced(h, m.fence[h.Home])
 	}
-	records := store.HandoverRecords(&h)
-	t, changed := p.turns[h.Home].Hand(h, p.next+uint64(len(records))-1)
-	if !changed {
+	t, records := p.turns[h.Home].Hand(h, p.next, p.positions[memoryStream{h.Before, journal.Full}])
+	if len(records) == 0 {
 		return nil
 	}
 	p.turns[h.Home] = t

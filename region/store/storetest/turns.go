@@ -51,9 +51,11 @@ func testHandover(t *testing.T, f Factory) {
 	if n, err := s.Watermark(ctx, 0); n != 0 || err != nil {
 		t.Errorf("%d watermarks, %v: who handed over speaks for no rows", n, err)
 	}
-	after := journal.Position{Origin: "hk", Stream: journal.Full, Incarnation: 1, Seq: 7, UnixMilli: 9}
+	o := origin("hk")
+	commit(t, o, written(u, "sh", 2, put(1, "a", "hk's")))
+	after := apply(t, s, journal.Full, read(t, o, 0, journal.Full)...).Position
 	back := handover(store.Takeover, "sh", 3)
-	back.After = after
+	back.Before = "hk"
 	incarnation := s.Head(0).Incarnation
 	hand(t, s, 0, back)
 	if got := s.Head(0).Incarnation; got != incarnation+1 {
@@ -85,12 +87,8 @@ func testTail(t *testing.T, f Factory) {
 	u := owners(0, 1)[0]
 	commit(t, o, written(u, "sh", 1, put(1, "a", "1"), put(100, "b", "1")))
 	apply(t, s, journal.Full, read(t, o, 0, journal.Full)...)
-	at, err := s.Position(ctx, "sh", journal.Full, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	take := handover(store.Takeover, "sh", 2)
-	take.After = at
+	take.Before = "sh"
 	hand(t, s, 0, take)
 
 	// Behind the takeover: two rows, a position of the home's commands, a

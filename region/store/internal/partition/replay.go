@@ -158,9 +158,8 @@ func (s *Step) Handover(h store.Handover) (wrote bool, err error) {
 	if s.State.Fence[h.Home].Compare(h.Term) < 0 {
 		return false, store.NotFenced(h, s.State.Fence[h.Home])
 	}
-	records := store.HandoverRecords(&h)
-	t, changed := s.State.Turns[h.Home].Hand(h, s.State.Next+uint64(len(records))-1)
-	if !changed {
+	t, records := s.State.Turns[h.Home].Hand(h, s.State.Next, s.State.Positions[Source{h.Before, journal.Full}])
+	if len(records) == 0 {
 		return false, nil
 	}
 	if err := s.Engine.Begin(); err != nil {

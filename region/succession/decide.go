@@ -1,0 +1,62 @@
+package succession
+
+import (
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/store"
+)
+
+// Act is what a region does about a home in a partition.
+type Act uint8
+
+// The acts.
+const (
+	Rest Act = iota // nothing, until the world changes
+	Wait            // this region acts, but may not yet
+	Take            // write the takeover
+	End             // write the end of term
+)
+
+func (a Act) String() string { return [...]string{"rest", "wait", "take", "end"}[a] }
+
+// Facts are all that the decision depends on.
+type Facts struct {
+	Self    region.ID
+	Change  region.Change
+	Turn    store.Turn // of the home, in the partition
+	Drained bool       // nothing more is to be had of the region before; asked only when the change was forced
+}
+
+// Admits says whether writes of a home are admitted at a term in a partition.
+// The first term has no predecessor, and needs no takeover.
+func Admits(t store.Turn, term region.Term) bool {
+	return term.Counter <= 1 || t.Opened.Compare(term) >= 0
+}
+
+// Decide is the step of one home in one partition.
+func Decide(f Facts) Act {
+	c, t := f.Change, f.Turn
+	if c.Term.Counter <= 1 {
+		return Rest
+	}
+	// The home's own region owns it from the beginning, without a takeover.
+	owns := t.Owns() || c.Home == f.Self && t.Opened == (region.Term{}) && !t.Over()
+	if c.Acting != f.Self {
+		switch {
+		case t.Handed.Compare(c.Term) >= 0:
+			return Rest
+		case owns, c.Before == f.Self:
+			// Who was named, but never took over, has written nothing and will not.
+			return End
+		}
+		return Rest
+	}
+	switch {
+	case t.Opened.Compare(c.Term) >= 0:
+		return Rest
+	case owns, c.Before == "":
+		return Take
+	case c.Forced && f.Drained, !c.Forced && t.Ended.Compare(c.Term) >= 0:
+		return Take
+	}
+	return Wait
+}
