@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test test-kafka generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka test-postgres generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -25,6 +25,12 @@ build:
 # Chosen suites only: make test SUITES="vet unit"
 test:
 	@deploy/test/run $(SUITES)
+
+# The store on real PostgreSQL servers (Debian: apt-get install postgresql patroni
+# etcd-server): quorum commit, failover, killed servers, full disks; moving a region
+# between engines. Part of "make test".
+test-postgres:
+	@deploy/test/run postgres
 
 # Copying over real brokers: part of "make test". Apache Kafka's jars come by name
 # from Maven and stay in ~/.m2.

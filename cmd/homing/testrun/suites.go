@@ -132,8 +132,15 @@ func packages(ctx context.Context, keep func(string) bool) ([]string, error) {
 func isSystem(p string) bool { return p == systemPrefix || strings.HasPrefix(p, systemPrefix+"/") }
 
 func unitPackages(ctx context.Context) ([]string, error) {
-	return packages(ctx, func(p string) bool { return !isSystem(p) })
+	return packages(ctx, func(p string) bool { return !isSystem(p) && !isPostgres(p) })
 }
+
+// isPostgres says whether all of a package's tests are of real servers.
+func isPostgres(p string) bool {
+	return strings.HasPrefix(p, module+"/region/store/postgres") || p == module+"/region/store/dump"
+}
+
+func postgresPackages(ctx context.Context) ([]string, error) { return packages(ctx, isPostgres) }
 
 // memoryPackages have tests in files with the build constraint !race.
 func memoryPackages(context.Context) ([]string, error) { return []string{module + "/accel"}, nil }

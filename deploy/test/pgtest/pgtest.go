@@ -251,6 +251,20 @@ func (s *Server) Start() error {
 	}
 }
 
+// Running says whether the server's process is there. PostgreSQL ends by itself
+// when it cannot write its log and cannot recover.
+func (s *Server) Running() bool {
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
 // Kill ends the server and all its processes as a power cut does, and waits
 // until they are gone. What it had not synced stays in the page cache, though.
 func (s *Server) Kill() {

@@ -228,6 +228,62 @@ func TestUnknownOutcome(t *testing.T) {
 	check(s, r, 1, "rolled-back")
 }
 
+// TestConflictWaits has two callers write one row in one group, and the server
+// die at its COMMIT: nobody is told of a conflict before what it conflicts with
+// is durable.
+func TestConflictWaits(t *testing.T) {
+	pg := server(t)
+	s := open(t, options(pg.DSN()))
+	defer closed(t, s)
+	first, grouped := make(chan struct{}), make(chan struct{})
+	commits := 0
+	answers := make(chan error, 2)
+	s.BeforeCommit(func() {
+		commits++
+		switch commits {
+		case 1: // of what keeps the committer busy
+			close(first)
+			<-grouped
+		case 2: // of both
+			if n := len(answers); n > 0 {
+				t.Errorf("%d were answered before their group's COMMIT was sent", n)
+			}
+			pg.Kill()
+			start(t, pg)
+			if n := len(answers); n > 0 {
+				t.Errorf("%d were answered while nobody knew what became of the COMMIT", n)
+			}
+		}
+	})
+	busy := make(chan error, 1)
+	go func() { busy <- increment(ctx, s, 2, 0) }()
+	<-first
+	for range 2 {
+		go func() {
+			err := increment(ctx, s, 1, 0)
+			if r, e := s.Get(ctx, 1, table, []byte("n")); e != nil || r.Version != 1 {
+				t.Errorf("after the answer %v the row is at version %d, %v", err, r.Version, e)
+			}
+			answers <- err
+		}()
+	}
+	until(t, "both to wait for the committer", func() bool { return s.Waiting() == 2 })
+	close(grouped)
+	if err := <-busy; err != nil {
+		t.Error(err)
+	}
+	a, b := <-answers, <-answers
+	if a != nil {
+		a, b = b, a
+	}
+	if a != nil || region.KindOf(b) != region.Conflict {
+		t.Errorf("the two are answered %v and %v, want one stored and one conflict", a, b)
+	}
+	if commits < 3 {
+		t.Errorf("%d COMMITs: the second group was not sent again", commits)
+	}
+}
+
 // TestCloseWithoutServer closes a store whose server went at a COMMIT and stays
 // away: who waits is told that nobody knows.
 func TestCloseWithoutServer(t *testing.T) {

@@ -39,6 +39,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Limits", testLimits},
 		{"Concurrency", testConcurrency},
 		{"Counter", testCounter},
+		{"Conflicts", testConflicts},
 		{"Streams", testStreams},
 		{"JournalPieces", testJournalPieces},
 		{"Trim", testTrim},
