@@ -74,6 +74,7 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, err)
 		return
 	}
+	s.note(target{service: ask.client.Service, uin: ask.client.UIN, version: ask.client.Version}, ask.client.Prefix)
 	a := steer.Decide(v, s.o.Health(), ask.client)
 	s.metrics.answers.WithLabelValues(a.Rule).Inc()
 	reply := Reply{

@@ -26,6 +26,7 @@ type memory struct {
 	// write would cost more than the answers.
 	answered uint64
 	rules    []*ruleCount
+	budget   budget
 }
 
 // remembered is the number of slots. The memory is spent by the first question.
@@ -117,8 +118,21 @@ func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 			return nil
 		}
 	}
+	if m.budget.allows(m.now) {
+		m.note(addr)
+	}
 	g.trusted = g.cookie != nil && m.s.baker.check(g.cookie, peer, m.now)
 	return m.write(out, packet, peer, found)
+}
+
+// note remembers the question for [Server.Questions].
+func (m *memory) note(addr netip.Addr) {
+	g := &m.g
+	client := g.source
+	if !client.IsValid() {
+		client = whole(addr)
+	}
+	m.s.questions.add(Question{At: int64(m.now), Service: services[g.service], UIN: g.uin, Version: g.version, Client: client})
 }
 
 // slot is where the answer of a class for an address is, if anywhere.

@@ -217,6 +217,7 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 	if !prefix.IsValid() {
 		prefix = whole(peer)
 	}
+	s.note(t, prefix)
 	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, ""))
 	s.metrics.answers.WithLabelValues(a.Rule).Inc()
 	if q.qtype == dns.TypeSRV {

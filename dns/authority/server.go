@@ -95,6 +95,12 @@ type Server struct {
 
 	secondaries []netip.AddrPort
 
+	questions  questions
+	slowBudget struct {
+		mu sync.Mutex
+		budget
+	}
+
 	udp    []*net.UDPConn
 	tcp    []*net.TCPListener
 	dot    []*net.TCPListener
@@ -310,7 +316,7 @@ func (s *Server) serveHTTP(l net.Listener, handler http.Handler, config *tls.Con
 		} else {
 			err = server.ServeTLS(l, "", "")
 		}
-		if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("HTTP server of DNS ended", "addr", l.Addr(), "err", err)
 		}
 	})

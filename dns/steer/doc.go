@@ -19,6 +19,11 @@
 //     RFC 7871 never hand an answer to the wrong client, and the scopes of one
 //     name never overlap.
 //
+// # Trying a change
+//
+// [Simulate] answers clients in two worlds and says what differs; [Faults] finds
+// what cannot be meant. Both look at worlds nobody has to have signed.
+//
 // # The built-in rule
 //
 // All healthy POPs that do not drain, nearest to the client first (a POP relays

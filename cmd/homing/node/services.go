@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -155,6 +156,19 @@ type dnsRole struct {
 	zones    atomic.Pointer[static.Set]
 }
 
+// questions serves what clients asked lately, for simulations: ?seconds=300.
+func (r *dnsRole) questions(w http.ResponseWriter, req *http.Request) {
+	seconds, err := strconv.ParseUint(req.FormValue("seconds"), 10, 16)
+	if err != nil || seconds == 0 {
+		http.Error(w, "say how far back: ?seconds=300, at most 65535", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(r.server.Questions(time.Duration(seconds) * time.Second)); err != nil {
+		r.node.log.Debug("questions not sent", "error", err)
+	}
+}
+
 // reload reads the zone files again; when one is wrong all stay as they were.
 func (r *dnsRole) reload() error {
 	zones, err := static.LoadSet(r.node.cfg.DNS.Zones...)
@@ -206,6 +220,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	server.Start()
 	n.onClose("dns", func(context.Context) error { return server.Close() })
 	role.server = server
+	n.admin.mux.HandleFunc("GET /dns/questions", role.questions)
 	n.dns = role
 	return nil
 }

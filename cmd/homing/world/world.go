@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/keeper"
 	"github.com/homing-im/homing/region/worldfile"
@@ -245,6 +246,9 @@ func (c *commands) check() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := faults(w); err != nil {
+				return err
+			}
 			c.printf("%s: good for world %d: %d regions, %d POPs, %d segments, %d rules, %d voters of which %d decide\n",
 				path, w.Version, len(w.Regions), len(w.POPs), len(w.Segments), len(w.Rules), len(w.Voters()), w.Majority())
 			return nil
@@ -306,7 +310,10 @@ between them. Name the first as a --parent too, and the second comes after both.
 
 --forced makes the world take effect without a majority of the voters. Use it
 when they are gone, not when they disagree: a region that is only cut off goes
-on under the old world until it hears of this one.`,
+on under the old world until it hears of this one.
+
+A world in which a rule can never answer, or a region has no front door, is
+signed only when it is --forced.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withLedger(func(d worldfile.Directory, l *worldfile.Ledger) error {
 				parents, err := c.parentsOf(l)
@@ -320,6 +327,9 @@ on under the old world until it hears of this one.`,
 				paths := c.keys
 				if len(paths) == 0 {
 					paths = []string{d.KeyFile("operator")}
+				}
+				if err := faults(w); err != nil && !c.forced {
+					return err
 				}
 				var keys []ed25519.PrivateKey
 				for _, p := range paths {
@@ -345,6 +355,18 @@ on under the old world until it hears of this one.`,
 	cmd.Flags().StringSliceVar(&c.parents, "parent", nil, "version or hash of a world it follows; may be repeated (default the newest signed)")
 	cmd.Flags().BoolVar(&c.forced, "forced", false, "takes effect without a majority of the voters")
 	return cmd
+}
+
+// faults is an error that says what would break steering, nil for nothing.
+func faults(w *region.World) error {
+	var all []string
+	for _, f := range steer.Faults(w) {
+		all = append(all, f.String())
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return region.Errorf(region.BadInput, "%s", strings.Join(all, "; "))
 }
 
 func (c *commands) parentsOf(l *worldfile.Ledger) ([]*region.Known, error) {
