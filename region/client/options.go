@@ -25,6 +25,11 @@ type Identity struct {
 	Region  region.ID // where it was registered; for people
 }
 
+// PublicKey returns the device's public key.
+func (i Identity) PublicKey() ed25519.PublicKey {
+	return ed25519.PublicKey(i.Key[ed25519.SeedSize:])
+}
+
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -49,10 +49,14 @@ func newChatCommand(e *env) *cobra.Command {
 	return cmd
 }
 
-// chat is one sitting. Everything happens on the goroutine of run.
+// chat is one sitting. Two goroutines share it: run prints what happens to the
+// connection as it happens; work sends and syncs, in the order of what was
+// typed, and may wait for a region.
 type chat struct {
 	*env
-	s      *session
+	s *session
+
+	// Of work.
 	names  names
 	last   []byte // snapshot
 	uin    region.UIN
@@ -60,38 +64,101 @@ type chat struct {
 	sent   string // client message ID of what we wrote last
 }
 
+// farewell bounds what is still done after the last word.
+const farewell = 5 * time.Second
+
 func (c *chat) run(ctx context.Context) error {
-	typed := make(chan string)
-	go func() { // ends with the process: a read of a terminal cannot be interrupted
-		sc := bufio.NewScanner(c.in)
-		for sc.Scan() {
-			typed <- sc.Text()
-		}
-		close(typed)
-	}()
+	screen, err := openScreen(c.in, c.out)
+	if err != nil {
+		return err
+	}
+	defer screen.close()
+	c.out = screen
 	fmt.Fprintln(c.out, chatHelp)
-	c.sync(ctx)
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lines := make(chan string, 256) // typed ahead of a slow region
+	news := make(chan struct{}, 1)  // of capacity 1: there is something to sync
+	worked := make(chan struct{})
+	go func() {
+		defer close(worked)
+		c.work(ctx, lines, news)
+	}()
+	err = c.watch(ctx, screen.lines, lines, news)
+	close(lines)
+	late := time.AfterFunc(farewell, cancel)
+	defer late.Stop()
+	<-worked
+	if n := len(c.s.Outbox()); n > 0 && err == nil {
+		c.unsent()
+	}
+	return err
+}
+
+// watch passes on what is typed and what happens until the user leaves.
+func (c *chat) watch(ctx context.Context, typed <-chan string, lines chan<- string, news chan struct{}) error {
+	tell := func() {
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+	}
+	tell()
 	for {
 		select {
 		case line, ok := <-typed:
 			if !ok || line == "/quit" {
-				c.sync(ctx) // what arrived with the last word
 				return nil
 			}
-			c.say(ctx, strings.TrimSpace(line))
+			select {
+			case lines <- strings.TrimSpace(line):
+			default:
+				fmt.Fprintln(c.out, "-- too much waits to be sent; this line is dropped")
+			}
 		case <-c.s.Notices():
-			c.sync(ctx)
+			tell()
 		case ev := <-c.s.Events():
 			c.event(ev)
 			if ev.Kind == client.Failed {
 				return ev.Err
 			}
 			if ev.Kind == client.Connected || ev.Kind == client.Rehomed {
-				c.sync(ctx)
+				tell()
 			}
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// work sends and syncs until lines is closed; then it syncs a last time, for
+// what arrived with the last word.
+func (c *chat) work(ctx context.Context, lines <-chan string, news <-chan struct{}) {
+	for {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				c.sync(ctx)
+				return
+			}
+			c.say(ctx, line)
+		case <-news:
+			c.sync(ctx)
+		}
+	}
+}
+
+// unsent says what is kept for the next time.
+func (c *chat) unsent() {
+	n := 0
+	for _, k := range c.s.Outbox() {
+		if !k.Stored {
+			n++
+		}
+	}
+	if n > 0 {
+		fmt.Fprintf(c.out, "-- %d not sent yet; kept, and sent by the next command of this user\n", n)
 	}
 }
 
@@ -103,6 +170,12 @@ func (c *chat) event(ev client.Event) {
 		fmt.Fprintf(c.out, "-- redirected to %s\n", ev.Region)
 	case client.Rehomed:
 		fmt.Fprintf(c.out, "-- now served by %s\n", ev.Region)
+	case client.Resent:
+		if !ev.Repeated {
+			fmt.Fprintln(c.out, "-- sent what was kept")
+		}
+	case client.Refused:
+		fmt.Fprintln(c.out, "-- refused what was kept:", oneLine(ev.Err))
 	case client.Disconnected:
 		fmt.Fprintf(c.out, "-- disconnected: %s; connecting again\n", oneLine(ev.Err))
 	}
@@ -113,6 +186,9 @@ func (c *chat) sync(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	changes, err := c.s.Sync(ctx, c.last)
+	if err != nil && ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		return // leaving
+	}
 	if err != nil {
 		fmt.Fprintln(c.out, "-- sync:", oneLine(err))
 		return
@@ -167,7 +243,11 @@ func (c *chat) say(ctx context.Context, line string) {
 	}
 	c.sent = client.NewKey()
 	r, err := c.s.Send(ctx, &v1.SendRequest{To: uint64(c.uin), ToHandle: c.handle, ClientMessageId: c.sent, Body: &v1.Body{Kind: &v1.Body_Text{Text: line}}})
-	if err != nil {
+	switch {
+	case region.KindOf(err) == region.Unavailable:
+		fmt.Fprintln(c.out, "-- not sent yet, but kept:", oneLine(err))
+		return
+	case err != nil:
 		fmt.Fprintln(c.out, "-- not sent:", oneLine(err))
 		return
 	}

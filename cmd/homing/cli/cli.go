@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,9 +79,40 @@ Start with: homing demo`,
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e),
 		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
+	root.SuggestionsMinimumDistance = 2
+	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()
 	strict(root)
 	return root
+}
+
+// unknown is the error of a command that c does not have.
+func unknown(c *cobra.Command, name string) error {
+	c.SuggestionsMinimumDistance = 2
+	if like := c.SuggestionsFor(name); len(like) > 0 {
+		return fmt.Errorf("unknown command %q for %q; did you mean %s?", name, c.CommandPath(), strings.Join(like, " or "))
+	}
+	return fmt.Errorf("unknown command %q for %q", name, c.CommandPath())
+}
+
+// newHelpCommand explains a command. The library's own answers a misspelt one
+// with the help of everything and exit status 0.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Explain a command", Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c := root
+			for _, name := range args {
+				i := slices.IndexFunc(c.Commands(), func(s *cobra.Command) bool { return s.Name() == name || s.HasAlias(name) })
+				if i < 0 {
+					return fmt.Errorf("%w; see: %s --help", unknown(c, name), c.CommandPath())
+				}
+				c = c.Commands()[i]
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
 }
 
 // strict makes every command refuse arguments it has no use for, and say where
@@ -96,7 +128,7 @@ func strict(c *cobra.Command) {
 			if len(args) == 0 {
 				return nil
 			}
-			return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+			return unknown(c, args[0])
 		}
 		if !c.Runnable() {
 			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }

@@ -76,6 +76,62 @@ func TestContexts(t *testing.T) {
 	}
 }
 
+// A world keeps its name when another one of the same directory name starts;
+// and gives it back when its directory is gone.
+func TestContextsOfOneName(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOMING_HOME", home)
+	in := func(dir string) string {
+		path := filepath.Join(home, dir, "demo")
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := RegisterContext("demo", filepath.Join(path, "endpoints.json")); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := in("a")
+	in("b")
+	in("b")
+	in("c")
+	_, out, _ := run(t, "context", "list")
+	for _, want := range []string{"demo ", "demo-2 ", "demo-3 "} {
+		if strings.Count(out, " "+want) != 1 {
+			t.Errorf("%q is not there once: %s", want, out)
+		}
+	}
+	if err := os.RemoveAll(first); err != nil {
+		t.Fatal(err)
+	}
+	in("d")
+	if _, out, _ = run(t, "context", "list"); strings.Count(out, "demo") != 6 || strings.Contains(out, first) {
+		t.Errorf("after the first one is gone: %s", out)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for args, want := range map[string]string{
+		"help": "Start with: homing demo", "help demo": "--port-base", "help user register": "--nickname",
+		"help help": "Explain a command",
+	} {
+		if code, out, errs := run(t, strings.Fields(args)...); code != 0 || !strings.Contains(out, want) || errs != "" {
+			t.Errorf("%s: %d %q %q", args, code, out, errs)
+		}
+	}
+	for args, want := range map[string]string{
+		"help nonsense":        `unknown command "nonsense" for "homing"; see: homing --help`,
+		"help statsu":          `did you mean status?`,
+		"help user regster":    `unknown command "regster" for "homing user"; did you mean register?; see: homing user --help`,
+		"help status nonsense": `unknown command "nonsense" for "homing status"`,
+		"chta":                 `did you mean chat?`,
+	} {
+		if code, out, errs := run(t, strings.Fields(args)...); code != 1 || !strings.Contains(errs, want) || out != "" || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: %d %q %q", args, code, out, errs)
+		}
+	}
+}
+
 // What a sender wrote cannot move the reader's cursor.
 func TestTextIsHarmless(t *testing.T) {
 	got := text(&v1.Body{Kind: &v1.Body_Text{Text: "a\x1b[2Jb\nc\u009bd\x7f"}})

@@ -54,17 +54,33 @@ func (c *contexts) save() error {
 }
 
 // RegisterContext makes a started world known to later commands, and current
-// when no other running world is.
+// when no other running world is. A world of another directory keeps its name:
+// then this one gets a number behind it.
 func RegisterContext(name, path string) error {
 	c, err := loadContexts()
 	if err != nil {
 		return err
 	}
+	name = c.free(name, path)
 	c.Contexts[name] = path
 	if cur, ok := c.Contexts[c.Current]; !ok || !running(cur) {
 		c.Current = name
 	}
 	return c.save()
+}
+
+// free returns the name under which a world of that path may be put.
+func (c *contexts) free(name, path string) string {
+	for i, n := 2, name; ; i++ {
+		old, taken := c.Contexts[n]
+		if !taken || old == path {
+			return n
+		}
+		if _, err := os.Stat(filepath.Dir(old)); errors.Is(err, fs.ErrNotExist) {
+			return n // that world's directory is gone
+		}
+		n = fmt.Sprintf("%s-%d", name, i)
+	}
 }
 
 // running says whether the endpoints file is there and its DNS address takes

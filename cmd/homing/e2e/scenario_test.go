@@ -14,8 +14,8 @@ func TestScenarioHello(t *testing.T) {
 	for _, s := range []struct{ sabotage, step string }{
 		{"", ""},
 		{"dns", "dns"},
-		{"epoch", "register"},
-		{"key", "ids"},
+		{"epoch", "epoch"},
+		{"key", "key"},
 		{"pop", "pop"},
 		{"replay", "inbox"},
 		{"queue", "queue"},

@@ -28,6 +28,7 @@ type hello struct {
 	demo *demo.Demo
 	at   *endpoints.Endpoints
 
+	probes            map[string]client.Identity // by region
 	alice, bob, carol client.Identity
 	a, b, c           *client.Client
 	greeting          *v1.SendResponse
@@ -40,8 +41,9 @@ func (h *hello) steps() []Step {
 	const quick, slow = 10 * time.Second, 20 * time.Second
 	return []Step{
 		{"dns", quick, h.resolve},
-		{"register", quick, h.register},
 		{"epoch", quick, h.epoch},
+		{"key", quick, h.key},
+		{"register", quick, h.register},
 		{"ids", quick, h.handles},
 		{"pop", slow, h.connectThroughPOP},
 		{"redirect", slow, h.redirected},
@@ -156,29 +158,6 @@ func (h *hello) register(ctx context.Context) (string, error) {
 		*u.id = id
 	}
 	return fmt.Sprintf("Alice %d in sh, Bob %d in hk, Carol %d in ca", h.alice.UIN, h.bob.UIN, h.carol.UIN), nil
-}
-
-// epoch: each home's acting region admits its owners at the world's epoch, and
-// no other region does.
-func (h *hello) epoch(context.Context) (string, error) {
-	v := h.demo.View()
-	for _, id := range []client.Identity{h.alice, h.bob, h.carol} {
-		admitting := 0
-		for name := range h.at.Regions {
-			p, err := v.Admit(region.ID(name), id.UIN)
-			if err != nil {
-				continue
-			}
-			admitting++
-			if p.Acting != id.Region {
-				return "", fmt.Errorf("%s admits UIN %d, who registered in %s", p.Acting, id.UIN, id.Region)
-			}
-		}
-		if admitting != 1 {
-			return "", fmt.Errorf("%d regions admit UIN %d, want 1", admitting, id.UIN)
-		}
-	}
-	return fmt.Sprintf("world %d: one admitting region each", v.World.Version), nil
 }
 
 func (h *hello) client(id client.Identity, direct string) (*client.Client, error) {
