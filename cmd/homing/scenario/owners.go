@@ -1,15 +1,15 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
-
-	"connectrpc.com/connect"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/client"
-	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
 
@@ -36,7 +36,7 @@ func (h *hello) epoch(ctx context.Context) (string, error) {
 				}
 				continue
 			}
-			if to := wire.RedirectOf(err); to.GetActing() != name || region.KindOf(err) != region.WrongRegion {
+			if region.KindOf(err) != region.WrongRegion {
 				return "", fmt.Errorf("%s should send UIN %d to %s, and answers: %v", other, id.UIN, name, err)
 			}
 		}
@@ -44,12 +44,33 @@ func (h *hello) epoch(ctx context.Context) (string, error) {
 	return fmt.Sprintf("world %d: each region writes for its own and sends others home", v.World.Version), nil
 }
 
-// knock asks a region for a challenge, which only the acting region gives.
+// knock asks a region for a challenge, which only the acting region gives; the
+// others answer region.WrongRegion with where to go.
 func knock(ctx context.Context, shortURL string, id client.Identity) error {
 	key := wire.KeyID(id.PublicKey())
-	_, err := v1.NewIMClient(http.DefaultClient, shortURL).Challenge(ctx,
-		connect.NewRequest(&v1.ChallengeRequest{Uin: uint64(id.UIN), DeviceKeyId: key[:]}))
-	return wire.FromConnect(err)
+	body, err := json.Marshal(map[string]any{"uin": id.UIN.String(), "deviceKeyId": key[:]})
+	if err != nil {
+		return err
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, shortURL+"/homing.v1.IM/Challenge", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Content-Type", "application/json")
+	r, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Body.Close() }()
+	said, _ := io.ReadAll(io.LimitReader(r.Body, 4096))
+	switch {
+	case r.StatusCode == http.StatusOK:
+		return nil
+	case r.Header.Get(wire.RedirectHeader) != "":
+		return region.Errorf(region.WrongRegion, "%s", said)
+	default:
+		return fmt.Errorf("%s: %s", r.Status, said)
+	}
 }
 
 // key: the tickets a region gives are good for its own front door, which checks
