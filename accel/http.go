@@ -106,22 +106,22 @@ func (p *POP) newTransport(s region.Service) *http.Transport {
 func (p *POP) routed(s region.Service, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.begin() {
-			p.refuseHTTP(w, unavailable("the POP is closing"))
+			p.refuseHTTP(w, r, unavailable("the POP is closing"))
 			return
 		}
 		defer p.wg.Done()
 		if r.ContentLength > MaxRequest {
-			p.refuseHTTP(w, region.Errorf(region.TooLarge, "the body has %d bytes, at most %d are allowed", r.ContentLength, MaxRequest))
+			p.refuseHTTP(w, r, region.Errorf(region.TooLarge, "the body has %d bytes, at most %d are allowed", r.ContentLength, MaxRequest))
 			return
 		}
 		to, err := p.routeOf(r)
 		if err != nil {
-			p.refuseHTTP(w, err)
+			p.refuseHTTP(w, r, err)
 			return
 		}
 		addr, _, err := p.addressOf(to, s)
 		if err != nil {
-			p.refuseHTTP(w, err)
+			p.refuseHTTP(w, r, err)
 			return
 		}
 		u := &url.URL{Scheme: "http", Host: addr.String()}
@@ -215,7 +215,7 @@ func (p *POP) rewrite(r *httputil.ProxyRequest) {
 func (p *POP) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		p.refuseHTTP(w, region.Errorf(region.TooLarge, "the body is over %d bytes", MaxRequest))
+		p.refuseHTTP(w, r, region.Errorf(region.TooLarge, "the body is over %d bytes", MaxRequest))
 		return
 	}
 	if r.Context().Err() == nil {
@@ -223,33 +223,15 @@ func (p *POP) proxyFailed(w http.ResponseWriter, r *http.Request, err error) {
 		p.m.upstreamFailed.WithLabelValues(string(to.region)).Inc()
 		p.o.Logger.Warn("request did not reach its region", "region", to.region, "error", err)
 	}
-	p.refuseHTTP(w, unavailable("the region that serves the request cannot be reached"))
+	p.refuseHTTP(w, r, unavailable("the region that serves the request cannot be reached"))
 }
 
-// refuseHTTP answers with an error as Connect spells it in JSON.
-func (p *POP) refuseHTTP(w http.ResponseWriter, err error) {
-	kind := region.KindOf(err)
-	p.m.rejected.WithLabelValues("http-" + kind.String()).Inc()
-	answer, ok := map[region.Kind]struct {
-		status int
-		code   string
-	}{
-		region.BadInput:    {http.StatusBadRequest, "invalid_argument"},
-		region.NotFound:    {http.StatusNotFound, "not_found"},
-		region.TooLarge:    {http.StatusRequestEntityTooLarge, "resource_exhausted"},
-		region.Unavailable: {http.StatusServiceUnavailable, "unavailable"},
-	}[kind]
-	if !ok {
-		answer.status, answer.code = http.StatusInternalServerError, "internal"
+// refuseHTTP answers with an error as a region would.
+func (p *POP) refuseHTTP(w http.ResponseWriter, r *http.Request, err error) {
+	p.m.rejected.WithLabelValues("http-" + region.KindOf(err).String()).Inc()
+	var version uint64
+	if v := p.o.World.View(); v != nil {
+		version = v.World.Version
 	}
-	message := "internal error"
-	if e := (*region.Error)(nil); errors.As(err, &e) {
-		message = e.Message
-		if e.Hint != "" {
-			message += " (" + e.Hint + ")"
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(answer.status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": answer.code, "message": message}) // a client that left hears nothing
+	wire.Refuse(w, r, err, version)
 }

@@ -238,8 +238,12 @@ func TestBadRequests(t *testing.T) {
 		{"turns out too large", home, io.MultiReader(strings.NewReader(strings.Repeat("x", MaxRequest+1))), 413, "resource_exhausted"},
 	} {
 		status, _, body := r.fetch(region.Short, "/x", c.headers, c.body)
-		var e struct{ Code, Message string }
-		if status != c.status || json.Unmarshal([]byte(body), &e) != nil || e.Code != c.code || e.Message == "" {
+		var e struct {
+			Code, Message string
+			Details       []struct{ Type, Value string }
+		}
+		if status != c.status || json.Unmarshal([]byte(body), &e) != nil || e.Code != c.code || e.Message == "" ||
+			len(e.Details) != 1 || e.Details[0].Type != "homing.v1.Error" {
 			t.Errorf("%s: %d %s; want %d %s", c.name, status, body, c.status, c.code)
 		}
 	}

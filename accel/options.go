@@ -1,15 +1,16 @@
 package accel
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/wire"
 )
 
 // Limits that no operator has a reason to turn.
@@ -84,36 +85,21 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("accel: World is required")
 	}
 	for _, l := range []struct {
-		name, addr string
-		tls        *tls.Config
-	}{{"long", o.Long, o.TLS}, {"short", o.Short, o.WebTLS}, {"web", o.Web, o.WebTLS}} {
-		if l.addr == "" {
-			continue
-		}
-		a, err := netip.ParseAddrPort(l.addr)
-		if err != nil {
-			return o, fmt.Errorf("accel: %s listener %q: want IP:port", l.name, l.addr)
-		}
-		if l.tls == nil && !a.Addr().IsLoopback() {
-			return o, fmt.Errorf("accel: %s listener %s has no TLS; plain text is served on loopback only", l.name, l.addr)
+		service region.Service
+		address string
+		tls     *tls.Config
+	}{{region.Long, o.Long, o.TLS}, {region.Short, o.Short, o.WebTLS}, {region.Web, o.Web, o.WebTLS}} {
+		if err := wire.CheckListener(l.service, l.address, l.tls); err != nil {
+			return o, fmt.Errorf("accel: %w", err)
 		}
 	}
-	or := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	or(&o.Handshake, 10*time.Second)
-	or(&o.Connect, 6*time.Second)
-	or(&o.Spread, 3*time.Second)
-	or(&o.DrainSpread, 30*time.Second)
-	or(&o.Probe, 10*time.Second)
-	if o.MaxConnections <= 0 {
-		o.MaxConnections = 100_000
-	}
-	if o.MaxPerAddress <= 0 {
-		o.MaxPerAddress = 1_000
-	}
+	o.Handshake = cmp.Or(max(o.Handshake, 0), 10*time.Second)
+	o.Connect = cmp.Or(max(o.Connect, 0), 6*time.Second)
+	o.Spread = cmp.Or(max(o.Spread, 0), 3*time.Second)
+	o.DrainSpread = cmp.Or(max(o.DrainSpread, 0), 30*time.Second)
+	o.Probe = cmp.Or(max(o.Probe, 0), 10*time.Second)
+	o.MaxConnections = cmp.Or(max(o.MaxConnections, 0), 100_000)
+	o.MaxPerAddress = cmp.Or(max(o.MaxPerAddress, 0), 1_000)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

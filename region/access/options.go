@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/core"
 	v1 "github.com/homing-im/homing/region/homingv1"
+	"github.com/homing-im/homing/region/wire"
 )
 
 // Logic is what access asks of the IM core. *core.Core is one. Calls block
@@ -141,39 +143,23 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("access: heartbeat %s is not a whole number of seconds", o.Heartbeat)
 	}
 	for _, l := range []struct {
-		name, addr string
-		tls        *tls.Config
-	}{{"long", o.Long, o.TLS}, {"short", o.Short, o.WebTLS}, {"web", o.Web, o.WebTLS}} {
-		if l.addr == "" {
-			continue
-		}
-		a, err := netip.ParseAddrPort(l.addr)
-		if err != nil {
-			return o, fmt.Errorf("access: %s listener %q: want IP:port", l.name, l.addr)
-		}
-		if l.tls == nil && !a.Addr().IsLoopback() {
-			return o, fmt.Errorf("access: %s listener %s has no TLS; plain text is served on loopback only", l.name, l.addr)
+		service region.Service
+		address string
+		tls     *tls.Config
+	}{{region.Long, o.Long, o.TLS}, {region.Short, o.Short, o.WebTLS}, {region.Web, o.Web, o.WebTLS}} {
+		if err := wire.CheckListener(l.service, l.address, l.tls); err != nil {
+			return o, fmt.Errorf("access: %w", err)
 		}
 	}
-	or := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	or(&o.Heartbeat, 240*time.Second)
-	or(&o.Handshake, 10*time.Second)
-	or(&o.Request, 15*time.Second)
-	or(&o.Write, 15*time.Second)
-	or(&o.ReauthLead, 2*time.Minute)
-	or(&o.Drain, time.Second)
-	orInt := func(n *int, v int) {
-		if *n <= 0 {
-			*n = v
-		}
-	}
-	orInt(&o.MaxConnections, 200_000)
-	orInt(&o.MaxInFlight, 32)
-	orInt(&o.MaxQueue, 4<<20)
+	o.Heartbeat = cmp.Or(max(o.Heartbeat, 0), 240*time.Second)
+	o.Handshake = cmp.Or(max(o.Handshake, 0), 10*time.Second)
+	o.Request = cmp.Or(max(o.Request, 0), 15*time.Second)
+	o.Write = cmp.Or(max(o.Write, 0), 15*time.Second)
+	o.ReauthLead = cmp.Or(max(o.ReauthLead, 0), 2*time.Minute)
+	o.Drain = cmp.Or(max(o.Drain, 0), time.Second)
+	o.MaxConnections = cmp.Or(max(o.MaxConnections, 0), 200_000)
+	o.MaxInFlight = cmp.Or(max(o.MaxInFlight, 0), 32)
+	o.MaxQueue = cmp.Or(max(o.MaxQueue, 0), 4<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

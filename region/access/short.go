@@ -64,7 +64,6 @@ func (s *Server) serveHTTP(l net.Listener, h http.Handler) {
 // HTTP body as sent. service is the listener's, for redirects to its like.
 func (s *Server) shortHandler(service region.Service) http.Handler {
 	path, im := v1.NewIMHandler(shortIM{s}, connect.WithReadMaxBytes(wire.MaxBody))
-	errs := connect.NewErrorWriter()
 	mux := http.NewServeMux()
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		s.m.accepted.WithLabelValues("short").Inc()
@@ -77,14 +76,14 @@ func (s *Server) shortHandler(service region.Service) http.Handler {
 			if wire.RedirectOf(err) != nil {
 				s.m.redirects.WithLabelValues("short").Inc()
 			}
-			_ = errs.Write(w, r, wire.ToConnect(err, s.version()))
+			wire.Refuse(w, r, err, s.version())
 			return
 		}
 		held := holdBack(w, &q.reached)
 		im.ServeHTTP(held, r.WithContext(context.WithValue(r.Context(), shortKey{}, q)))
 		if !q.reached {
 			s.m.rejected.WithLabelValues("undecodable").Inc()
-			held.refuse(errs, r, s.version())
+			held.refuse(r, s.version())
 		}
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

@@ -61,7 +61,7 @@ func (u *undecoded) Flush() {
 func (u *undecoded) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
 // refuse writes an Error in place of what was held back.
-func (u *undecoded) refuse(errs *connect.ErrorWriter, r *http.Request, version uint64) {
+func (u *undecoded) refuse(r *http.Request, version uint64) {
 	h := u.Header()
 	said := h.Clone()
 	clear(h)
@@ -75,13 +75,13 @@ func (u *undecoded) refuse(errs *connect.ErrorWriter, r *http.Request, version u
 				h[name] = v
 			}
 		}
-		out = fixed{out, u.status}
+		out = wire.WithStatus(out, u.status)
 		err = region.Errorf(region.Unsupported, "%s with content type %q is not answered here", r.Method, r.Header.Get("Content-Type")).
 			WithHint("POST application/json or application/proto")
 	default:
 		err = u.undecodable(said)
 	}
-	_ = errs.Write(out, r, wire.ToConnect(err, version))
+	wire.Refuse(out, r, err, version)
 }
 
 // undecodable is what Connect said, as an error of ours.
@@ -103,11 +103,3 @@ func (u *undecoded) undecodable(said http.Header) *region.Error {
 	}
 	return region.Errorf(kind, "%s", strings.ToValidUTF8(text, "")).WithHint("see homing.v1.IM in im.proto")
 }
-
-// fixed answers with one status, whatever it is told.
-type fixed struct {
-	http.ResponseWriter
-	status int
-}
-
-func (f fixed) WriteHeader(int) { f.ResponseWriter.WriteHeader(f.status) }

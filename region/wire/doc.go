@@ -192,8 +192,8 @@
 //
 //	{"code": "unauthenticated", "message": "...", "details": [{"type": "homing.v1.Error", "value": "CAMSD..."}]}
 //
-// An answer without it comes from before the region's logic: the body was no
-// message, or a POP or proxy answered. Code unavailable and statuses 502 to 504 are
+// Regions and POPs always send it. An answer without it comes from something else
+// on the way, such as a proxy. Code unavailable and statuses 502 to 504 are
 // retryable then, and anything else is wrong and stays wrong.
 //
 // # Redirects

@@ -63,9 +63,15 @@ type Config struct {
 	Admin string `yaml:"admin,omitempty"`
 	// Console is where the web page listens (host:port); only for the console role.
 	Console string `yaml:"console,omitempty"`
-	Gossip  Gossip `yaml:"gossip"`
-	TLS     TLS    `yaml:"tls"`
-	Health  Health `yaml:"health"`
+	// ConsoleHosts are the names, without port, it may be asked for by, besides addresses and
+	// localhost: those of the proxy in front of it. Any other name is refused (DNS rebinding).
+	ConsoleHosts []string `yaml:"consoleHosts,omitempty"`
+	// Origins are the hosts of web pages that may use a region's web listener, besides those the world
+	// lists: "chat.example.com", "*.example.com", with the port when it is not the scheme's own.
+	Origins []string `yaml:"origins,omitempty"`
+	Gossip  Gossip   `yaml:"gossip"`
+	TLS     TLS      `yaml:"tls"`
+	Health  Health   `yaml:"health"`
 	// Geo are databases in MaxMind's format (.mmdb) and overlays (.csv), in order of
 	// preference, or the names of built-in ones: country (the default, all the
 	// world's countries, no carriers) and demo. See package dns/geo.
@@ -226,6 +232,9 @@ func (c *Config) Validate() error {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return wrongf("tls", "tls.cert and tls.key go together")
+	}
+	if err := c.validateWeb(); err != nil {
+		return err
 	}
 	if err := c.DNS.validate(c); err != nil {
 		return err

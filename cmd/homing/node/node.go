@@ -286,7 +286,7 @@ func (n *Node) startConsole(ctx context.Context) error {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 2}
 	c := observe.New(n.world.View, &http.Client{Transport: transport})
-	page := console.New(console.Options{State: c.State, Logger: n.log})
+	page := console.New(console.Options{State: c.State, Hosts: n.cfg.ConsoleHosts, Logger: n.log})
 	s := &http.Server{Handler: page, ReadHeaderTimeout: 5 * time.Second}
 	base, cancel := context.WithCancel(context.Background())
 	s.BaseContext = func(net.Listener) context.Context { return base }
