@@ -14,7 +14,8 @@
 //  4. A command's effect is idempotent: executing a stream again, whole or in
 //     part, changes nothing.
 //  5. Nothing that was accepted is dropped silently: what cannot be applied is
-//     kept as a dead letter, and a message that reaches nobody is answered by a
+//     kept as a dead letter, which holds up nobody until an operator replays or
+//     discards it, and a message that reaches nobody is answered by a
 //     system message to its sender.
 //  6. Nothing is written for an owner but by the region that acts for the
 //     owner's home, at the epoch of that moment (region.View.Admit).

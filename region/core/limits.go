@@ -38,6 +38,7 @@ const (
 	MaxSettingName  = 64        // bytes
 	MaxSetting      = 4 << 10   // bytes, of a setting's value
 	MaxRecall       = 120       // seconds from sending a message to recalling it
+	MaxLetters      = 100       // in one answer of Core.Letters
 	MaxPage         = 512 << 10 // bytes, of one answer to Sync
 
 	maxBody = MaxText + MaxPreview // bytes of a message's body, whatever its kind

@@ -8,7 +8,8 @@
 //
 // A signed request carries four headers:
 //
-//	Homing-Node       kind "/" name, such as region/sh or pop/pop-1
+//	Homing-Node       kind "/" name, such as region/sh or pop/pop-1; an operator is
+//	                  operator/ and one of the world's operator keys in hex
 //	Homing-Time       Unix time in milliseconds, decimal
 //	Homing-Nonce      16 random bytes, 32 lower-case hex digits
 //	Homing-Signature  base64 (standard, padded) of the ed25519 signature

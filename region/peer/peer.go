@@ -44,12 +44,15 @@ const (
 	KindPOP    = "pop"
 	KindDNS    = "dns"
 	KindIDs    = "ids"
+
+	// KindOperator is no node: a person who holds one of the world's operator keys.
+	KindOperator = "operator"
 )
 
 // Identity names a node: its kind and its name in the world.
 type Identity struct {
-	Kind string // region, pop, dns or ids
-	Name string // region ID, POP ID or node name
+	Kind string // region, pop, dns, ids or operator
+	Name string // region ID, POP ID, node name, or an operator's public key in hex
 }
 
 // Region is the identity of a region.
@@ -58,6 +61,11 @@ func Region(id region.ID) Identity { return Identity{KindRegion, string(id)} }
 // POP is the identity of a POP.
 func POP(id region.POPID) Identity { return Identity{KindPOP, string(id)} }
 
+// Operator is the identity of whoever holds an operator's key.
+func Operator(key ed25519.PrivateKey) Identity {
+	return Identity{KindOperator, hex.EncodeToString(key.Public().(ed25519.PublicKey))}
+}
+
 func (i Identity) String() string { return i.Kind + "/" + i.Name }
 
 // ParseIdentity reads "kind/name".
@@ -65,10 +73,10 @@ func ParseIdentity(s string) (Identity, error) {
 	kind, name, ok := strings.Cut(s, "/")
 	switch {
 	case !ok || name == "" || len(s) > 128:
-	case kind == KindRegion, kind == KindPOP, kind == KindDNS, kind == KindIDs:
+	case kind == KindRegion, kind == KindPOP, kind == KindDNS, kind == KindIDs, kind == KindOperator:
 		return Identity{kind, name}, nil
 	}
-	return Identity{}, fmt.Errorf("%.128q is not a node: want region/, pop/, dns/ or ids/ and a name", s)
+	return Identity{}, fmt.Errorf("%.128q is not a node: want region/, pop/, dns/, ids/ or operator/ and a name", s)
 }
 
 // KeyOf returns the key that the world gives a node.
@@ -92,6 +100,12 @@ func lookup(w *region.World, id Identity) (admin string, key region.PublicKey, o
 	case KindPOP:
 		if p, ok := w.POP(region.POPID(id.Name)); ok {
 			return p.Admin, p.Key, true
+		}
+	case KindOperator:
+		for _, k := range w.Operators {
+			if hex.EncodeToString(k) == id.Name {
+				return "", k, true
+			}
 		}
 	case KindDNS, KindIDs:
 		nodes := w.DNS

@@ -62,13 +62,13 @@ func Require(view func() *region.View, allow func(Identity) bool, next http.Hand
 
 // Require passes on to next the requests that a node of the world has signed
 // and that allow lets through; a nil allow lets every node of the world
-// through. The others are answered 401 or 403 (413 for a body over [MaxBody],
+// through, and no operator. The others are answered 401 or 403 (413 for a body over [MaxBody],
 // 429 for a node that asks too often, 503 while there is no world) with one
 // line of text that says what to do.
 func (v *Verifier) Require(allow func(Identity) bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, err := v.verify(r)
-		if err == nil && allow != nil && !allow(id) {
+		if err == nil && (allow == nil && id.Kind == KindOperator || allow != nil && !allow(id)) {
 			err = region.Errorf(region.Forbidden, "%s may not call %s", id, r.URL.Path).WithHint("only some kinds of nodes may")
 		}
 		if err != nil {

@@ -77,7 +77,8 @@ Start with: homing demo`,
 		return fmt.Errorf("%w; see: %s --help", err, c.CommandPath())
 	})
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
-		newUserCommand(e), newIDCommand(e), newSendCommand(e), newSyncCommand(e), newChatCommand(e),
+		newUserCommand(e), newIDCommand(e), newAccountCommand(e), newDeviceCommand(e), newContactCommand(e), newGroupCommand(e),
+		newSendCommand(e), newSyncCommand(e), newChatCommand(e), newQueueCommand(e),
 		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(newHelpCommand(root))

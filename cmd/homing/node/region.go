@@ -141,6 +141,7 @@ func (r *regionRole) startCore(rows store.Rows, held func(region.Partition) (cor
 		return err
 	}
 	n.onClose("core", func(context.Context) error { r.core.Close(); return nil })
+	n.operate(r.core)
 	return nil
 }
 
