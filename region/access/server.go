@@ -86,10 +86,14 @@ func New(o Options) (*Server, error) {
 }
 
 // listen opens a TCP listener without MPTCP: the kernel refuses
-// TCP_USER_TIMEOUT on MPTCP sockets, and Go turns MPTCP on by default.
+// TCP_USER_TIMEOUT on MPTCP sockets, and Go turns MPTCP on by default. Go's
+// keepalive, every 15 s, would wake the radio of every phone; the heartbeat
+// keeps the connection, at the interval the server asks for.
 func (s *Server) listen(addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
+	lc.KeepAlive = -1
+	lc.Control = deadPeer(s.o.Write)
 	l, err := lc.Listen(s.ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

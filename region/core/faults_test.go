@@ -192,6 +192,35 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (r store.Receipt, e
 	return r, err
 }
 
+// committed is a batch that was durable at once.
+type committed store.Receipt
+
+func (c committed) Wait(context.Context) (store.Receipt, error) { return store.Receipt(c), nil }
+
+func (f *faulty) Submit(ctx context.Context, b *store.Batch) (p store.Pending, err error) {
+	err = f.write(func() error {
+		s, ok := f.Store.(store.Submitter)
+		if !ok {
+			r, err := f.Store.Commit(ctx, b)
+			p = committed(r)
+			return err
+		}
+		p, err = s.Submit(ctx, b)
+		return err
+	})
+	if err != nil {
+		if p != nil {
+			_, _ = p.Wait(ctx) // durable, but nobody was told
+		}
+		return nil, err
+	}
+	f.mu.Lock()
+	f.commits++
+	f.rows += len(b.Writes) + len(b.Commands)
+	f.mu.Unlock()
+	return p, nil
+}
+
 func (f *faulty) SetPosition(ctx context.Context, p journal.Position) error {
 	return f.write(func() error { return f.Store.SetPosition(ctx, p) })
 }

@@ -32,7 +32,15 @@ func (c *Core) wavesOf(ctx context.Context, order []region.UIN, queues map[regio
 	if !ok {
 		return order, nil
 	}
-	var left []region.UIN
+	left, err := c.waves(ctx, s, order, queues)
+	if err != nil || len(left) == 0 {
+		return left, err
+	}
+	// Who was busy a moment ago has mostly finished with the same fsync.
+	return c.waves(ctx, s, left, queues)
+}
+
+func (c *Core) waves(ctx context.Context, s store.Submitter, order []region.UIN, queues map[region.UIN][]*operation) (left []region.UIN, err error) {
 	for len(order) > 0 {
 		n := min(len(order), c.o.Parallel)
 		var wave []begun

@@ -103,6 +103,15 @@ func (p *part) absent(hash uint64) bool {
 	return p.filter != nil && p.filter.complete && !p.filter.has(hash)
 }
 
+// lacks is absent for readers. A row that is not durable yet counts as there,
+// and is looked for in Pebble like any other.
+func (p *part) lacks(key []byte) bool {
+	hash := p.hash(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.absent(hash)
+}
+
 // added tells the filter of a new row.
 func (p *part) added(hash uint64) {
 	if p.filter != nil && !p.filter.add(hash) {

@@ -36,7 +36,11 @@ func (s *Store) Get(ctx context.Context, owner region.UIN, t journal.Table, row 
 	}
 	defer release()
 	p := region.PartitionOf(owner, len(s.parts))
-	value, closer, err := snap.Get(appendRowKey(make([]byte, 0, rowPrefix+len(row)), p, owner, t, row))
+	key := appendRowKey(make([]byte, 0, rowPrefix+len(row)), p, owner, t, row)
+	if s.parts[p].lacks(key) {
+		return none, nil
+	}
+	value, closer, err := snap.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return none, nil
 	}
