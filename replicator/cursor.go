@@ -99,6 +99,7 @@ func (c *cursor) load(ctx context.Context) bool {
 			c.applier.begin(p)
 			c.mu.Lock()
 			c.progress.begin(p.Seq)
+			c.progress.chain = p.Chain
 			c.mu.Unlock()
 			c.seek()
 			return true
@@ -199,6 +200,7 @@ func (c *cursor) deliver(ctx context.Context) bool {
 			_, missing := c.order.due()
 			c.mu.Lock()
 			c.progress.reach(c.order.head.Last, missing)
+			c.progress.chain = c.order.head.Chain
 			c.mu.Unlock()
 			return true
 		case errors.Is(err, errDiverged):
@@ -402,18 +404,21 @@ func (c *cursor) hand(at int64, f Fetched) {
 
 // learn takes where the origin's journal stood when it was asked at sent;
 // before is what [cursor.mark] said just then.
-func (c *cursor) learn(sent time.Time, before uint64, h *Head) {
-	c.mu.Lock()
+func (c *cursor) learn(sent time.Time, before journal.StreamHead, h *Head) {
 	last := h.Last(c.stream)
 	if len(h.Streams) == 1 && h.Next == 0 { // a copy: of other streams it tells a bound
-		c.learnCopy(sent, before, h.Last(journal.Full))
+		c.learnCopy(sent, before.Last, h.Last(journal.Full))
 		return
 	}
-	ahead := last < before && c.progress.state != StateDiverged
-	behind := c.progress.learn(sent, before, last)
+	c.mu.Lock()
+	goes := c.progress.state != StateDiverged
+	behind := c.progress.learn(sent, before.Last, last)
 	c.mu.Unlock()
-	if ahead {
-		c.halt(divergedf("this replica is at %d, but the journal of %s ends at %d: the origin was restored from an older copy", before, c.origin, last))
+	switch {
+	case goes && last < before.Last:
+		c.halt(divergedf("this replica is at %d, but the journal of %s ends at %d: the origin was restored from an older copy", before.Last, c.origin, last))
+	case goes && h.parted(before):
+		c.halt(divergedf("this replica and the journal of %s end at %d with different histories: the origin was restored from an older copy, and has written on", c.origin, last))
 	}
 	if behind {
 		c.signal()
@@ -435,10 +440,10 @@ func (c *cursor) learnCopy(sent time.Time, before, last uint64) {
 }
 
 // mark returns how far the replay has come.
-func (c *cursor) mark() uint64 {
+func (c *cursor) mark() journal.StreamHead {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.progress.applied
+	return journal.StreamHead{Stream: c.stream, Last: c.progress.applied, Chain: c.progress.chain}
 }
 
 // findOffset returns the offset of the first message whose key ends after seq.

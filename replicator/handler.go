@@ -96,7 +96,7 @@ func (h *journalHandler) heads(w http.ResponseWriter, r *http.Request) {
 		s := h.store.Head(region.Partition(p))
 		head := Head{Incarnation: s.Incarnation, First: s.First, Next: s.Next, UnixMilli: s.UnixMilli}
 		for _, l := range s.Streams {
-			head.Streams = append(head.Streams, StreamLast{l.Stream, l.Last})
+			head.Streams = append(head.Streams, streamLast(l))
 		}
 		heads.Partitions = append(heads.Partitions, head)
 	}

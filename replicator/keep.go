@@ -112,7 +112,7 @@ func (k *keeper) trim(ctx context.Context) {
 		h := k.options.Store.Head(region.Partition(p))
 		heads[p] = Head{First: h.First, Next: h.Next}
 		for _, l := range h.Streams {
-			heads[p].Streams = append(heads[p].Streams, StreamLast{l.Stream, l.Last})
+			heads[p].Streams = append(heads[p].Streams, streamLast(l))
 		}
 	}
 	own, err := k.options.Store.Positions(ctx)

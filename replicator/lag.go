@@ -83,7 +83,8 @@ type progress struct {
 	state   State
 	reason  string
 	applied uint64
-	known   uint64 // the origin's head of the stream, as last told
+	chain   journal.Sum // at applied
+	known   uint64      // the origin's head of the stream, as last told
 
 	records uint64    // lag as of the last answer
 	asked   time.Time // when the last answer was asked for

@@ -130,7 +130,7 @@ func TestTrimBound(t *testing.T) {
 			"sh": {Positions: []PositionEntry{at("sh", "to-sh", own)}},
 		}
 	}
-	head := &Head{First: 1, Next: 101, Streams: []StreamLast{{"full", 100}, {"shared", 90}, {"to-hk", 50}, {"to-ca", 40}, {"to-sh", 30}}}
+	head := &Head{First: 1, Next: 101, Streams: []StreamLast{{Stream: "full", Last: 100}, {Stream: "shared", Last: 90}, {Stream: "to-hk", Last: 50}, {Stream: "to-ca", Last: 40}, {Stream: "to-sh", Last: 30}}}
 	for name, c := range map[string]struct {
 		applied map[region.ID]*Positions
 		want    uint64

@@ -188,7 +188,7 @@ func (o *origin) loop(ctx context.Context, cursors []*cursor, until time.Time) e
 // heads asks where the origin's journal stands.
 func (o *origin) heads(ctx context.Context) {
 	down := false
-	marks := make([]uint64, len(o.cursors))
+	marks := make([]journal.StreamHead, len(o.cursors))
 	for {
 		for i, c := range o.cursors {
 			marks[i] = c.mark()

@@ -32,10 +32,16 @@ type Head struct {
 	Streams     []StreamLast `json:"streams"`
 }
 
-// StreamLast is the last sequence of a stream.
+// StreamLast is the last sequence of a stream, and its chain there.
 type StreamLast struct {
 	Stream journal.Stream `json:"stream"`
 	Last   uint64         `json:"last"`
+	Chain  []byte         `json:"chain,omitempty"` // 16 bytes; none from a region that does not tell
+}
+
+// streamLast spells a head.
+func streamLast(h journal.StreamHead) StreamLast {
+	return StreamLast{h.Stream, h.Last, h.Chain[:]}
 }
 
 // Last returns the last sequence of a stream; 0 when it has no record.
@@ -46,6 +52,17 @@ func (h *Head) Last(s journal.Stream) uint64 {
 		}
 	}
 	return 0
+}
+
+// parted says whether the origin's stream ends where a replica does, with another
+// history: it lost its end, and has written as much again.
+func (h *Head) parted(at journal.StreamHead) bool {
+	for _, l := range h.Streams {
+		if l.Stream == at.Stream {
+			return l.Last == at.Last && len(l.Chain) > 0 && at.Chain != (journal.Sum{}) && !bytes.Equal(l.Chain, at.Chain[:])
+		}
+	}
+	return false
 }
 
 // Positions says how far a region has applied foreign streams.
@@ -170,7 +187,7 @@ func copyHeads(ctx context.Context, s positioned, origin region.ID) (*Heads, err
 		if err != nil {
 			return nil, err
 		}
-		heads.Partitions = append(heads.Partitions, Head{Incarnation: at.Incarnation, UnixMilli: at.UnixMilli, Streams: []StreamLast{{journal.Full, at.Seq}}})
+		heads.Partitions = append(heads.Partitions, Head{Incarnation: at.Incarnation, UnixMilli: at.UnixMilli, Streams: []StreamLast{{Stream: journal.Full, Last: at.Seq}}})
 	}
 	return heads, nil
 }

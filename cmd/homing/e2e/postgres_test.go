@@ -83,8 +83,8 @@ func TestLedgerPostgresKilled(t *testing.T) {
 		l.goesOn(30)
 		d.kill("sh")
 		d.start("sh")
+		d.ready() // without its database it would end
 		l.goesOn(30)
 	}
-	d.ready()
 	l.finish()
 }
