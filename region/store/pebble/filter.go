@@ -30,7 +30,7 @@ type block [8]uint64
 type layer []block
 
 const (
-	filterBits   = 11 // bits of the filter a key takes: 1 in 40 to 80 absent keys is looked up in Pebble all the same
+	filterBits   = 16 // bits of the filter a key takes: about 1 in 300 absent keys is looked up in Pebble all the same
 	filterProbes = 6
 	blockBits    = 512
 	firstLayer   = 4096 // keys

@@ -8,7 +8,7 @@ import (
 )
 
 func TestFilter(t *testing.T) {
-	const budget = 1 << 20
+	const budget = 3 << 19
 	var left atomic.Int64
 	left.Store(budget)
 	f := &filter{budget: &left}
@@ -31,8 +31,8 @@ func TestFilter(t *testing.T) {
 			wrong++
 		}
 	}
-	if wrong > n/30 {
-		t.Errorf("%d of %d absent keys have to be looked up, want at most one in 30", wrong, n)
+	if wrong > n/150 {
+		t.Errorf("%d of %d absent keys have to be looked up, want at most one in 150", wrong, n)
 	}
 	if f.total > 3*n+firstLayer {
 		t.Errorf("the filter has room for %d keys, and has %d", f.total, n)

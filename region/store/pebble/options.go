@@ -29,12 +29,13 @@ type Options struct {
 	// the store read-only. 0 is 128 MiB, negative admits always.
 	MinFree int64
 
-	// Memory bounds the block cache, in bytes; 0 is 64 MiB. As much again goes
-	// to memtables, and up to as much to what is known of recent rows.
+	// Memory bounds the block cache, in bytes; 0 is 64 MiB. Twice as much goes to
+	// memtables, more while flushes are behind, and up to as much to what is
+	// known of recent rows.
 	Memory int64
 
 	// FilterMemory bounds what the store spends on knowing which rows are not
-	// there, in bytes: 11 bits a row, up to three times as much while it grows.
+	// there, in bytes: 16 bits a row, up to three times as much while it grows.
 	// In partitions whose rows do not fit, every new row is looked up on the
 	// disk. 0 is 128 MiB, negative is none.
 	FilterMemory int64

@@ -17,9 +17,11 @@ func engineOptions(o *Options, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatValueSeparation,
 		// Writes never wait for memory: two memtables fill while one is flushed.
-		MemTableSize:                uint64(o.Memory / 2),
+		MemTableSize:                uint64(o.Memory),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		// Rows scatter over all owners, so that every compaction out of level 0
+		// rewrites most of the level below: seldom and much costs less.
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
