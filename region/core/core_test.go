@@ -72,6 +72,10 @@ func testMessageAcrossRegions(t *testing.T, e engine) {
 	}
 }
 
+// maxMessageBytes is what a 1:1 message of 128 bytes may take in rows and
+// commands; it takes 580.
+const maxMessageBytes = 600
+
 // The bound: five rows or fewer for a 1:1 message.
 func TestRowsPerMessage(t *testing.T) {
 	u := newUniverse(t, "sh")
@@ -79,10 +83,11 @@ func TestRowsPerMessage(t *testing.T) {
 	u.eventually("a spare range", u.hasSpare)
 	s := u.sites["sh"].store
 	s.mu.Lock()
-	s.rows, s.commits = 0, 0
+	s.rows, s.bytes, s.commits = 0, 0, 0
 	s.mu.Unlock()
-	u.send(alice, bob.UIN, "m1", "hello")
-	u.eventually("delivery", func() error { return u.has(bob, "hello") })
+	text := strings.Repeat("x", 128)
+	u.send(alice, bob.UIN, "m1", text)
+	u.eventually("delivery", func() error { return u.has(bob, text) })
 	u.eventually("both commits are counted", func() error { // after they can be read
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -95,6 +100,10 @@ func TestRowsPerMessage(t *testing.T) {
 	defer s.mu.Unlock()
 	if s.rows != 5 || s.commits != 2 {
 		t.Errorf("%d rows and commands in %d commits; want 2 rows and a command, then 2 rows", s.rows, s.commits)
+	}
+	t.Logf("%d rows and commands, %d bytes of keys, values and payloads", s.rows, s.bytes)
+	if s.bytes > maxMessageBytes {
+		t.Errorf("%d bytes of keys, values and payloads for a message of 128; want %d at most", s.bytes, maxMessageBytes)
 	}
 }
 

@@ -141,6 +141,7 @@ type faulty struct {
 	dead    bool
 	commits int
 	rows    int
+	bytes   int // of keys, values and payloads
 }
 
 // crash kills whichever region makes the step-th write.
@@ -187,6 +188,12 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (r store.Receipt, e
 		f.mu.Lock()
 		f.commits++
 		f.rows += len(b.Writes) + len(b.Commands)
+		for i := range b.Writes {
+			f.bytes += len(b.Writes[i].Row) + len(b.Writes[i].Value)
+		}
+		for i := range b.Commands {
+			f.bytes += len(b.Commands[i].Payload)
+		}
 		f.mu.Unlock()
 	}
 	return r, err

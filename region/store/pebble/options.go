@@ -29,9 +29,9 @@ type Options struct {
 	// the store read-only. 0 is 128 MiB, negative admits always.
 	MinFree int64
 
-	// Memory bounds the block cache, in bytes; 0 is 64 MiB. Twice as much goes to
-	// memtables, more while flushes are behind, and up to as much to what is
-	// known of recent rows.
+	// Memory is the size of a memtable, in bytes; 0 is 64 MiB. There are two, more
+	// while flushes are behind; the block cache takes up to twice as much, and
+	// what is known of recent rows up to as much.
 	Memory int64
 
 	// FilterMemory bounds what the store spends on knowing which rows are not
