@@ -72,6 +72,7 @@ func (c *Client) tend(ctx context.Context, cn *conn) {
 	t := time.NewTimer(c.o.Settle)
 	defer t.Stop()
 	idle := true
+	left := !c.outbox.empty() // by an earlier connection or process
 	for {
 		at, epoch := cn.place()
 		for _, req := range c.outbox.due(epoch) {
@@ -87,6 +88,10 @@ func (c *Client) tend(ctx context.Context, cn *conn) {
 			case refused(err):
 				c.emit(Event{Kind: Refused, MessageID: req.ClientMessageId, Err: err})
 			}
+		}
+		if left {
+			c.settle(ctx)
+			left = false
 		}
 		settle := t.C
 		switch empty := c.outbox.empty(); {

@@ -3,6 +3,8 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,12 +34,15 @@ func (r *rig) marks() *atomic.Uint64 {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.After(20 * time.Second)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-deadline:
 			t.Fatalf("never: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -97,15 +102,38 @@ func TestResentAtANewEpoch(t *testing.T) {
 	if a, b := r.texts(1_000_001), r.texts(1_000_002); a != "one|two|three" || b != a {
 		t.Errorf("inboxes %q and %q", a, b)
 	}
-	// At the same epoch nothing is sent again.
-	c.Reconnect()
-	await(t, c, client.Connected)
+	// At the same epoch nothing is sent again, and the first thing that is asked
+	// is what the backup has by now.
 	r.marks().Store(5)
-	if _, err := c.Sync(t.Context(), nil); err != nil {
+	c.Reconnect()
+	eventually(t, "nothing is kept", func() bool { return len(c.Outbox()) == 0 })
+	for _, e := range await(t, c, client.Connected) {
+		if e.Kind == client.Resent {
+			t.Errorf("sent again: %+v", e)
+		}
+	}
+}
+
+// An endpoint that takes the connection and then says nothing leaves time for
+// the next one, and goes to the end of the list.
+func TestSilentEndpoint(t *testing.T) {
+	shortURL, long, stop := exampleRegion()
+	defer stop()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if k := c.Outbox(); len(k) != 0 {
-		t.Errorf("kept: %v", k)
+	defer silent.Close()
+	mute := netip.MustParseAddrPort(silent.Addr().String())
+	o := exampleUser(t.Context(), shortURL, long, "Alice")
+	o.Known, o.Fallback, o.ConnectTimeout = []netip.AddrPort{mute, long}, nil, 2*time.Second
+	c := exampleConnect(t.Context(), o)
+	defer c.Close()
+	if e := last(await(t, c, client.Connected)); e.Endpoint != long {
+		t.Errorf("%+v", e)
+	}
+	if k := c.Known(); len(k) != 2 || k[0] != long || k[1] != mute {
+		t.Errorf("known: %v", k)
 	}
 }
 

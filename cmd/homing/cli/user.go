@@ -190,7 +190,15 @@ func newSendCommand(e *env) *cobra.Command {
 			}
 			return e.with(c.Context(), as, ip, func(ctx context.Context, s *session) error {
 				began := time.Now()
+				if id == "" {
+					id = client.NewKey()
+				}
 				r, err := s.Send(ctx, &v1.SendRequest{To: uint64(uin), ToHandle: handle, ClientMessageId: id, Body: &v1.Body{Kind: &v1.Body_Text{Text: args[0]}}})
+				if region.KindOf(err) == region.Unavailable {
+					// A person who is told that it failed would not expect it to leave later.
+					s.Forget(id)
+					return fmt.Errorf("%w; whether it was stored is not known: repeat it with --message-id %s", err, id)
+				}
 				if err != nil {
 					return err
 				}

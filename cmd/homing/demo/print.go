@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/cmd/homing/console"
+	"github.com/homing-im/homing/region/access/webchat"
 )
 
 // printTable says what listens where.
@@ -27,6 +28,7 @@ func (p *plan) printTable(w io.Writer, dir string) {
 	fmt.Fprintf(w, "\ndns-1    %s (UDP, TCP)   HTTPDNS http://%s   admin %s\n", p.dns.address, p.dns.http, p.dns.admin)
 	fmt.Fprintf(w, "ids-1    http://%s   admin %s\n", p.ids.address, p.ids.admin)
 	fmt.Fprintf(w, "console  http://%s\n", p.console)
+	fmt.Fprintf(w, "chat     http://%s%s, and the same on the web listener of every region and POP\n", p.regions[0].web, webchat.Path)
 }
 
 // printTour shows a few commands to try, with this demo's real addresses.
