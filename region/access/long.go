@@ -53,9 +53,9 @@ func (s *Server) acceptLong(l net.Listener) {
 	}
 }
 
-// long is a long connection. While it is silent it has one goroutine with a
-// small stack, park, and no buffer; what it says is taken by a worker, in turn,
-// which ends at the next silence. So the two never run at the same time.
+// long is a long connection. While it is silent it is parked, and has neither
+// goroutine nor buffer; what it says is taken by a worker, in turn, which parks it
+// at the next silence.
 type long struct {
 	*session
 	q      *quiet
@@ -63,9 +63,10 @@ type long struct {
 	r      *wire.Reader
 	disarm func() bool // the server's end no longer cuts the handshake short; nil when that is over
 
-	again   func()    // turn
-	readBy  time.Time // the read deadline; of whoever reads
-	writeBy time.Time // the write deadline; of the writer
+	again   func()      // turn
+	rouse   func(error) // woken
+	readBy  time.Time   // the read deadline; of whoever reads
+	writeBy time.Time   // the write deadline; of the writer
 	writers sync.WaitGroup
 }
 
@@ -115,8 +116,11 @@ func (s *Server) newLong(conn net.Conn) (l *long, reason string) {
 		c = t
 	}
 	l = &long{session: s.newSession("long", region.Long, binary{}, core.Caller{Address: remote}), q: q, conn: c, r: wire.NewReader(c), disarm: stop}
-	l.pop, l.holds, l.again = pop, true, l.turn
-	l.kill = func() { _ = conn.Close() }
+	l.pop, l.holds, l.again, l.rouse = pop, true, l.turn, l.woken
+	l.kill = func() {
+		_ = conn.Close()
+		s.parking.wakeUp(q, net.ErrClosed)
+	}
 	write := func() { defer l.writers.Done(); l.write() }
 	l.out = newWrittenOutbox(s.o.MaxQueue, func() { l.writers.Add(1); s.workers.do(write) })
 	l.r.Limit(maxHello)
@@ -139,7 +143,12 @@ func (l *long) turn() {
 		l.r.Release()
 		job := l.job
 		l.job = nil
-		go l.park()
+		l.s.parking.park(l.q, l.rouse)
+		// Whoever tells it to leave wakes it if it is parked, and it looks whether it
+		// was told once it is: one of the two comes last.
+		if l.leaving.Load() {
+			l.s.parking.wakeUp(l.q, errLeaving)
+		}
 		if job != nil {
 			job() // in this worker: the connection is already waited for elsewhere
 		}
@@ -180,10 +189,9 @@ func (l *long) one(woken bool) error {
 	return nil
 }
 
-// park waits for the client to say something. It does nothing else, so that its
-// stack stays small.
-func (l *long) park() {
-	if err := l.q.await(); err != nil {
+// woken goes on with a connection that was parked. It does not block.
+func (l *long) woken(err error) {
+	if err != nil {
 		l.s.workers.do(func() { l.end(err) })
 		return
 	}
@@ -279,6 +287,7 @@ func (l *long) write() {
 		default:
 			closeWrite(l.conn)
 			_ = l.conn.SetReadDeadline(time.Now().Add(linger))
+			l.s.parking.wakeUp(l.q, errLeaving)
 		}
 	}
 }

@@ -15,6 +15,7 @@ type quiet struct {
 	net.Conn                 // with the PROXY header
 	raw      syscall.RawConn // without: of use once the header and what came with it were read
 	now      bool            // Read does not wait; of the reading goroutine
+	spot     spot            // in the parking
 }
 
 func newQuiet(conn net.Conn) (*quiet, error) {
@@ -62,19 +63,4 @@ func (q *quiet) Read(b []byte) (n int, err error) {
 	default:
 		return n, nil
 	}
-}
-
-// await blocks until there is something to read, the peer is gone or the read
-// deadline passes.
-func (q *quiet) await() error {
-	slept := false
-	return q.raw.Read(func(fd uintptr) bool {
-		if slept {
-			return true
-		}
-		slept = true
-		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
-		return !errors.Is(err, syscall.EAGAIN)
-	})
 }

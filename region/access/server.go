@@ -28,6 +28,7 @@ type Server struct {
 	ctx     context.Context // of everything the server started
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
+	parking *parking
 	workers *workers
 	conns   atomic.Int64
 
@@ -65,6 +66,10 @@ func New(o Options) (*Server, error) {
 		return false
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if s.parking, err = newParking(o.idle()); err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("access: %w", err)
+	}
 	s.workers = newWorkers(s.ctx, &s.tasks)
 	s.polls = newPolls(s)
 	for service, addr := range map[region.Service]string{region.Long: o.Long, region.Short: o.Short, region.Web: o.Web} {
@@ -74,6 +79,8 @@ func New(o Options) (*Server, error) {
 		l, err := s.listen(addr)
 		if err != nil {
 			s.cancel()
+			s.parking.stop()
+			s.parking.free()
 			for _, l := range s.listeners {
 				_ = l.Close()
 			}
@@ -102,6 +109,8 @@ func (s *Server) listen(addr string) (net.Listener, error) {
 }
 
 func (s *Server) start() {
+	s.tasks.Go(s.parking.run)
+	s.tasks.Go(func() { s.parking.sweep(s.ctx.Done()) })
 	if l := s.listeners[region.Long]; l != nil {
 		s.tasks.Go(func() { s.acceptLong(l) })
 	}
@@ -200,10 +209,12 @@ func (s *Server) close(ctx context.Context) error {
 	mine(func(n *session) { n.shutdown() })
 	s.polls.close()
 	s.cancel()
+	s.parking.stop()
 	down.Wait()
 	for _, h := range s.https {
 		_ = h.Close()
 	}
 	s.tasks.Wait()
+	s.parking.free()
 	return errors.Join(errs...)
 }
