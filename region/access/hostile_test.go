@@ -3,6 +3,7 @@ package access_test
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"io"
 	"net"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access"
+	"github.com/homing-im/homing/region/access/accesstest"
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
@@ -195,4 +197,116 @@ func TestHelloWithoutProof(t *testing.T) {
 		t.Errorf("cut off after %s", d)
 	}
 	eventually(t, "counted", func() bool { return r.count("homing_access_rejected_total", "handshake-timeout") == 1 })
+}
+
+// A handshake that somebody recorded, ticket and proof and all, is worth
+// nothing on another connection: its nonce is another.
+func TestReplayedHandshake(t *testing.T) {
+	r := newRig(t, nil)
+	honest := r.raw(1_000_001)
+	proof := honest.proof(honest.helloReply())
+	body(t, honest.response(honest.send(wire.Reauth, proof)), new(v1.ReauthReply))
+	for range 3 {
+		thief := r.rawWith(r.dial(), honest.uin, honest.key, honest.tick)
+		thief.conn = honest.conn
+		thief.helloReply()
+		if e := errorOf(t, thief.response(thief.send(wire.Reauth, proof))); region.Kind(e.Code) != region.Unauthenticated {
+			t.Errorf("a replayed proof is answered %v", e)
+		}
+		thief.closed()
+	}
+	if n := r.count("homing_access_rejected_total", "bad-proof"); n != 3 {
+		t.Errorf("%v counted", n)
+	}
+	honest.works()
+}
+
+// A client that floods with good requests and reads no answer is held back, and
+// then cut off: neither its requests nor its answers pile up.
+func TestFloodWithoutReading(t *testing.T) {
+	r := newRig(t, func(o *access.Options) { o.MaxQueue = 64 << 10; o.Write = time.Second })
+	bystander, c := r.raw(1_000_009), r.raw(1_000_001)
+	bystander.login()
+	c.login()
+	frame, err := wire.AppendMessage(nil, wire.Heartbeat, 0, 7, &v1.Heartbeat{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood := bytes.Repeat(frame, 4<<10)
+	runtime.GC()
+	var before, during runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10_000 { // 700 MB, if they were taken
+		if _, err := c.nc.Write(flood); err != nil {
+			break
+		}
+		bystander.works()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&during)
+	if grown := int64(during.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("%d bytes for one flood", grown)
+	}
+	eventually(t, "counted as slow", func() bool { return r.count("homing_access_cut_off_total", "slow") == 1 })
+	eventually(t, "only the bystander is online", func() bool { _, c := r.Online(); return c == 1 })
+	bystander.works()
+}
+
+// Frames however they are cut, with silences in between, plain and over TLS,
+// where the rest of a record may be in the library and not in the socket.
+func TestFramesInPieces(t *testing.T) {
+	serverTLS, pool := accesstest.Authority("long.demo.test")
+	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(o *access.Options) {
+				if secure {
+					o.TLS = serverTLS
+				}
+			})
+			nc := r.dial()
+			if secure {
+				nc = tls.Client(nc, &tls.Config{ServerName: "long.demo.test", RootCAs: pool, MinVersion: tls.VersionTLS13})
+			}
+			key, ticket := r.users.Add(1_000_001)
+			c := r.rawWith(nc, 1_000_001, key, ticket)
+			c.login()
+			var stream []byte
+			const frames = 40
+			for i := range frames {
+				var err error
+				if stream, err = wire.AppendMessage(stream, wire.Heartbeat, 0, uint64(100+i), &v1.Heartbeat{WorldVersion: uint64(i) << 40}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			answered := make(chan uint64, frames)
+			go func() {
+				defer close(answered)
+				for range frames {
+					f, err := c.r.Next()
+					if err != nil {
+						return
+					}
+					answered <- f.Sequence
+				}
+			}()
+			whole := len(stream) / frames
+			for i, got := 0, 0; len(stream) > 0; i++ {
+				n := min(len(stream), 1+i*7%(3*whole))
+				if _, err := nc.Write(stream[:n]); err != nil {
+					t.Fatal(err)
+				}
+				stream = stream[n:]
+				// Every third time the server has to have answered all there is.
+				for i%3 == 0 && got < frames-(len(stream)+whole-1)/whole {
+					if want, is := uint64(100+got), <-answered; is != want {
+						t.Fatalf("answer %d, want %d", is, want)
+					}
+					got++
+				}
+			}
+			for range answered {
+			}
+			c.works()
+		})
+	}
 }
