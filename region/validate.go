@@ -163,7 +163,15 @@ func (c *checker) regions() {
 		c.key(at+".key", r.Key)
 		c.endpoints(at, r.Serves)
 		c.hostPort(at+".admin", r.Admin)
-		c.hostPort(at+".queue", r.Queue)
+		for _, group := range r.QueueGroups() {
+			for _, broker := range strings.Split(group, ",") {
+				if broker == "" {
+					c.add(at+".queue", "", "%q: want host:port, several of a cluster separated by commas, clusters by semicolons", r.Queue)
+					continue
+				}
+				c.hostPort(at+".queue", broker)
+			}
+		}
 	}
 	retired := make(map[ID]bool)
 	for i, id := range w.Retired {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // World is the compiled topology: what the payload of a [Signed] holds, as
@@ -45,7 +46,7 @@ type Region struct {
 	Key     PublicKey `json:"key"`     // signs tickets, votes, flips, calls between regions
 	Serves  Endpoints `json:"serves"`
 	Admin   string    `json:"admin"` // host:port of the admin listener
-	Queue   string    `json:"queue"` // host:port of the sync queue's bootstrap broker
+	Queue   string    `json:"queue"` // of the sync queue: see QueueGroups
 	Users   uint64    `json:"users"` // capacity, concurrent connections; 0 is unstated
 }
 
@@ -60,6 +61,20 @@ func (r *Region) Backup() (ID, bool) {
 		return "", false
 	}
 	return r.Backups[0], true
+}
+
+// QueueGroups returns the region's queue groups, the preferred one first: the
+// bootstrap brokers of each, host:port, several separated by commas. In Queue a
+// semicolon stands between groups.
+func (r *Region) QueueGroups() []string {
+	if r.Queue == "" {
+		return nil
+	}
+	groups := strings.Split(r.Queue, ";")
+	for i, g := range groups {
+		groups[i] = strings.ReplaceAll(g, " ", "")
+	}
+	return groups
 }
 
 // Acting says who serves a home's owners. Raised is empty when this very world

@@ -38,7 +38,7 @@ const (
 type cursor struct {
 	spot
 	replica Replica
-	queue   Queue
+	feeds   []*feed // one per queue group
 	peers   Peers
 	gate    *gate
 	metrics *metrics
@@ -48,19 +48,14 @@ type cursor struct {
 
 	order   *order
 	applier applier
-	asking  backOff   // of the origin's journal
-	finding backOff   // of the place in the log
-	findAt  time.Time // not before
-	bound   uint64    // how far the copy of the origin's journal reached when it was last looked into
+	asking  backOff // of the origin's journal
+	bound   uint64  // how far the copy of the origin's journal reached when it was last looked into
 	boundAt time.Time
 	copied  uint64 // oldest sequence kept of the copy, as trimmed last; of the poll of heads
 
 	mu         sync.Mutex
 	inbox      []Message
 	inboxBytes int
-	offset     int64     // to be fetched next; unfound
-	lost       bool      // it is unfound, and will be for a while
-	blocked    time.Time // the log is in error: do not fetch before
 	progress   progress
 }
 
@@ -118,11 +113,13 @@ func (c *cursor) step(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	known, offset := c.progress.known, c.offset
+	known := c.progress.known
 	c.mu.Unlock()
 	c.order.learn(known, time.Now())
-	if offset == unfound && !time.Now().Before(c.findAt) {
-		c.find(ctx)
+	for _, f := range c.feeds {
+		if f.unfound() && !time.Now().Before(f.findAt) {
+			f.find(ctx)
+		}
 	}
 	for ctx.Err() == nil && !c.halted() {
 		c.read()
@@ -152,8 +149,10 @@ func (c *cursor) deadline() (time.Time, bool) {
 		sooner(t)
 	}
 	sooner(c.applier.due)
-	if c.unfound() {
-		sooner(c.findAt)
+	for _, f := range c.feeds {
+		if f.unfound() {
+			sooner(f.findAt)
+		}
 	}
 	return at, !at.IsZero()
 }
@@ -270,37 +269,12 @@ func (c *cursor) fill(ctx context.Context) {
 	c.logger.Info("gap filled from the origin's journal", "from", from, "batches", got)
 }
 
-// find searches the log for the first message that ends after the position. The
-// log may have been reset since an offset was known, so none is ever kept.
-func (c *cursor) find(ctx context.Context) {
-	select {
-	case c.finders <- struct{}{}:
-		defer func() { <-c.finders }()
-	case <-ctx.Done():
-		return
-	}
-	at, err := findOffset(ctx, c.queue, c.log(), c.order.head.Last)
-	if err != nil {
-		again := c.finding.next()
-		c.findAt = time.Now().Add(again)
-		c.mu.Lock()
-		c.lost = again > time.Second
-		c.mu.Unlock()
-		if ctx.Err() == nil && !errors.Is(err, ErrNoTopic) {
-			c.logger.Debug("place in the queue not found", "error", err)
-		}
-		return
-	}
-	c.finding.reset()
-	c.mu.Lock()
-	c.offset, c.lost = at, false
-	c.mu.Unlock()
-}
-
-// seek drops what was fetched and has the place in the log searched again.
+// seek drops what was fetched and has the place in every log searched again.
 func (c *cursor) seek() {
 	c.mu.Lock()
-	c.offset = unfound
+	for _, f := range c.feeds {
+		f.offset = unfound
+	}
 	c.inbox, c.inboxBytes = nil, 0
 	c.mu.Unlock()
 	c.signal()
@@ -317,12 +291,6 @@ func (c *cursor) signal() {
 	case c.wake <- struct{}{}:
 	default:
 	}
-}
-
-func (c *cursor) unfound() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.offset == unfound
 }
 
 func (c *cursor) halted() bool {
@@ -361,46 +329,6 @@ func (c *cursor) note(s State, reason string) bool {
 }
 
 func (c *cursor) labels() []string { return []string{string(c.origin), string(c.stream)} }
-
-// want returns the offset to fetch next. When it wants nothing, soon says
-// whether that will change shortly.
-func (c *cursor) want(now time.Time) (offset int64, ok, soon bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.progress.state == StateDiverged:
-		return 0, false, false
-	case c.offset == unfound && c.lost:
-		return 0, false, false
-	case c.offset == unfound, c.inboxBytes >= inboxBytes, now.Before(c.blocked):
-		return 0, false, true
-	}
-	return c.offset, true, false
-}
-
-// hand takes the answer to a fetch that was made at an offset.
-func (c *cursor) hand(at int64, f Fetched) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.offset != at {
-		return // sought meanwhile
-	}
-	switch {
-	case f.Err == nil:
-		for _, m := range f.Messages {
-			c.inboxBytes += len(m.Value)
-			c.offset = m.Offset + 1
-		}
-		c.inbox = append(c.inbox, f.Messages...)
-	case errors.Is(f.Err, ErrOffsetOutOfRange): // trimmed, or came back shorter
-		c.offset = unfound
-	default:
-		c.blocked = time.Now().Add(time.Second)
-		c.logger.Debug("log not fetched", "error", f.Err)
-		return
-	}
-	c.signal()
-}
 
 // learn takes where the origin's journal stood when it was asked at sent;
 // before is what [cursor.mark] said just then.

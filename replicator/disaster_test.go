@@ -141,6 +141,18 @@ func disasters(t *testing.T, c brokers) {
 	})
 }
 
+// admin returns a client to change topics with.
+func admin(t *testing.T, c brokers) *kafkago.Client {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	transport := &kafkago.Transport{Context: ctx, ClientID: "test"}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		cancel()
+	})
+	return &kafkago.Client{Addr: kafkago.TCP(strings.Split(c.addresses(), ",")...), Transport: transport}
+}
+
 // disaster is a world on brokers that are about to be harmed.
 type disaster struct {
 	*testWorld
@@ -155,14 +167,8 @@ func newDisaster(t *testing.T, c brokers) *disaster {
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	transport := &kafkago.Transport{Context: ctx, ClientID: "test"}
-	d := &disaster{brokers: c, admin: &kafkago.Client{Addr: kafkago.TCP(strings.Split(c.addresses(), ",")...), Transport: transport}}
+	d := &disaster{brokers: c, admin: admin(t, c)}
 	d.testWorld = newWorldOn(t, c.replication(), c.addresses, "sh", "hk")
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		cancel()
-	})
 	d.wipe() // what the world before left
 	d.onDisk()
 	d.testWorld.start()

@@ -29,6 +29,15 @@
 // the histories have parted, and this stream of this partition halts, visibly,
 // while the others go on.
 //
+// # Queue groups
+//
+// A region may have several clusters of brokers, its queue groups. The shipper
+// writes a partition to the first; when that refuses for some seconds it halts no
+// longer but goes on in the next, from where the stream stands there or from the
+// oldest record that somebody needs, and after a while it tries the first again.
+// Replay reads all groups of an origin at once: they repeat each other, none
+// has all, and order is restored over them by sequence as within one.
+//
 // # Positions
 //
 // The position of a row stream moves in the same transaction as the rows. The

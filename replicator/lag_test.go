@@ -107,11 +107,11 @@ func TestNeedsFollowTheWorld(t *testing.T) {
 			t.Errorf("%s with %v replays %v", c.self, c.acting, got)
 		}
 		for id, streams := range c.want {
-			if !got[id].equal(need{"", streams}) {
+			if !got[id].equal(need{nil, streams}) {
 				t.Errorf("%s with %v replays %v of %s, want %v", c.self, c.acting, got[id].streams, id, streams)
 			}
 		}
-		if ships := shippedStreams(v, c.self); !(need{"", ships}).equal(need{"", c.ships}) {
+		if ships := shippedStreams(v, c.self); !(need{nil, ships}).equal(need{nil, c.ships}) {
 			t.Errorf("%s with %v ships %v, want %v", c.self, c.acting, ships, c.ships)
 		}
 	}

@@ -7,19 +7,20 @@ import (
 // metrics are those of one region's replicator. Labels are regions and streams,
 // of which a world has few; never an owner.
 type metrics struct {
-	shipped     *prometheus.CounterVec // stream
-	shipErrors  prometheus.Counter
-	resets      prometheus.Counter
-	batches     *prometheus.CounterVec // origin, stream
-	rows        *prometheus.CounterVec
-	duplicates  *prometheus.CounterVec
-	fills       *prometheus.CounterVec
-	rereads     *prometheus.CounterVec
-	quarantined *prometheus.CounterVec
-	mismatches  *prometheus.CounterVec
-	halted      *prometheus.CounterVec
-	watermarks  prometheus.Counter
-	trimmed     prometheus.Counter
+	shipped      *prometheus.CounterVec // stream
+	shipErrors   prometheus.Counter
+	resets       prometheus.Counter
+	groupChanges prometheus.Counter
+	batches      *prometheus.CounterVec // origin, stream
+	rows         *prometheus.CounterVec
+	duplicates   *prometheus.CounterVec
+	fills        *prometheus.CounterVec
+	rereads      *prometheus.CounterVec
+	quarantined  *prometheus.CounterVec
+	mismatches   *prometheus.CounterVec
+	halted       *prometheus.CounterVec
+	watermarks   prometheus.Counter
+	trimmed      prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -30,24 +31,25 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_replicator_" + name, Help: help}, []string{"origin", "stream"})
 	}
 	return &metrics{
-		shipped:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_replicator_shipped_batches_total", Help: "Batches put into the region's own queue."}, []string{"stream"}),
-		shipErrors:  counter("ship_errors_total", "Times a partition's shipping halted because the queue refused or did not answer."),
-		resets:      counter("queue_resets_total", "Times a log of the own queue came back shorter than it was."),
-		batches:     byStream("applied_batches_total", "Batches of other regions applied or executed."),
-		rows:        byStream("applied_rows_total", "Rows of other regions written."),
-		duplicates:  byStream("duplicate_batches_total", "Queue messages whose batch was had before."),
-		fills:       byStream("gap_fills_total", "Answers of the origin's journal that closed a gap of the queue."),
-		rereads:     byStream("rereads_total", "Times so much came early that it was dropped and read again."),
-		quarantined: byStream("quarantined_messages_total", "Queue messages that are not the batch the origin wrote."),
-		mismatches:  byStream("mismatches_total", "Rows or watermarks in which this replica differs from its origin. Must be 0."),
-		halted:      byStream("halts_total", "Times a stream of a partition stopped because the histories differ. Must be 0."),
-		watermarks:  counter("watermarks_total", "Watermark records written."),
-		trimmed:     counter("trimmed_records_total", "Records of the own journal forgotten because all who need them have applied them."),
+		shipped:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_replicator_shipped_batches_total", Help: "Batches put into the region's own queue."}, []string{"stream"}),
+		shipErrors:   counter("ship_errors_total", "Times a partition's shipping halted because the queue refused or did not answer."),
+		resets:       counter("queue_resets_total", "Times a log of the own queue came back shorter than it was."),
+		groupChanges: counter("queue_group_changes_total", "Times a partition went on in another queue group."),
+		batches:      byStream("applied_batches_total", "Batches of other regions applied or executed."),
+		rows:         byStream("applied_rows_total", "Rows of other regions written."),
+		duplicates:   byStream("duplicate_batches_total", "Queue messages whose batch was had before."),
+		fills:        byStream("gap_fills_total", "Answers of the origin's journal that closed a gap of the queue."),
+		rereads:      byStream("rereads_total", "Times so much came early that it was dropped and read again."),
+		quarantined:  byStream("quarantined_messages_total", "Queue messages that are not the batch the origin wrote."),
+		mismatches:   byStream("mismatches_total", "Rows or watermarks in which this replica differs from its origin. Must be 0."),
+		halted:       byStream("halts_total", "Times a stream of a partition stopped because the histories differ. Must be 0."),
+		watermarks:   counter("watermarks_total", "Watermark records written."),
+		trimmed:      counter("trimmed_records_total", "Records of the own journal forgotten because all who need them have applied them."),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.shipped, m.shipErrors, m.resets, m.batches, m.rows, m.duplicates, m.fills, m.rereads,
+	return []prometheus.Collector{m.shipped, m.shipErrors, m.resets, m.groupChanges, m.batches, m.rows, m.duplicates, m.fills, m.rereads,
 		m.quarantined, m.mismatches, m.halted, m.watermarks, m.trimmed}
 }
 

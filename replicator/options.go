@@ -89,8 +89,13 @@ type Options struct {
 
 	// Queues are the region's own queue groups, in order of preference: the
 	// first is written to, the others are for the day it refuses. Optional; nil
-	// is the one that the world names. The replicator does not close them.
+	// are those that the world names. The replicator does not close them.
 	Queues []Queue
+
+	// GroupPatience is how long a queue group may refuse before the next one is
+	// written to; GroupReturn is how long after that the first is tried again.
+	// Optional; 0 is 5 s and a minute.
+	GroupPatience, GroupReturn time.Duration
 
 	// Client asks the other regions' admin listeners; its transport signs as
 	// this region.
@@ -123,6 +128,12 @@ func (o *Options) validate() error {
 	}
 	if o.Keep == 0 {
 		o.Keep = 10_000
+	}
+	if o.GroupPatience == 0 {
+		o.GroupPatience = groupPatience
+	}
+	if o.GroupReturn == 0 {
+		o.GroupReturn = groupReturn
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -40,11 +40,13 @@ func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.
 
 // need is what has to be replayed of one origin.
 type need struct {
-	queue   string
+	queues  []string // one per queue group
 	streams []journal.Stream
 }
 
-func (n need) equal(m need) bool { return n.queue == m.queue && slices.Equal(n.streams, m.streams) }
+func (n need) equal(m need) bool {
+	return slices.Equal(n.queues, m.queues) && slices.Equal(n.streams, m.streams)
+}
 
 // needs returns what self has to replay under a world.
 func needs(v *region.View, self region.ID) map[region.ID]need {
@@ -58,7 +60,7 @@ func needs(v *region.View, self region.ID) map[region.ID]need {
 	for i := range v.World.Regions {
 		r := &v.World.Regions[i]
 		if r.ID != self {
-			out[r.ID] = need{r.Queue, streamsOf(v, self, r)}
+			out[r.ID] = need{r.QueueGroups(), streamsOf(v, self, r)}
 		}
 	}
 	return out
@@ -127,34 +129,41 @@ func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bo
 		if _, ok := r.needs[id]; ok {
 			continue
 		}
-		queue, err := r.options.Open(id, n.queue)
+		queues, err := openGroups(r.options, id, n.queues)
 		if err != nil {
-			r.logger.Error("queue not opened", "origin", id, "queue", n.queue, "error", err)
+			r.logger.Error("queue not opened", "origin", id, "queues", n.queues, "error", err)
 			failed = true
 			continue
 		}
-		o := r.origin(id, n, queue)
+		o := r.origin(id, n, queues)
 		r.mu.Lock()
 		r.origins[id] = o
 		r.mu.Unlock()
 		r.needs[id] = n
 		o.run(ctx)
-		r.logger.Info("replaying", "origin", id, "queue", n.queue, "streams", n.streams)
+		r.logger.Info("replaying", "origin", id, "queues", n.queues, "streams", n.streams)
 	}
 	return failed
 }
 
-func (r *Replay) origin(id region.ID, n need, queue Queue) *origin {
+func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 	logger := r.logger.With("origin", id)
-	o := &origin{id: id, queue: queue, peers: r.peers, copies: r.options.Store, gate: &r.gate, logger: logger, start: time.Now()}
+	o := &origin{id: id, peers: r.peers, copies: r.options.Store, gate: &r.gate, logger: logger, start: time.Now()}
+	for i, q := range queues {
+		o.groups = append(o.groups, &queueGroup{queue: q, gate: &r.gate, logger: logger.With("group", i)})
+	}
 	finders := make(chan struct{}, maxFinding)
 	for _, s := range n.streams {
 		for p := range r.options.Store.Partitions() {
 			at := spot{origin: id, stream: s, partition: region.Partition(p)}
 			log := logger.With("stream", s, "partition", p)
 			c := &cursor{
-				spot: at, replica: r.options.Store, queue: queue, peers: r.peers, gate: &r.gate,
-				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), finders: finders, offset: unfound,
+				spot: at, replica: r.options.Store, peers: r.peers, gate: &r.gate,
+				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), finders: finders,
+			}
+			for _, g := range o.groups {
+				f := &feed{cursor: c, queue: g.queue, offset: unfound}
+				c.feeds, g.feeds = append(c.feeds, f), append(g.feeds, f)
 			}
 			c.progress.state = StateLive
 			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/region"
 )
 
 // Replicator is all of a region's copying: out of its own journal, and in from
@@ -30,11 +32,11 @@ func New(o Options) (*Replicator, error) {
 	r := &Replicator{options: o, metrics: newMetrics()}
 	queues := o.Queues
 	if len(queues) == 0 {
-		q, err := r.openOwn()
-		if err != nil {
+		var err error
+		if queues, err = r.openOwn(); err != nil {
 			return nil, err
 		}
-		queues, r.opened = []Queue{q}, []Queue{q}
+		r.opened = queues
 	}
 	peers := &httpPeers{client: o.Client, view: o.View, self: o.Self, copies: o.Store, at: o.Store}
 	r.keeper = newKeeper(&r.options, peers, r.metrics)
@@ -47,9 +49,9 @@ func New(o Options) (*Replicator, error) {
 	return r, nil
 }
 
-// openOwn opens the region's own queue, as the world names it. A change of its
-// address takes a restart.
-func (r *Replicator) openOwn() (Queue, error) {
+// openOwn opens the region's own queue groups, as the world names them. A change
+// of their addresses takes a restart.
+func (r *Replicator) openOwn() ([]Queue, error) {
 	view := r.options.View()
 	if view == nil {
 		return nil, errors.New("replicator: no world yet, and so no queue")
@@ -58,7 +60,25 @@ func (r *Replicator) openOwn() (Queue, error) {
 	if !ok {
 		return nil, fmt.Errorf("replicator: world %d has no region %s", view.World.Version, r.options.Self)
 	}
-	return r.options.Open(self.ID, self.Queue)
+	return openGroups(&r.options, self.ID, self.QueueGroups())
+}
+
+// openGroups opens all queue groups of a region, or none.
+func openGroups(o *Options, of region.ID, groups []string) (queues []Queue, err error) {
+	for _, brokers := range groups {
+		q, err := o.Open(of, brokers)
+		if err != nil {
+			for _, q := range queues {
+				_ = q.Close()
+			}
+			return nil, err
+		}
+		queues = append(queues, q)
+	}
+	if len(queues) == 0 {
+		return nil, fmt.Errorf("replicator: the world gives region %s no queue", of)
+	}
+	return queues, nil
 }
 
 func (r *Replicator) register() error {

@@ -32,7 +32,8 @@ func shippedStreams(v *region.View, self region.ID) []journal.Stream {
 
 // Shipper copies the region's own journal to its queue: one goroutine per
 // partition, one produce in flight in each, all streams of the partition in it.
-// A failure halts the partition until the queue takes the very same records.
+// A failure halts the partition until the queue takes the very same records, or
+// the next queue group does.
 type Shipper struct {
 	gate
 	source  Source
@@ -47,7 +48,7 @@ type Shipper struct {
 
 	mu         sync.Mutex
 	partitions []ShipState
-	made       map[string]bool // topics known to exist
+	made       []map[string]bool // per queue group: topics known to exist
 }
 
 // ShipState is how the shipping of a partition stands.
@@ -55,18 +56,23 @@ type ShipState struct {
 	Partition region.Partition `json:"partition"`
 	Shipped   uint64           `json:"shipped"` // last sequence that the full stream in the queue has
 	Head      uint64           `json:"head"`    // last sequence of the journal
+	Group     int              `json:"group"`   // queue group that is written to; 0 is the preferred one
 	Error     string           `json:"error,omitempty"`
 }
 
 func newShipper(o *Options, queues []Queue, oldest func(region.Partition, journal.Stream) uint64, m *metrics) *Shipper {
 	s := &Shipper{source: o.Store, queues: queues, view: o.View, changed: o.Changed, oldest: oldest, metrics: m,
-		logger: o.Logger.With("part", "shipper"), made: make(map[string]bool),
+		logger: o.Logger.With("part", "shipper"), made: make([]map[string]bool, len(queues)),
 		partitions: make([]ShipState, o.Store.Partitions())}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	for i := range s.made {
+		s.made[i] = make(map[string]bool)
+	}
 	for p := range s.partitions {
 		s.partitions[p].Partition = region.Partition(p)
-		lane := &lane{shipper: s, partition: region.Partition(p), queue: queues[0], sent: make(map[journal.Stream]mark)}
+		lane := &lane{shipper: s, partition: region.Partition(p), sent: make(map[journal.Stream]mark),
+			choice: groupChoice{groups: len(queues), patience: o.GroupPatience, again: o.GroupReturn}}
 		s.group.Go(func() { lane.run(ctx) })
 	}
 	return s
@@ -88,41 +94,41 @@ func (s *Shipper) close() {
 	s.group.Wait()
 }
 
-// makeTopics makes the topics of the streams, once.
-func (s *Shipper) makeTopics(ctx context.Context, q Queue, streams []journal.Stream) error {
+// makeTopics makes the topics of the streams in a queue group, once.
+func (s *Shipper) makeTopics(ctx context.Context, group int, streams []journal.Stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock() // the other partitions need the same topics: let them wait
 	var missing []string
 	for _, st := range streams {
-		if t := journal.Topic(s.source.Region(), st); !s.made[t] {
+		if t := journal.Topic(s.source.Region(), st); !s.made[group][t] {
 			missing = append(missing, t)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	if err := q.MakeTopics(ctx, s.source.Partitions(), missing...); err != nil {
+	if err := s.queues[group].MakeTopics(ctx, s.source.Partitions(), missing...); err != nil {
 		return err
 	}
 	for _, t := range missing {
-		s.made[t] = true
+		s.made[group][t] = true
 	}
 	return nil
 }
 
 // forgetTopics has the topics made again: the queue says one is gone.
-func (s *Shipper) forgetTopics() {
+func (s *Shipper) forgetTopics(group int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.made)
+	clear(s.made[group])
 }
 
 // lane ships one partition.
 type lane struct {
 	shipper   *Shipper
 	partition region.Partition
-	queue     Queue
-	sent      map[journal.Stream]mark // only of streams whose place is known
+	choice    groupChoice
+	sent      map[journal.Stream]mark // only of streams whose place in the chosen group is known
 	retry     backOff
 }
 
@@ -148,8 +154,12 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		if l.retry.last != 0 {
-			s.logger.Info("shipping again", "partition", l.partition)
+			s.logger.Info("shipping again", "partition", l.partition, "group", l.choice.now)
 			l.retry.reset()
+		}
+		if l.choice.worked(time.Now()) {
+			l.moved("trying the preferred queue group again")
+			continue
 		}
 		if more {
 			continue
@@ -170,22 +180,38 @@ func (l *lane) failed(err error) {
 	s.metrics.shipErrors.Inc()
 	clear(l.sent)
 	if errors.Is(err, ErrNoTopic) {
-		s.forgetTopics()
+		s.forgetTopics(l.choice.now)
 	}
 	s.mu.Lock()
 	s.partitions[l.partition].Error = err.Error()
 	s.mu.Unlock()
 	if l.retry.last == 0 {
-		s.logger.Warn("shipping halted; trying again", "partition", l.partition, "error", err)
+		s.logger.Warn("shipping halted; trying again", "partition", l.partition, "group", l.choice.now, "error", err)
+	}
+	if l.choice.failed(time.Now()) {
+		l.moved("shipping to another queue group")
 	}
 }
+
+// moved goes on in the group that was chosen, from where the stream stands there.
+func (l *lane) moved(why string) {
+	s := l.shipper
+	clear(l.sent)
+	s.metrics.groupChanges.Inc()
+	s.logger.Warn(why, "partition", l.partition, "group", l.choice.now)
+	s.mu.Lock()
+	s.partitions[l.partition].Group = l.choice.now
+	s.mu.Unlock()
+}
+
+func (l *lane) queue() Queue { return l.shipper.queues[l.choice.now] }
 
 // ship sends one request with what each stream has to send, and says whether
 // there may be more.
 func (l *lane) ship(ctx context.Context) (more bool, err error) {
 	s := l.shipper
 	streams := shippedStreams(s.view(), s.source.Region())
-	if err := s.makeTopics(ctx, l.queue, streams); err != nil {
+	if err := s.makeTopics(ctx, l.choice.now, streams); err != nil {
 		return false, err
 	}
 	head := s.source.Head(l.partition)
@@ -212,7 +238,7 @@ func (l *lane) ship(ctx context.Context) (more bool, err error) {
 		next[st] = m
 	}
 	if len(runs) > 0 {
-		base, err := l.queue.Produce(ctx, runs)
+		base, err := l.queue().Produce(ctx, runs)
 		if err != nil {
 			return false, err
 		}
@@ -271,7 +297,7 @@ func (l *lane) landed(ctx context.Context, runs []Run, base []int64, next map[jo
 
 // place finds where a stream stands in the queue, by its last message.
 func (l *lane) place(ctx context.Context, st journal.Stream) (mark, error) {
-	bounds, err := l.queue.Bounds(ctx, l.log(st))
+	bounds, err := l.queue().Bounds(ctx, l.log(st))
 	if err != nil {
 		return mark{}, err
 	}
@@ -290,7 +316,7 @@ func (l *lane) placeAt(ctx context.Context, st journal.Stream, end int64) (mark,
 	if end == 0 {
 		return mark{last: oldest - 1, end: end}, nil
 	}
-	got, err := l.queue.Fetch(ctx, []FetchAt{{TopicPartition: l.log(st), Offset: end - 1, MaxBytes: 1}}, time.Second)
+	got, err := l.queue().Fetch(ctx, []FetchAt{{TopicPartition: l.log(st), Offset: end - 1, MaxBytes: 1}}, time.Second)
 	if err != nil {
 		return mark{}, err
 	}

@@ -62,7 +62,9 @@ const (
 type testWorld struct {
 	t       testing.TB
 	regions map[region.ID]*testRegion
-	copies  int // of each message in the queue
+	copies  int    // of each message in the queue
+	spare   string // a queue group that keeps one copy
+	hurry   bool   // to another queue group, and back
 
 	mu      sync.Mutex
 	view    *region.View
@@ -166,13 +168,21 @@ func (r *testRegion) startReplicator() {
 		logger = slog.New(slog.NewTextHandler(testWriter{r.w.t}, nil)).With("region", r.id)
 	}
 	r.peers = &http.Transport{}
+	var groupPatience, groupReturn time.Duration
+	if r.w.hurry {
+		groupPatience, groupReturn = 200*time.Millisecond, time.Second
+	}
 	var err error
 	r.Replicator, err = replicator.New(replicator.Options{
 		Self: r.id, Store: r.store, Executor: r.ran, Merger: noTail{}, View: r.w.View, Changed: r.w.Changed,
 		Open: func(_ region.ID, brokers string) (replicator.Queue, error) {
-			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: r.w.copies})
+			copies := r.w.copies
+			if brokers == r.w.spare {
+				copies = 1
+			}
+			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies})
 		},
-		Client: &http.Client{Transport: r.peers}, Keep: 10, Logger: logger, Registry: r.metrics,
+		Client: &http.Client{Transport: r.peers}, Keep: 10, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
 	})
 	if err != nil {
 		r.w.t.Fatal(err)

@@ -30,7 +30,7 @@
 //	    key: KEY               # left out: keys/region-sh.pub
 //	    serves: {long: IP:PORT, short: IP:PORT, web: IP:PORT}
 //	    admin: HOST:PORT
-//	    queue: HOST:PORT
+//	    queue: HOST:PORT                # brokers between commas, queue groups between semicolons
 //	    users: 100000          # capacity
 //	pops:                      # id, title, place, serves, admin, key, witness, drain, users
 //	dns:                       # name, address, http, admin, key

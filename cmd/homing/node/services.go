@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,9 @@ func (n *Node) startQueue(context.Context, Options) error {
 	me, ok := w.Region(region.ID(n.self.Name))
 	if !ok || me.Queue == "" {
 		return fmt.Errorf("world %d gives region %s no queue address", w.Version, n.self.Name)
+	}
+	if groups := me.QueueGroups(); len(groups) != 1 || groups[0] != me.Queue || strings.Contains(me.Queue, ",") {
+		return fmt.Errorf("queue %q is several brokers, and the embedded one is one: give region %s one address, or run Apache Kafka there and leave out role queue", me.Queue, n.self.Name)
 	}
 	if !loopback(me.Queue) {
 		return fmt.Errorf("queue address %s is not loopback: the embedded broker has no authentication; run Apache Kafka there and leave out role queue", me.Queue)
