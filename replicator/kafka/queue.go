@@ -10,6 +10,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,6 +55,11 @@ type Options struct {
 	// Replication is the replication factor of topics made: 3 in production
 	// (with min.insync.replicas 2), 1 on one broker. 0 is 1.
 	Replication int
+	// TLS connects by it; nil is plain. Its ServerName is best left empty: every
+	// broker then has to show a certificate for its own name.
+	TLS *tls.Config
+	// SCRAM is what the brokers ask for; nil is nothing.
+	SCRAM *SCRAM
 	// Logger is told of connections lost and made again.
 	Logger *slog.Logger
 }
@@ -72,6 +78,9 @@ type Queue struct {
 	mu     sync.Mutex
 	closed bool
 	conns  map[net.Conn]struct{}
+
+	reasoned time.Time // when the reason of a refusal was last looked for
+	why      error     // what it was
 }
 
 var _ replicator.Queue = (*Queue)(nil)
@@ -99,6 +108,10 @@ func New(o Options) (*Queue, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	mechanism, err := o.SCRAM.mechanism()
+	if err != nil {
+		return nil, err
+	}
 	q := &Queue{
 		options:   o,
 		addr:      kafka.TCP(brokers...),
@@ -113,6 +126,8 @@ func New(o Options) (*Queue, error) {
 		ClientID:    o.ClientID,
 		DialTimeout: 5 * time.Second,
 		IdleTimeout: 30 * time.Second,
+		TLS:         o.TLS,
+		SASL:        mechanism,
 	}
 	q.client = &kafka.Client{Addr: q.addr, Transport: q.transport}
 	return q, nil
@@ -258,6 +273,11 @@ func (q *Queue) failed(err error) error {
 		return fmt.Errorf("kafka: %w", replicator.ErrOffsetOutOfRange)
 	}
 	q.transport.CloseIdleConnections()
+	if errors.Is(err, kafka.BrokerNotAvailable) {
+		if why := q.reason(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+	}
 	switch {
 	case errors.Is(err, kafka.UnknownTopicOrPartition), errors.Is(err, protocol.ErrNoTopic), errors.Is(err, protocol.ErrNoPartition):
 		return fmt.Errorf("kafka: %w: %w", replicator.ErrNoTopic, err)

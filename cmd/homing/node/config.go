@@ -81,6 +81,7 @@ type Config struct {
 	Log       Log      `yaml:"log,omitempty"`
 	DNS       DNS      `yaml:"dns,omitempty"`      // only for the dns role
 	Store     Store    `yaml:"store,omitempty"`    // only for the roles region and store
+	Kafka     Kafka    `yaml:"kafka,omitempty"`    // only for the role replicator
 	Messages  Messages `yaml:"messages,omitempty"` // only for the roles region, store and logic
 
 	Processes Processes `yaml:"processes,omitempty"` // of a region in parts
@@ -140,6 +141,7 @@ func ReadConfig(path string) (*Config, error) {
 	}
 	c.DNS.resolve(dir)
 	c.Store.resolve(dir)
+	c.Kafka.resolve(dir)
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%s:%s %w", path, place(b, err), err)
 	}
@@ -240,6 +242,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Messages.validate(c); err != nil {
+		return err
+	}
+	if err := c.Kafka.validate(c); err != nil {
 		return err
 	}
 	if err := c.Store.validate(c); err != nil {

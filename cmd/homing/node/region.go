@@ -28,7 +28,6 @@ import (
 	"github.com/homing-im/homing/region/store/remote"
 	"github.com/homing-im/homing/region/succession"
 	"github.com/homing-im/homing/replicator"
-	"github.com/homing-im/homing/replicator/kafka"
 )
 
 // regionRole is a region in one process: front doors, core, store, and the
@@ -204,10 +203,10 @@ func (r *regionRole) fence(v *region.View) error {
 func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	n := r.node
 	log := n.log.With("region", id)
-	open := func(_ region.ID, brokers string) (replicator.Queue, error) {
-		return kafka.New(kafka.Options{Brokers: []string{brokers}, ClientID: "homing-" + string(id), Logger: log})
+	open, err := n.cfg.Kafka.opener(id, log)
+	if err != nil {
+		return err
 	}
-	var err error
 	if r.replicator, err = replicator.New(replicator.Options{
 		Self: id, Store: r.store, Executor: r.core, Merger: merger{r}, View: n.world.View, Changed: n.world.Changed, Open: open,
 		Client: n.peers, Logger: log, Registry: n.reg,

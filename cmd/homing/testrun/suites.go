@@ -149,7 +149,9 @@ func memoryPackages(context.Context) ([]string, error) { return []string{module 
 // machine.
 const kafkaTests = "^TestApache"
 
-func kafkaPackages(context.Context) ([]string, error) { return []string{module + "/replicator"}, nil }
+func kafkaPackages(context.Context) ([]string, error) {
+	return []string{module + "/replicator", module + "/cmd/homing/node"}, nil
+}
 
 // withKafka has them run: without the variable they skip, for people who run a
 // package's tests by hand.
