@@ -181,7 +181,9 @@ func (c *Core) UpdateProfile(ctx context.Context, by Caller, r *v1.UpdateProfile
 // Directory first and then writes the account; a claim cut off in between is
 // finished by claiming again.
 //
-// Errors: Conflict when the handle is taken, or the caller has another one.
+// Errors: BadInput for a handle that is not MinHandle to MaxHandle characters of
+// its alphabet; Conflict when it is taken, or the caller has another one;
+// Unavailable when the Directory does not answer; NotFound without an account.
 func (c *Core) ClaimHandle(ctx context.Context, by Caller, r *v1.ClaimHandleRequest) (_ *v1.ClaimHandleResponse, err error) {
 	defer c.m.count("ClaimHandle", &err)
 	if err := needUser(by); err != nil {

@@ -12,7 +12,9 @@ import (
 // device of the caller hears of it; it takes back an agreement and leaves a
 // block as it is.
 //
-// Errors: BadInput, NotFound, TooLarge beyond MaxContacts.
+// Errors: BadInput without a UIN or for a remark over MaxRemark characters;
+// NotFound for one who cannot exist; TooLarge beyond MaxContacts; Conflict when
+// the idempotency key was used for another request.
 func (c *Core) SetContact(ctx context.Context, by Caller, r *v1.SetContactRequest) (_ *v1.SetContactResponse, err error) {
 	defer c.m.count("SetContact", &err)
 	if err := needUser(by); err != nil {

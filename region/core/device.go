@@ -18,8 +18,8 @@ import (
 // "device-added", in the inbox. A device that is there already is no error; a
 // repeat under the same idempotency key changes nothing.
 //
-// Errors: BadInput; Unauthenticated when the signature does not hold; Forbidden
-// when the device was revoked, for that is for ever; TooLarge beyond
+// Errors: BadInput for a key that is not ed25519 or a platform over MaxPlatform
+// bytes; Unauthenticated when the signature does not hold; Forbidden when the device was revoked, for that is for ever; TooLarge beyond
 // MaxDevices, or MaxRevoked of all time.
 func (c *Core) AddDevice(ctx context.Context, by Caller, r *v1.AddDeviceRequest) (_ *v1.AddDeviceResponse, err error) {
 	defer c.m.count("AddDevice", &err)
@@ -74,7 +74,7 @@ func (c *Core) AddDevice(ctx context.Context, by Caller, r *v1.AddDeviceRequest)
 }
 
 // ListDevices returns the caller's devices, revoked ones included. At most
-// MaxRevoked; it blocks for a read.
+// MaxRevoked; it blocks for a read. Errors: WrongRegion.
 func (c *Core) ListDevices(ctx context.Context, by Caller, _ *v1.ListDevicesRequest) (_ *v1.ListDevicesResponse, err error) {
 	defer c.m.count("ListDevices", &err)
 	if err := needUser(by); err != nil {

@@ -102,6 +102,45 @@ func (t *txn) markErased(sent bool) error {
 	return nil
 }
 
+// mergeErased decides about a batch of a tail when either side erased the account:
+// that holds, and nothing of the tail is kept, not even as a conflict. It is false
+// when neither did.
+func (t *txn) mergeErased(b *journal.Batch, outcome *string) (bool, error) {
+	a, err := t.theAccount()
+	if err != nil {
+		return false, err
+	}
+	if a.GetErasedUnixMilli() != 0 {
+		for i := range b.Records {
+			if w := b.Records[i].Row; b.Records[i].Kind == journal.KindRow {
+				have, err := t.get(w.Table, w.Row)
+				if err != nil {
+					return false, err
+				}
+				t.reassert(b, w, &have)
+			}
+		}
+		return true, nil
+	}
+	there, sent := false, false
+	for i := range b.Records {
+		r := &b.Records[i]
+		switch {
+		case r.Kind == journal.KindRow && r.Row.Table == tableAccount && !r.Row.Deleted:
+			var row v1.AccountRow
+			there = there || proto.Unmarshal(r.Row.Value, &row) == nil && row.ErasedUnixMilli != 0
+		case r.Kind == journal.KindCommand && method(r.Command.Method) == methodErase:
+			var e v1.Erase
+			sent = proto.Unmarshal(r.Command.Payload, &e) == nil && e.Sent
+		}
+	}
+	if !there || a == nil {
+		return false, nil
+	}
+	*outcome = TailApplied
+	return true, t.markErased(sent)
+}
+
 // asUser is mutate for a change that the owner asks for. Once this process has
 // erased an account nothing is written any more, not even by a request that was
 // let in before.

@@ -11,6 +11,9 @@ import (
 
 // Challenge returns a nonce for one Login of that device within 60 s. It tells
 // nothing about whether the device exists.
+//
+// Errors: BadInput without a UIN and a device key ID of 8 bytes; NotFound for a
+// UIN in nobody's segment; WrongRegion.
 func (c *Core) Challenge(ctx context.Context, by Caller, r *v1.ChallengeRequest) (_ *v1.ChallengeResponse, err error) {
 	defer c.m.count("Challenge", &err)
 	u, keyID, err := namedDevice(r.Uin, r.DeviceKeyId)
@@ -31,7 +34,8 @@ func (c *Core) Challenge(ctx context.Context, by Caller, r *v1.ChallengeRequest)
 // serves as renewal too, for the old ticket proves nothing more than the key.
 //
 // Errors: Unauthenticated for an unknown or revoked device, a bad signature and
-// a nonce that is unknown, old or used; all say the same.
+// a nonce that is unknown, old or used; all say the same. BadInput, NotFound and
+// WrongRegion as for Challenge.
 func (c *Core) Login(ctx context.Context, by Caller, r *v1.LoginRequest) (_ *v1.LoginResponse, err error) {
 	defer c.m.count("Login", &err)
 	u, keyID, err := namedDevice(r.Uin, r.DeviceKeyId)

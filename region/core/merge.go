@@ -126,6 +126,9 @@ func (c *Core) merge(ctx context.Context, b *journal.Batch) (outcome string, err
 // mergeRows adds a batch's effect to the transaction, and says what it is.
 func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, err error) {
 	*outcome = TailKnown
+	if done, err := t.mergeErased(b, outcome); done || err != nil {
+		return "", err
+	}
 	var others []*journal.RowRecord
 	for i := range b.Records {
 		w := b.Records[i].Row
@@ -207,7 +210,7 @@ func (t *txn) mergeMessage(w *journal.RowRecord) (bool, error) {
 		return false, nil
 	}
 	here, err := t.message(sequence)
-	if err != nil || here.Recalled {
+	if err != nil || here == nil || here.Recalled {
 		return false, err
 	}
 	return true, t.takeBack(sequence, here, false)
