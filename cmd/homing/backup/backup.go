@@ -59,9 +59,11 @@ are as of different moments, which is how other regions see them too.`, "to", t.
 DIR/store must not exist, for postgres the databases or schemas must be new. An
 import that was interrupted leaves a store that no node opens; import again.`, "from", t.load},
 		{"restore", "Fill an empty store from a backup", `The same as import. What the region acknowledged after the backup was begun is not
-in it: regions whose copies have more of it stop following, keep what they have,
-and say "diverged" in homing status. Prefer a failover to the backup region, which
-has more than any backup; restore when there is none.`, "from", t.load},
+in it, or in part: regions whose copies have more of it stop following, keep what they have, and say
+"diverged" in homing status. What the restored region sends them from the partitions
+concerned stays in its journal until somebody has mended the copies, which no command
+does yet. So when another region has a copy, prefer a failover to it: it has more
+than any backup. Restore when there is none.`, "from", t.load},
 	} {
 		c := &cobra.Command{
 			Use: sub.use + " -c node.yaml --" + sub.flag + " FILE", Short: sub.short, Long: sub.long, Args: cobra.NoArgs,

@@ -51,6 +51,21 @@ func TestStoreMovesAndIsRestored(t *testing.T) {
 	if out := w.must("homing store backup -c " + config + " --to " + file("early")); !strings.Contains(out, "(in use)") {
 		t.Errorf("backup: %s", out)
 	}
+	// A region gives itself to itself only, not to another with a key of its own.
+	other, err := os.ReadFile(filepath.Join(w.dir, "nodes", "hk.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief := filepath.Join(w.dir, "nodes", "thief.yaml")
+	if err := os.WriteFile(thief, append(other, "admin: "+strings.TrimPrefix(w.endpoints().Regions["sh"].Admin, "http://")+"\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := w.refused("homing store backup -c " + thief + " --to " + file("x")); !strings.Contains(out, "region/hk may not call") {
+		t.Errorf("a backup of another region: %s", out)
+	}
+	if _, err := os.Stat(file("x") + ".part"); !os.IsNotExist(err) {
+		t.Errorf("a refused backup leaves a file: %v", err)
+	}
 	if out := w.refused("homing store export -c " + config + " --to " + file("x")); !strings.Contains(out, "in use") {
 		t.Errorf("an export of a running node: %s", out)
 	}

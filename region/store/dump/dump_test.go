@@ -339,6 +339,11 @@ func TestRefuses(t *testing.T) {
 		t.Errorf("a reader's error becomes %v", err)
 	}
 
+	small := pebbleOptions(filepath.Join(t.TempDir(), "small"), "sh")
+	small.MinFree = 1 << 60
+	if _, err := pebble.Load(small); region.KindOf(err) != region.Unavailable {
+		t.Errorf("with too little room: %v", err)
+	}
 	dir := filepath.Join(t.TempDir(), "half")
 	l := must[*pebble.Loader](t)(pebble.Load(pebbleOptions(dir, "sh")))
 	if _, err := pebble.Load(pebbleOptions(dir, "sh")); region.KindOf(err) != region.Unavailable {

@@ -30,7 +30,8 @@ type Loader struct {
 // Load opens a directory to be filled. It has to be empty, or to hold what an
 // earlier Loader left unfinished.
 //
-// Errors: region.Conflict when it holds a store; otherwise those of Open.
+// Errors: region.Conflict when it holds a store; region.Unavailable when the disk
+// is nearly full, of Load as of what follows; otherwise those of Open.
 func Load(options Options) (*Loader, error) {
 	s, err := openAlone(options)
 	if err != nil {
@@ -54,6 +55,9 @@ func (l *Loader) begin() error {
 	case have != nil && !have.Loading:
 		return region.Errorf(region.Conflict, "store directory %s has a store already", o.Dir).
 			WithHint("load into another directory, or move this one away first")
+	}
+	if err := l.s.disk.Check(); err != nil {
+		return err
 	}
 	if err := l.s.setMeta(meta{Layout: layout, Region: o.Region, Partitions: o.Partitions, Loading: true}); err != nil {
 		return err
@@ -123,6 +127,9 @@ func (l *Loader) Copy(data []byte) error {
 func (l *Loader) flush(enough int) error {
 	if l.ops.Len() < enough {
 		return nil
+	}
+	if err := l.s.disk.Check(); err != nil {
+		return err
 	}
 	if err := l.s.db.Apply(l.ops, pebble.NoSync); err != nil {
 		return l.unwritable(err)
