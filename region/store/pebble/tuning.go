@@ -21,9 +21,9 @@ func engineOptions(o *Options, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		// Rows scatter over all owners, so that every compaction out of level 0
 		// rewrites most of the level below: seldom and much costs less.
-		L0CompactionThreshold:       8,
-		L0StopWritesThreshold:       24,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		L0CompactionThreshold:      8,
+		L0StopWritesThreshold:      24,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 	}
 	po.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { o.Logger.Error("store cannot write in the background", "dir", o.Dir, "error", err) },
