@@ -42,6 +42,25 @@ func has(text string) browsertest.Step {
 	return browsertest.Shows(fmt.Sprintf("[...document.querySelectorAll('#messages li:not(.waiting)')].filter(l => l.firstChild.textContent == %q).length == 1", text))
 }
 
+// record waits until the only user this browser keeps is as the expression says,
+// and changes it.
+func record(expression, change string) browsertest.Step {
+	return browsertest.Shows(fmt.Sprintf(`(() => {
+		const open = indexedDB.open("homing");
+		open.onsuccess = () => {
+			const users = open.result.transaction("users", "readwrite").objectStore("users");
+			const all = users.getAll();
+			all.onsuccess = () => {
+				if (%s) { %s; users.put(all.result[0]).onsuccess = () => { window.found = true; }; }
+				open.result.close();
+			};
+		};
+		const found = window.found;
+		delete window.found;
+		return found;
+	})()`, expression, change))
+}
+
 // register makes a user and a handle at the page of a web listener.
 func (p person) register(url, nickname, connected string) {
 	p.t.Helper()
@@ -125,19 +144,10 @@ func TestWebChat(t *testing.T) {
 	bob.chooses("Alice @alice")
 	bob.do("missed nothing", has("hello from the web"), has(evil), has("while you were away"))
 
+	alice.do("keeps nothing once the backup has it all", record(`all.result[0].kept.length == 0 && all.result[0].messages.length > 3`, ""))
+
 	// Led home: she was in hk the last time, or so the page thinks.
-	alice.do("was elsewhere", browsertest.Shows(fmt.Sprintf(`(() => {
-		if (!window.asked) {
-			window.asked = true;
-			const open = indexedDB.open("homing");
-			open.onsuccess = () => {
-				const users = open.result.transaction("users", "readwrite").objectStore("users");
-				const all = users.getAll();
-				all.onsuccess = () => { all.result[0].endpoint = %q; users.put(all.result[0]).onsuccess = () => { window.done = true; }; };
-			};
-		}
-		return window.done;
-	})()`, strings.TrimPrefix(at.Regions["hk"].Web, "http://"))))
+	alice.do("was elsewhere", record("true", fmt.Sprintf("all.result[0].endpoint = %q", strings.TrimPrefix(at.Regions["hk"].Web, "http://"))))
 	alice.returns(sh, "sh")
 
 	pop := at.POPs["pop-5"].Web + "/chat/?transport=poll"

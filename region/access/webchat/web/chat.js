@@ -8,6 +8,7 @@ import { save, users } from "./store.js";
 import { toBase64 } from "./bytes.js";
 
 const $ = (id) => document.getElementById(id);
+const settleEvery = 5000; // ms; how often the region is asked what its backup holds, while messages are kept
 const polling = new URLSearchParams(location.search).get("transport") === "poll";
 
 let user, link, inbox;
@@ -84,6 +85,11 @@ function enter(u) {
   }, polling);
   link.run();
   draw();
+  setInterval(() => {
+    if (user.kept.length > 0 && link.open) {
+      refresh(true);
+    }
+  }, settleEvery);
 }
 
 let stored = Promise.resolve();
