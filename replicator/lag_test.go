@@ -123,13 +123,17 @@ func TestTrimBound(t *testing.T) {
 	at := func(of region.ID, s journal.Stream, seq uint64) PositionEntry {
 		return PositionEntry{Origin: "sh", Stream: s, Partition: 0, Seq: seq}
 	}
+	// Each reader's backup knows what the reader has executed: hk of ca and sh, sh
+	// of hk.
 	all := func(full, shared, hk, ca, own uint64) map[region.ID]*Positions {
 		return map[region.ID]*Positions{
-			"hk": {Positions: []PositionEntry{at("hk", "full", full), at("hk", "to-hk", hk)}},
+			"hk": {Positions: []PositionEntry{at("hk", "full", full), at("hk", "to-hk", hk), at("hk", "to-ca", ca), at("hk", "to-sh", own)}},
 			"ca": {Positions: []PositionEntry{at("ca", "shared", shared), at("ca", "to-ca", ca)}},
-			"sh": {Positions: []PositionEntry{at("sh", "to-sh", own)}},
+			"sh": {Positions: []PositionEntry{at("sh", "to-sh", own), at("sh", "to-hk", hk)}},
 		}
 	}
+	unaware := all(100, 90, 50, 40, 30)
+	unaware["hk"].Positions[2].Seq = 20
 	head := &Head{First: 1, Next: 101, Streams: []StreamLast{{Stream: "full", Last: 100}, {Stream: "shared", Last: 90}, {Stream: "to-hk", Last: 50}, {Stream: "to-ca", Last: 40}, {Stream: "to-sh", Last: 30}}}
 	for name, c := range map[string]struct {
 		applied map[region.ID]*Positions
@@ -139,6 +143,7 @@ func TestTrimBound(t *testing.T) {
 		"the backup lags":                 {all(70, 90, 50, 40, 30), 71},
 		"a command is not applied":        {all(100, 90, 50, 39, 30), 40},
 		"an own command has not run":      {all(100, 90, 50, 40, 29), 30},
+		"a reader's backup is unaware":    {unaware, 21},
 		"somebody has not begun":          {all(100, 0, 50, 40, 30), 1},
 		"another partition says nothing":  {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{Origin: "sh", Stream: "full", Partition: 1, Seq: 100}}}}, 1},
 		"another origin's says nothing":   {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{Origin: "ca", Stream: "full", Seq: 100}}}}, 1},
