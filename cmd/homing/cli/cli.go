@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/acting"
 	"github.com/homing-im/homing/cmd/homing/backup"
 	"github.com/homing-im/homing/cmd/homing/bench"
 	"github.com/homing-im/homing/cmd/homing/world"
@@ -79,7 +80,7 @@ Start with: homing demo`,
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newAccountCommand(e), newDeviceCommand(e), newContactCommand(e), newGroupCommand(e),
 		newSendCommand(e), newSyncCommand(e), newChatCommand(e), newQueueCommand(e),
-		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
+		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), acting.NewCommand(acting.Env{In: e.in, Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()

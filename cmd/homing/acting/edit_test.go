@@ -1,0 +1,67 @@
+package acting
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/homing-im/homing/region"
+)
+
+// TestEdit: the file changes in one line, wherever that is.
+func TestEdit(t *testing.T) {
+	const before = "name: w\nregions:\n  - id: sh # Shanghai\n    title: x\n  - id: \"hk\"\n    acting: hk\n    # mine\npops:\n  - id: sh\n"
+	for _, c := range []struct{ home, to, want string }{
+		{"sh", "hk", "name: w\nregions:\n  - id: sh # Shanghai\n    acting: hk\n    title: x\n  - id: \"hk\"\n    acting: hk\n    # mine\npops:\n  - id: sh\n"},
+		{"hk", "ca", "name: w\nregions:\n  - id: sh # Shanghai\n    title: x\n  - id: \"hk\"\n    acting: ca\n    # mine\npops:\n  - id: sh\n"},
+		{"ca", "hk", ""},
+	} {
+		got, err := edit([]byte(before), region.ID(c.home), region.ID(c.to))
+		if string(got) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s to %s:\n%s%v\nwant\n%s", c.home, c.to, got, err, c.want)
+		}
+	}
+}
+
+// TestRefusal: what must not be done without a word more.
+func TestRefusal(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		plan   Plan
+		accept bool
+		want   region.Kind
+	}{
+		{"a switchover", Plan{Kind: Switchover, FromAnswers: true, HasCopy: true}, false, 0},
+		{"a switchover from a dead region", Plan{Kind: Switchover, HasCopy: true}, false, region.Unavailable},
+		{"a switchover to a stranger", Plan{Kind: Switchover, FromAnswers: true}, true, region.Conflict},
+		{"a failover", Plan{Kind: Failover, HasCopy: true}, false, 0},
+		{"a failover to a stranger", Plan{Kind: Failover}, false, region.Conflict},
+		{"a failover to a stranger, as the operator says", Plan{Kind: Failover}, true, 0},
+	} {
+		if got := region.KindOf(c.plan.Refusal(c.accept)); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+// TestAuditEntry: an entry is its signer's, as it is.
+func TestAuditEntry(t *testing.T) {
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Entry{Time: time.UnixMilli(1_700_000_000_000).UTC(), Plan: &Plan{Home: "sh"}, Signer: region.PublicKey(pub)}
+	b, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Sig = ed25519.Sign(key, b)
+	if !e.Valid() {
+		t.Error("a true entry is not valid")
+	}
+	e.Plan = &Plan{Home: "hk"}
+	if e.Valid() {
+		t.Error("an altered entry is valid")
+	}
+}

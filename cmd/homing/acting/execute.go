@@ -1,0 +1,200 @@
+package acting
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/keeper"
+	"github.com/homing-im/homing/region/succession"
+	"github.com/homing-im/homing/region/worldfile"
+)
+
+// serveWithin bounds the wait for the new region; past it the operator is told
+// what is missing, and the change goes on by itself.
+const serveWithin = 30 * time.Second
+
+// Outcome is the report of a change, as it lies on disk.
+type Outcome struct {
+	Plan    *Plan       `json:"plan"`
+	Began   time.Time   `json:"began"`
+	World   uint64      `json:"world"`
+	Hash    region.Hash `json:"hash"`
+	Signed  float64     `json:"signedSeconds"` // since Began
+	Pushed  float64     `json:"pushedSeconds"`
+	Serving float64     `json:"servingSeconds"` // when the last partition was taken over; 0: not in time
+
+	// Home is how it stands at the new region. Its open ranges are what may be
+	// missing: none after a planned change.
+	Home succession.HomeReport `json:"home"`
+	File string                `json:"-"`
+}
+
+// Next is the world after known in which a region acts for a home.
+func Next(known *region.Known, home, to region.ID) (*region.World, error) {
+	w, err := known.Signed.Decode()
+	if err != nil {
+		return nil, err
+	}
+	w.Version++
+	for i := range w.Regions {
+		r := &w.Regions[i]
+		switch {
+		case r.ID == home:
+			r.Acting = region.Acting{Region: to, Counter: r.Acting.Counter + 1}
+		case r.Acting.Raised == nil:
+			raised := known.Hash
+			r.Acting.Raised = &raised
+		}
+	}
+	return w, nil
+}
+
+// Execute carries a plan out and waits until the new region serves. The outcome
+// is there on errors too, once the world is signed, and lies in DIR/reports.
+//
+// Errors: those of [Plan.Refusal]; Conflict when the world has changed since the
+// plan was made; Unavailable when too few voters accepted, or the new region
+// does not serve in time.
+func (o *Operator) Execute(ctx context.Context, p *Plan, acceptLoss bool) (*Outcome, error) {
+	if err := p.Refusal(acceptLoss); err != nil {
+		return nil, err
+	}
+	out := &Outcome{Plan: p, Began: time.Now()}
+	since := func() float64 { return time.Since(out.Began).Seconds() }
+	var target *region.Region
+	err := o.withWorld(func(l *worldfile.Ledger, k *region.Known) error {
+		if k.World.Version != p.World {
+			return region.Errorf(region.Conflict, "world %d was signed since the plan was made", k.World.Version).WithHint("plan again")
+		}
+		key, err := o.Dir.Key("operator")
+		if err != nil {
+			return err
+		}
+		w, err := Next(k, p.Home, p.To)
+		if err != nil {
+			return err
+		}
+		target, _ = w.Region(p.To)
+		s, err := l.Sign(w, []*region.Known{k}, p.Kind == Failover, key)
+		if err != nil {
+			return err
+		}
+		out.World, out.Hash, out.Signed = s.Version, s.Hash(), since()
+		o.say("%6.2f s  world %d %s is signed", out.Signed, out.World, out.Hash.Short())
+		if err := o.audit(key, p, s); err != nil {
+			return err
+		}
+		if err := setActing(o.Dir.File(), p.Home, p.To); err != nil {
+			o.say("          %v: write `acting: %s` there yourself before the next `homing world sign`", err, p.To)
+		}
+		report, err := keeper.Push(ctx, o.Client, s, keeper.VoterURLs(k.World), slices.Concat(keeper.AdminURLs(w), keeper.AdminURLs(k.World)))
+		out.Pushed = since()
+		o.say("%6.2f s  delivered to %d nodes, accepted by %d voters", out.Pushed, len(report.Delivered), len(report.Accepted))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = o.await(ctx, out, target, since)
+	if err == nil {
+		o.say("%6.2f s  %s serves every partition of %s", out.Serving, p.To, p.Home)
+	}
+	return out, errors.Join(err, o.write(out))
+}
+
+func (o *Operator) say(format string, args ...any) { _, _ = fmt.Fprintf(o.Out, format+"\n", args...) }
+
+// await polls the new region until it has taken every partition over.
+func (o *Operator) await(ctx context.Context, out *Outcome, target *region.Region, since func() float64) error {
+	ctx, cancel := context.WithTimeout(ctx, serveWithin)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	shown := -1
+	var last error
+	for {
+		rep, err := o.Report(ctx, target)
+		last = err
+		if err == nil {
+			for _, h := range rep.Homes {
+				if h.Home != out.Plan.Home || rep.World < out.World {
+					continue
+				}
+				out.Home = h
+				if h.Opened != shown {
+					shown = h.Opened
+					o.say("%6.2f s  %d of %d partitions taken over", since(), h.Opened, h.Partitions)
+				}
+				if h.Opened == h.Partitions {
+					out.Serving = since()
+					return nil
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return region.Errorf(region.Unavailable, "%s has taken over %d of %d partitions in %s", target.ID, out.Home.Opened, out.Home.Partitions, serveWithin).
+				WithHint("it goes on by itself; if %s is gone: homing region failover %s", out.Plan.From, out.Plan.Home).WithCause(last)
+		case <-tick.C:
+		}
+	}
+}
+
+// write puts the outcome into DIR/reports.
+func (o *Operator) write(out *Outcome) error {
+	dir := filepath.Join(o.Dir.Dir, "reports")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	out.File = filepath.Join(dir, fmt.Sprintf("%s-%s-%s.json", out.Began.UTC().Format("20060102-150405.000"), out.Plan.Kind, out.Plan.Home))
+	b, err := json.MarshalIndent(out, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out.File, append(b, '\n'), 0o600)
+}
+
+// Entry is a line of the audit log, DIR/audit.jsonl. Sig is the operator's
+// signature over the JSON of the entry without it.
+type Entry struct {
+	Time   time.Time        `json:"time"`
+	Plan   *Plan            `json:"plan"`
+	World  region.Hash      `json:"world"`
+	Signer region.PublicKey `json:"signer"`
+	Sig    []byte           `json:"sig,omitempty"`
+}
+
+// Valid says whether the entry is its signer's.
+func (e Entry) Valid() bool {
+	sig := e.Sig
+	e.Sig = nil
+	b, err := json.Marshal(e)
+	return err == nil && len(e.Signer) == ed25519.PublicKeySize && ed25519.Verify(ed25519.PublicKey(e.Signer), b, sig)
+}
+
+// audit writes down what is about to be done, before it is.
+func (o *Operator) audit(key ed25519.PrivateKey, p *Plan, s *region.Signed) error {
+	e := Entry{Time: time.Now().UTC().Truncate(time.Millisecond), Plan: p, World: s.Hash(), Signer: region.PublicKey(key.Public().(ed25519.PublicKey))}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	e.Sig = ed25519.Sign(key, b)
+	if b, err = json.Marshal(e); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(o.Dir.Dir, "audit.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	return errors.Join(err, f.Sync(), f.Close())
+}
