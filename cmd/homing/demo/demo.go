@@ -238,6 +238,30 @@ func (d *Demo) Stop(ctx context.Context, name string) error {
 	return n.Close(ctx)
 }
 
+// Restart starts a stopped node again, as if its machine had come back, and
+// returns when it is ready.
+func (d *Demo) Restart(ctx context.Context, name string) error {
+	cfg, err := node.ReadConfig(filepath.Join(d.dir, "nodes", name+".yaml"))
+	if err != nil {
+		return err
+	}
+	n, err := node.Start(ctx, cfg, node.Options{Logger: slog.New(slog.NewTextHandler(d.log, nil))})
+	if err != nil {
+		return err
+	}
+	d.nodes[name] = n
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !n.Status().Ready {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %s", name, n.Status().NotReady)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
 // View returns the world as the DNS node follows it.
 func (d *Demo) View() *region.View { return d.nodes[d.plan.dns.id].Keeper().View() }
 

@@ -11,7 +11,7 @@ import (
 // A story that cannot fail proves nothing: every sabotage has to be noticed,
 // at the step that the broken part serves.
 func TestScenarioHello(t *testing.T) {
-	for _, s := range []struct{ sabotage, step string }{
+	tell(t, "hello", []control{
 		{"", ""},
 		{"dns", "dns"},
 		{"epoch", "epoch"},
@@ -19,12 +19,30 @@ func TestScenarioHello(t *testing.T) {
 		{"pop", "pop"},
 		{"replay", "inbox"},
 		{"queue", "queue"},
-	} {
+	})
+}
+
+// A region hands over and back under traffic: nothing is lost.
+func TestScenarioSwitchover(t *testing.T) {
+	tell(t, "switchover", []control{{"", ""}, {"operator", "switchover"}})
+}
+
+// A region dies with what nobody else has, and comes back.
+func TestScenarioDisaster(t *testing.T) {
+	tell(t, "disaster", []control{{"", ""}, {"operator", "failover"}, {"disk", "return"}})
+}
+
+// control is a part that is broken, and the step that has to notice.
+type control struct{ sabotage, step string }
+
+func tell(t *testing.T, story string, controls []control) {
+	t.Helper()
+	for _, s := range controls {
 		t.Run("sabotage="+s.sabotage, func(t *testing.T) {
 			w := &world{t: t, home: t.TempDir()}
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
-			command := fmt.Sprintf("homing demo --scenario hello --port-base %d", freeBase(t))
+			command := fmt.Sprintf("homing demo --scenario %s --port-base %d", story, freeBase(t))
 			if s.sabotage != "" {
 				command += " --sabotage " + s.sabotage
 			}

@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,14 +19,44 @@ import (
 // stopTimeout bounds the stop of the story's demo.
 const stopTimeout = 3 * time.Second
 
+// story is what a demo is started for.
+type story struct {
+	name      string
+	sabotages []sabotage
+	play      func(*demo.Demo, sabotage) (steps []Step, end func())
+}
+
+var stories = []story{
+	{"hello", sabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
+		h := &hello{demo: d, at: d.Endpoints()}
+		return h.steps(), h.close
+	}},
+	{"switchover", handoverSabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
+		h := newHandover(d)
+		return h.switchoverSteps(), h.close
+	}},
+	{"disaster", append(disasterSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+		h := newHandover(d)
+		h.lost = s.returns
+		return h.disasterSteps(), h.close
+	}},
+}
+
 // Names lists the stories.
-func Names() string { return "hello" }
+func Names() string {
+	var names []string
+	for _, s := range stories {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}
 
 // sabotage breaks one part of a demo, before the start or after it.
 type sabotage struct {
 	name    string
 	options func(nodeName string) node.Options
 	apply   func(context.Context, *demo.Demo) error
+	returns func(*demo.Demo) error // called before a region that died comes back
 }
 
 var sabotages = []sabotage{
@@ -58,33 +90,60 @@ var sabotages = []sabotage{
 	{name: "dns", apply: func(ctx context.Context, d *demo.Demo) error { return d.Stop(ctx, "dns-1") }},
 }
 
-// Sabotages lists what can be broken.
+// handoverSabotages break what a change of region needs.
+var handoverSabotages = []sabotage{
+	// Somebody signs with the key of a region, which is no operator's.
+	{name: "operator", apply: func(_ context.Context, d *demo.Demo) error {
+		path := d.Endpoints().OperatorKey
+		b, err := os.ReadFile(filepath.Join(filepath.Dir(path), "region-sh.pem"))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, b, 0o600)
+	}},
+	{name: "replay", apply: func(_ context.Context, d *demo.Demo) error { d.Node("hk").Replicator().Replay().Pause(); return nil }},
+}
+
+// disasterSabotages break the return.
+var disasterSabotages = []sabotage{
+	{name: "disk", returns: func(d *demo.Demo) error {
+		return os.RemoveAll(filepath.Join(d.Endpoints().Dir, "state", "sh", "store"))
+	}},
+}
+
+// Sabotages lists what can be broken, by story.
 func Sabotages() string {
-	var s []string
-	for _, b := range sabotages {
-		s = append(s, b.name)
+	var out []string
+	for _, t := range stories {
+		var names []string
+		for _, b := range t.sabotages {
+			names = append(names, b.name)
+		}
+		out = append(out, t.name+": "+strings.Join(names, ", "))
 	}
-	return strings.Join(s, ", ")
+	return strings.Join(out, "; ")
 }
 
 // Run starts a demo, breaks the part that broken names (none when empty), plays
 // the story, and stops the demo. The error names the step that failed.
-func Run(ctx context.Context, w io.Writer, o demo.Options, story, broken string) error {
-	if story != "hello" {
-		return fmt.Errorf("--scenario %q: there is %s", story, Names())
+func Run(ctx context.Context, w io.Writer, o demo.Options, name, broken string) error {
+	i := slices.IndexFunc(stories, func(t story) bool { return t.name == name })
+	if i < 0 {
+		return fmt.Errorf("--scenario %q: there is %s", name, Names())
 	}
+	told := stories[i]
 	var s sabotage
 	if broken != "" {
-		i := slices.IndexFunc(sabotages, func(b sabotage) bool { return b.name == broken })
+		i := slices.IndexFunc(told.sabotages, func(b sabotage) bool { return b.name == broken })
 		if i < 0 {
-			return fmt.Errorf("--sabotage %q: want one of %s", broken, Sabotages())
+			return fmt.Errorf("--sabotage %q: there is %s", broken, Sabotages())
 		}
-		s = sabotages[i]
+		s = told.sabotages[i]
 		o.Node = s.options
 	}
 	for _, need := range []region.ID{"sh", "hk", "ca"} {
 		if len(o.Regions) > 0 && !slices.Contains(o.Regions, string(need)) {
-			return fmt.Errorf("the story %s is told in the regions sh, hk and ca", story)
+			return fmt.Errorf("the story %s is told in the regions sh, hk and ca", name)
 		}
 	}
 	began := time.Now()
@@ -108,7 +167,7 @@ func Run(ctx context.Context, w io.Writer, o demo.Options, story, broken string)
 	if broken != "" {
 		fmt.Fprintf(w, "sabotaged: %s\n", broken)
 	}
-	h := &hello{demo: d, at: d.Endpoints()}
-	defer h.close()
-	return Play(ctx, w, h.steps())
+	steps, end := told.play(d, s)
+	defer end()
+	return Play(ctx, w, steps)
 }
