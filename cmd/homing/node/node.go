@@ -133,6 +133,9 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 			return nil, fmt.Errorf("role %s: %w", r.role, err)
 		}
 	}
+	if cfg.Has(RoleRegion) {
+		n.collectLess()
+	}
 	n.admin.serve(l)
 	n.onClose("admin", n.admin.close)
 	if err := n.startGossip(gossipTags); err != nil {
