@@ -41,8 +41,8 @@ func TestSampleConfigs(t *testing.T) {
 	if err != nil || len(files) < 12 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	more, err := filepath.Glob("../../../deploy/postgres/*.yaml")
-	if err != nil || len(more) != 1 {
+	more, err := filepath.Glob("../../../deploy/[kp]*/sh.yaml") // on Kafka, on PostgreSQL
+	if err != nil || len(more) != 2 {
 		t.Fatalf("%q, %v", more, err)
 	}
 	for _, path := range append(files, more...) {
