@@ -19,8 +19,9 @@ import (
 // repeat under the same idempotency key changes nothing.
 //
 // Errors: BadInput for a key that is not ed25519 or a platform over MaxPlatform
-// bytes; Unauthenticated when the signature does not hold; Forbidden when the device was revoked, for that is for ever; TooLarge beyond
-// MaxDevices, or MaxRevoked of all time.
+// bytes; Unauthenticated when the signature does not hold; Forbidden when the
+// device was revoked, for that is for ever; TooLarge beyond MaxDevices, or
+// MaxRevoked of all time.
 func (c *Core) AddDevice(ctx context.Context, by Caller, r *v1.AddDeviceRequest) (_ *v1.AddDeviceResponse, err error) {
 	defer c.m.count("AddDevice", &err)
 	if err := needUser(by); err != nil {
