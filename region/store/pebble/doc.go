@@ -37,8 +37,10 @@
 // nobody knows what the disk has. Reads go on. Before that, when less than
 // Options.MinFree bytes are left on the disk, writes are refused with
 // region.Unavailable and nothing is written; they go on by themselves once
-// there is room. Fences and trims pass. Where Pebble cannot go on the process
-// ends, having acknowledged nothing that is not durable: it calls Options.Fatal
+// there is room. Fences and trims pass. Where somebody else fills the disk faster
+// than that is noticed, log and manifest take the room of a ballast file (package
+// disk), so that what was admitted becomes durable. Where Pebble cannot go on the
+// process ends, having acknowledged nothing that is not durable: it calls Options.Fatal
 // when it cannot write its manifest, and panics when it cannot make its next log
 // file.
 //
