@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test test-kafka test-postgres generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka test-postgres test-restart generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -66,6 +66,10 @@ fuzz:
 SOAKTIME ?= 1h
 soak:
 	@deploy/test/soak $(SOAKTIME)
+
+# All logic processes go and come under 10,000 connections; ulimit -n 20000 or more.
+test-restart:
+	HOMING_RESTART_USERS=10000 "$(GO)" test -count=1 -v -run '^TestRestart$$' ./cmd/homing/bench
 
 clean:
 	rm -rf bin

@@ -201,7 +201,7 @@ func (l *long) woken(err error) {
 // lull gives a proven client its next silence. The deadline is not moved for
 // every frame, but never further off than a sixteenth.
 func (l *long) lull() {
-	now, idle := time.Now(), l.s.o.idle()
+	now, idle := time.Now(), l.idle()
 	if l.readBy.Sub(now) < idle-idle/16 {
 		l.readBy = now.Add(idle)
 		_ = l.conn.SetReadDeadline(l.readBy)

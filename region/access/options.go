@@ -92,6 +92,11 @@ type Options struct {
 	// Heartbeat is the interval asked of clients, in whole seconds; 240 s when
 	// 0. A connection silent for two and a half of them is closed.
 	Heartbeat time.Duration
+	// Heartbeats are the intervals for clients of some carriers, whose networks
+	// forget silent connections sooner or later than others, by the name that
+	// Carrier gives. Carrier must not block; it is asked once for a connection.
+	Heartbeats map[string]time.Duration
+	Carrier    func(netip.Addr) string
 	// Handshake is how long a client may take from connecting to its proof; 10 s
 	// when 0. It bounds what a client that sends a byte a second costs.
 	Handshake time.Duration
@@ -139,8 +144,15 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("access: %w", o.Region.Valid())
 	case o.World == nil || o.Presence == nil || (o.Logic == nil) == (o.Remote == nil):
 		return o, fmt.Errorf("access: World, Presence, and either Logic or Remote are required")
-	case o.Heartbeat%time.Second != 0 || o.Heartbeat < 0:
+	case len(o.Heartbeats) > 0 && o.Carrier == nil:
+		return o, fmt.Errorf("access: heartbeats of carriers need Carrier")
+	case !wholeSeconds(o.Heartbeat):
 		return o, fmt.Errorf("access: heartbeat %s is not a whole number of seconds", o.Heartbeat)
+	}
+	for name, d := range o.Heartbeats {
+		if !wholeSeconds(d) || d == 0 {
+			return o, fmt.Errorf("access: heartbeat %s of carrier %s is not a whole number of seconds", d, name)
+		}
 	}
 	for _, l := range []struct {
 		service region.Service
@@ -166,5 +178,15 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// idle is how long a connection may be silent.
-func (o *Options) idle() time.Duration { return o.Heartbeat * 5 / 2 }
+func wholeSeconds(d time.Duration) bool { return d >= 0 && d%time.Second == 0 }
+
+// heartbeatOf is the interval asked of a client.
+func (o *Options) heartbeatOf(a netip.Addr) time.Duration {
+	if len(o.Heartbeats) == 0 {
+		return o.Heartbeat
+	}
+	if d, ok := o.Heartbeats[o.Carrier(a)]; ok {
+		return d
+	}
+	return o.Heartbeat
+}

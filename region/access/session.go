@@ -67,8 +67,9 @@ type session struct {
 	connectionID [16]byte  // ID; the client's
 	hello        *v1.Hello // nil once the device key is proven
 	epoch        region.Epoch
-	id           uint64    // set by Presence
-	since        time.Time // set by Presence
+	id           uint64        // set by Presence
+	since        time.Time     // set by Presence
+	beat         time.Duration // between heartbeats
 
 	mu     sync.Mutex
 	device core.Device
@@ -166,6 +167,7 @@ func (n *session) onProof(f wire.Frame) error {
 		return err
 	}
 	n.nonce = nil
+	n.beat = n.s.o.heartbeatOf(n.caller.Address)
 	n.state = ready
 	n.inFlight = make(chan struct{}, n.s.o.MaxInFlight)
 	if displaced := n.s.o.Presence.add(n); displaced != nil {
@@ -204,10 +206,13 @@ func (n *session) check(r *v1.Reauth, nonce []byte) error {
 }
 
 func (n *session) reauthReply() *v1.ReauthReply {
-	return &v1.ReauthReply{HeartbeatSeconds: n.s.heartbeatSeconds(), TicketExpiresUnix: n.device.Expires.Unix()}
+	return &v1.ReauthReply{HeartbeatSeconds: n.heartbeatSeconds(), TicketExpiresUnix: n.device.Expires.Unix()}
 }
 
-func (s *Server) heartbeatSeconds() uint32 { return uint32(s.o.Heartbeat / time.Second) }
+func (n *session) heartbeatSeconds() uint32 { return uint32(n.beat / time.Second) }
+
+// idle is how long a proven client may be silent.
+func (n *session) idle() time.Duration { return n.beat * 5 / 2 }
 
 // onRequest is handle for a proven client.
 func (n *session) onRequest(f wire.Frame) error {
@@ -218,7 +223,7 @@ func (n *session) onRequest(f wire.Frame) error {
 			return n.refuse(f, err)
 		}
 		n.s.hint(h.WorldVersion)
-		n.respond(f, f.Method, &v1.HeartbeatReply{WorldVersion: n.s.version(), HeartbeatSeconds: n.s.heartbeatSeconds()})
+		n.respond(f, f.Method, &v1.HeartbeatReply{WorldVersion: n.s.version(), HeartbeatSeconds: n.heartbeatSeconds()})
 		return nil
 	case wire.Reauth:
 		r := new(v1.Reauth)

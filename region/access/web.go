@@ -76,7 +76,7 @@ func (n *session) readWebSocket(c *websocket.Conn) {
 	for {
 		deadline := handshake
 		if n.state == ready {
-			deadline = time.Now().Add(n.s.o.idle())
+			deadline = time.Now().Add(n.idle())
 		}
 		// Not n.ctx: the end of the context would tear the connection down under
 		// the writer's last words.

@@ -166,7 +166,7 @@ func (s *Server) serve(c net.Conn) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	err = s.read(ctx, p, r)
 	cancel()
-	if err != nil && !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
+	if !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
 		s.o.Logger.Info("a connection ended", "peer", name, "error", err)
 	}
 	s.o.Handler.Gone(p)

@@ -84,6 +84,7 @@ type Config struct {
 	Kafka     Kafka    `yaml:"kafka,omitempty"`    // only for the role replicator
 	Messages  Messages `yaml:"messages,omitempty"` // only for the roles region, store and logic
 
+	Access    Access    `yaml:"access,omitempty"`    // only for the roles region and access
 	Processes Processes `yaml:"processes,omitempty"` // of a region in parts
 }
 
@@ -248,6 +249,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Store.validate(c); err != nil {
+		return err
+	}
+	if err := c.Access.validate(c); err != nil {
 		return err
 	}
 	if err := c.Processes.validate(c); err != nil {

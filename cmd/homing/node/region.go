@@ -162,6 +162,7 @@ func (r *regionRole) serveClients(ctx context.Context, me *region.Region, o acce
 	o.Long, o.Short, o.Web = addr(me.Serves.Long), addr(me.Serves.Short), addr(me.Serves.Web)
 	o.TLS, o.WebTLS, o.Proxies, o.MaxConnections = n.server, n.webTLS(me.Serves.Short), proxies, n.cfg.ShedAbove
 	o.Origins = n.cfg.Origins
+	o.Heartbeat, o.Heartbeats, o.Carrier = n.cfg.Access.Heartbeat, n.cfg.Access.Carriers, redirect.carrier
 	o.Logger, o.Registerer = r.log, n.reg
 	if r.access, err = access.New(o); err != nil {
 		return err

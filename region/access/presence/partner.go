@@ -104,12 +104,6 @@ func (q *queue) done(some []Entry) {
 	}
 }
 
-func (q *queue) settled() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.pending) == 0 && !q.full
-}
-
 // say makes one update.
 func say(ctx context.Context, c *rpc.Client, u *v1.PresenceUpdate) (again bool, err error) {
 	body, err := encode(u)
