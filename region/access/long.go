@@ -48,6 +48,13 @@ func (s *Server) acceptLong(l net.Listener) {
 			_ = conn.Close()
 			continue
 		}
+		if s.greeting.Add(1) > int64(s.o.MaxHandshakes) {
+			s.greeting.Add(-1)
+			s.conns.Add(-1)
+			s.m.rejected.WithLabelValues("handshakes").Inc()
+			_ = conn.Close()
+			continue
+		}
 		s.tasks.Add(1)
 		s.workers.do(func() { s.greet(conn) })
 	}
@@ -78,6 +85,7 @@ func (s *Server) greet(conn net.Conn) {
 			s.m.rejected.WithLabelValues(reason).Inc()
 		}
 		_ = conn.Close()
+		s.greeting.Add(-1)
 		s.conns.Add(-1)
 		s.tasks.Done()
 		return
@@ -181,12 +189,18 @@ func (l *long) one(woken bool) error {
 		return nil // under the handshake's deadline
 	}
 	if !wasReady {
-		l.disarm()
-		l.disarm = nil
+		l.greeted()
 		l.r.Limit(wire.MaxBody)
 	}
 	l.lull()
 	return nil
+}
+
+// greeted ends the handshake, well or not.
+func (l *long) greeted() {
+	l.disarm()
+	l.disarm = nil
+	l.s.greeting.Add(-1)
 }
 
 // woken goes on with a connection that was parked. It does not block.
@@ -219,7 +233,7 @@ func (l *long) end(err error) {
 	defer l.s.conns.Add(-1)
 	l.q.now = false
 	if l.disarm != nil {
-		l.disarm()
+		l.greeted()
 	}
 	l.pass()
 	l.explain(err)

@@ -114,6 +114,11 @@ type Options struct {
 	// MaxConnections is the limit of long and web connections; 200,000 when 0.
 	// Beyond it a connection is closed before its first byte is read.
 	MaxConnections int
+	// MaxHandshakes is the limit of long connections that have not proven
+	// themselves yet; 4,096 when 0. Beyond it a connection is closed before its
+	// first byte is read, and its client backs off: when all clients come back at
+	// once, those who are let in get through within their patience.
+	MaxHandshakes int
 	// MaxInFlight is the limit of requests of one connection that are worked on;
 	// 32 when 0. Beyond it the connection is not read.
 	MaxInFlight int
@@ -170,6 +175,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.ReauthLead = cmp.Or(max(o.ReauthLead, 0), 2*time.Minute)
 	o.Drain = cmp.Or(max(o.Drain, 0), time.Second)
 	o.MaxConnections = cmp.Or(max(o.MaxConnections, 0), 200_000)
+	o.MaxHandshakes = cmp.Or(max(o.MaxHandshakes, 0), 4096)
 	o.MaxInFlight = cmp.Or(max(o.MaxInFlight, 0), 32)
 	o.MaxQueue = cmp.Or(max(o.MaxQueue, 0), 4<<20)
 	if o.Logger == nil {

@@ -32,6 +32,8 @@ type Server struct {
 	workers *workers
 	conns   atomic.Int64
 
+	greeting atomic.Int64 // long connections in mid-handshake
+
 	listeners map[region.Service]net.Listener
 	https     []*http.Server
 	polls     *polls

@@ -136,6 +136,9 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 	if cfg.Has(RoleRegion) {
 		n.collectLess()
 	}
+	if n.region != nil || n.presence != nil {
+		n.admin.mux.HandleFunc("GET /presence", n.getPresence)
+	}
 	n.admin.serve(l)
 	n.onClose("admin", n.admin.close)
 	if err := n.startGossip(gossipTags); err != nil {
