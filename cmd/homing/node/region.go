@@ -253,7 +253,7 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 	if err := r.node.world.Admitting(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 		s.Refuses = err.Error()
-	} else if err := r.store.Writable(); err != nil {
+	} else if err := r.writable(); err != nil {
 		s.Refuses = err.Error() // reads go on, so the region stays ready
 	} else {
 		s.Admitting = true
@@ -272,6 +272,15 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 		s.Lags = append(s.Lags, observe.Lag{Origin: string(l.Origin), Stream: string(l.Stream), Records: l.Records,
 			Seconds: l.Seconds, State: string(pairState(l)), Reason: l.Reason})
 	}
+}
+
+// writable is asked of the store by the process that has it; the others hear of
+// it with every write.
+func (r *regionRole) writable() error {
+	if r.store == nil {
+		return nil
+	}
+	return r.store.Writable()
 }
 
 // pairState says it in the console's words.
