@@ -2,14 +2,18 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"time"
 
 	"github.com/homing-im/homing/cmd/homing/node"
+	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -131,6 +135,39 @@ func (p *parts) process(name string) *process {
 		}
 	}
 	return nil
+}
+
+// online asks the region how many connections of users it knows of.
+func (p *parts) online(ctx context.Context, people []*person) (n int, err error) {
+	const batch = 500
+	for len(people) > 0 {
+		some := people[:min(batch, len(people))]
+		people = people[len(some):]
+		q := url.Values{}
+		for _, x := range some {
+			q.Add("uin", x.UIN.String())
+		}
+		var found []observe.Presence
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/presence?"+q.Encode(), nil)
+		if err != nil {
+			return n, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return n, err
+		}
+		err = json.NewDecoder(resp.Body).Decode(&found)
+		_ = resp.Body.Close()
+		if err != nil {
+			return n, fmt.Errorf("presence answers %s: %w", resp.Status, err)
+		}
+		for _, f := range found {
+			if f.Process == p.access {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // restart ends a node, or kills it, starts it again, and returns how long it was

@@ -63,6 +63,7 @@ type RestartReport struct {
 	Failed      int64            `json:"failed_requests"` // answered with an error, or not at all
 	FirstError  string           `json:"first_error,omitempty"`
 	Dropped     int              `json:"dropped_connections"`
+	Known       int              `json:"known_connections"` // to presence, afterwards
 	Notices     int64            `json:"notices"` // of messages, at their recipients
 	Answer      Quantiles        `json:"answer"`
 	LongestWait float64          `json:"longest_wait_millis"`
@@ -99,6 +100,9 @@ well and every connection must stay; else the command ends with an error.`,
 			}
 			if err := printReport(out, output, r, r.print); err != nil {
 				return err
+			}
+			if r.Known != r.Users {
+				return fmt.Errorf("presence knows %d of %d connections", r.Known, r.Users)
 			}
 			if r.Dropped > 0 || r.Failed > 0 {
 				return fmt.Errorf("%d connections dropped and %d requests failed: %s", r.Dropped, r.Failed, r.FirstError)
@@ -186,16 +190,17 @@ func Restart(ctx context.Context, o RestartOptions) (_ *RestartReport, err error
 		}
 	}
 	r.Memory = procOf(p.pid).memory
-	return r, nil
+	r.Known, err = p.online(ctx, people)
+	return r, err
 }
 
 func (r *RestartReport) print(out io.Writer) error {
 	_, err := fmt.Fprintf(out, `%d CPUs, %s; load before the run %.1f
 %d long connections (%.0f/s), %d restarts in %.1f s
-%d requests (%.0f/s), %d failed; %d connections dropped; %d notices
+%d requests (%.0f/s), %d failed; %d connections dropped, %d known to presence; %d notices
 answers: p50 %.1f ms, p99 %.1f ms, p999 %.1f ms, the longest wait %.0f ms; access has %d MiB
 `, r.Machine.CPUs, r.Machine.Go, r.Machine.Load, r.Users, r.Connected, len(r.Restarts), r.Seconds,
-		r.Requests, r.PerSecond, r.Failed, r.Dropped, r.Notices, r.Answer.P50, r.Answer.P99, r.Answer.P999, r.LongestWait, r.Memory>>20)
+		r.Requests, r.PerSecond, r.Failed, r.Dropped, r.Known, r.Notices, r.Answer.P50, r.Answer.P99, r.Answer.P999, r.LongestWait, r.Memory>>20)
 	return err
 }
 

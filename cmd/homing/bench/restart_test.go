@@ -49,7 +49,7 @@ func TestRestart(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %+v", err, r)
 			}
-			if r.Dropped != 0 || r.Failed != 0 || len(r.Restarts) != 3 || r.Requests < 20 || r.Notices == 0 || r.Answer.P99 <= 0 {
+			if r.Dropped != 0 || r.Failed != 0 || len(r.Restarts) != 3 || r.Requests < 20 || r.Notices == 0 || r.Known != r.Users || r.Answer.P99 <= 0 {
 				t.Errorf("%+v", r)
 			}
 			t.Logf("%d requests, the longest wait %.0f ms", r.Requests, r.LongestWait)
