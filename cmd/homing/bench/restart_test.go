@@ -42,10 +42,10 @@ func TestRestart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			users := users
 			if name == "killed" && users == "500" {
-				users = "100" // what differs does not depend on their number
+				users = "50" // what differs does not depend on their number
 			}
 			var r RestartReport
-			err := runBench(t, &r, append(strings.Fields("restart --rate 100 --pause 500ms --partitions 4 --users "+users), more)...)
+			err := runBench(t, &r, append(strings.Fields("restart --rate 100 --pause 200ms --partitions 4 --users "+users), more)...)
 			if err != nil {
 				t.Fatalf("%v: %+v", err, r)
 			}
