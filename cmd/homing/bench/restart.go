@@ -64,7 +64,7 @@ type RestartReport struct {
 	FirstError  string           `json:"first_error,omitempty"`
 	Dropped     int              `json:"dropped_connections"`
 	Known       int              `json:"known_connections"` // to presence, afterwards
-	Notices     int64            `json:"notices"` // of messages, at their recipients
+	Notices     int64            `json:"notices"`           // of messages, at their recipients
 	Answer      Quantiles        `json:"answer"`
 	LongestWait float64          `json:"longest_wait_millis"`
 	Memory      int64            `json:"access_memory_bytes"`
