@@ -237,11 +237,10 @@ func Storm(ctx context.Context, o StormOptions) (_ *StormReport, err error) {
 	defer r.mu.Unlock()
 	report.Back = int(r.now.Load())
 	at := func(q float64) float64 {
-		i := int(q * float64(len(r.back)-1))
-		if i < 0 {
+		if len(r.back) == 0 {
 			return 0
 		}
-		return r.back[i].Sub(began).Seconds()
+		return r.back[int(q*float64(len(r.back)-1))].Sub(began).Seconds()
 	}
 	report.Half, report.Most, report.All = at(0.5), at(0.99), at(1)
 	return report, nil
