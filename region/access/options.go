@@ -90,7 +90,8 @@ type Options struct {
 	Origins []string
 
 	// Heartbeat is the interval asked of clients, in whole seconds; 240 s when
-	// 0. A connection silent for two and a half of them is closed.
+	// 0. A connection silent for two and a half of them, or of the longest of
+	// Heartbeats, is closed.
 	Heartbeat time.Duration
 	// Heartbeats are the intervals for clients of some carriers, whose networks
 	// forget silent connections sooner or later than others, by the name that
@@ -185,6 +186,16 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func wholeSeconds(d time.Duration) bool { return d >= 0 && d%time.Second == 0 }
+
+// idle is how long the most patient of the clients may be silent: a parked
+// connection is looked at by one clock for all.
+func (o *Options) idle() time.Duration {
+	longest := o.Heartbeat
+	for _, d := range o.Heartbeats {
+		longest = max(longest, d)
+	}
+	return longest * 5 / 2
+}
 
 // heartbeatOf is the interval asked of a client.
 func (o *Options) heartbeatOf(a netip.Addr) time.Duration {
