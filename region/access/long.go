@@ -116,7 +116,12 @@ func (s *Server) newLong(conn net.Conn) (l *long, reason string) {
 	c := net.Conn(q)
 	if s.o.TLS != nil {
 		t := tls.Server(q, s.o.TLS)
-		if err := t.HandshakeContext(s.ctx); errors.Is(err, io.EOF) {
+		if !s.shakes.enter(s.ctx) {
+			return nil, "handshakes"
+		}
+		err := t.HandshakeContext(s.ctx)
+		s.shakes.leave()
+		if errors.Is(err, io.EOF) {
 			return nil, "" // a health check that only connects
 		} else if err != nil {
 			return nil, "tls"

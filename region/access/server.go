@@ -33,6 +33,7 @@ type Server struct {
 	conns   atomic.Int64
 
 	greeting atomic.Int64 // long connections in mid-handshake
+	shakes   shakes
 
 	listeners map[region.Service]net.Listener
 	https     []*http.Server
@@ -72,6 +73,7 @@ func New(o Options) (*Server, error) {
 		s.cancel()
 		return nil, fmt.Errorf("access: %w", err)
 	}
+	s.shakes = make(shakes, maxShakes)
 	s.workers = newWorkers(s.ctx, &s.tasks)
 	s.polls = newPolls(s)
 	for service, addr := range map[region.Service]string{region.Long: o.Long, region.Short: o.Short, region.Web: o.Web} {
