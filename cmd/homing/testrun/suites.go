@@ -143,7 +143,9 @@ func isPostgres(p string) bool {
 func postgresPackages(ctx context.Context) ([]string, error) { return packages(ctx, isPostgres) }
 
 // memoryPackages have tests in files with the build constraint !race.
-func memoryPackages(context.Context) ([]string, error) { return []string{module + "/accel", module + "/region/access"}, nil }
+func memoryPackages(context.Context) ([]string, error) {
+	return []string{module + "/accel", module + "/region/access"}, nil
+}
 
 // kafkaTests are those that start Java brokers, and take minutes on a busy
 // machine.
