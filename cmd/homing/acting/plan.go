@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/region"
@@ -225,6 +224,6 @@ func (p *Plan) Print(w io.Writer) {
 		}
 	}
 	if p.Single {
-		say("  SINGLE COPY afterwards, until %s returns", strings.ToUpper(string(p.From)))
+		say("  SINGLE COPY afterwards, until %s returns", p.From)
 	}
 }

@@ -85,6 +85,7 @@ func New(parent string, o Options) (_ *Cluster, err error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, err
 	}
+	id[0] &= 0x7f // Kafka's tools take an ID that begins with a dash for an option
 	c.id = base64.RawURLEncoding.EncodeToString(id[:])
 	for i := range o.Brokers {
 		c.Brokers = append(c.Brokers, &Broker{cluster: c, number: i + 1, plain: freeAddress(), controller: freeAddress(), secure: freeAddress()})

