@@ -221,7 +221,7 @@ func (d *Demo) Endpoints() *endpoints.Endpoints {
 			Admin: "http://" + m.admin.String(), Queue: m.queue.String()}
 	}
 	for _, m := range p.pops {
-		e.POPs[m.id] = endpoints.POP{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(), Admin: "http://" + m.admin.String(), Near: string(m.near)}
+		e.POPs[m.id] = endpoints.POP{Long: m.long.String(), Short: "http://" + m.short.String(), Admin: "http://" + m.admin.String(), Near: string(m.near)}
 	}
 	return e
 }

@@ -142,7 +142,7 @@ func TestFullDisk(t *testing.T) {
 		"homing user register --region ca --nickname Carol",
 	} {
 		out, err := w.sh(ctx, command)
-		if err == nil || strings.Count(strings.TrimSpace(out), "\n") != 0 || !strings.Contains(out, "less than 128 MiB left (free space there; writes go on by themselves)") {
+		if err == nil || strings.Count(strings.TrimSpace(out), "\n") != 0 || !strings.Contains(out, "less than 160 MiB left (free space there; writes go on by themselves)") {
 			t.Errorf("$ %s\nwant it refused and the disk named, got %v\n%s", command, err, out)
 		}
 	}

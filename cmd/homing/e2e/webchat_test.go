@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -150,7 +151,11 @@ func TestWebChat(t *testing.T) {
 	alice.do("was elsewhere", record("true", fmt.Sprintf("all.result[0].endpoint = %q", strings.TrimPrefix(at.Regions["hk"].Web, "http://"))))
 	alice.returns(sh, "sh")
 
-	pop := at.POPs["pop-5"].Web + "/chat/?transport=poll"
+	host, _, err := net.SplitHostPort(at.POPs["pop-5"].Long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pop := fmt.Sprintf("http://%s:%d/chat/?transport=poll", host, w.base+2)
 	carol.register(pop, "Carol", "by long polling") // to the region nearest to the POP; here all are
 	carol.opens("@bob", bobs)
 	carol.writes("by long polling")

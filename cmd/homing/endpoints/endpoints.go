@@ -45,7 +45,6 @@ type Region struct {
 type POP struct {
 	Long  string `json:"long"`
 	Short string `json:"short"`
-	Web   string `json:"web"`
 	Admin string `json:"admin"`
 	Near  string `json:"near"`
 }

@@ -113,6 +113,7 @@ func New(parent string, settings ...string) (*Server, error) {
 		err = s.Configure(append([]string{
 			"listen_addresses = ''", "unix_socket_directories = '" + s.Dir + "'", "max_connections = 200", "shared_buffers = 64MB",
 			"wal_level = replica", "max_wal_senders = 8", "hot_standby = on", "autovacuum_naptime = 10s",
+			"dynamic_shared_memory_type = mmap", // in its directory: a killed server leaves nothing in /dev/shm
 		}, settings...)...)
 	}
 	if err != nil {
