@@ -125,11 +125,19 @@ def row_sum(b, r):
     ).digest()[:16]
 
 
+def belongs(stream, r):
+    """Whether a record of stream "full" is in another stream as well."""
+    if stream == "shared":
+        return r["kind"] == WATERMARK or r["kind"] == ROW and r["table"] < 100
+    return r["kind"] == COMMAND and stream == "to-" + r["to"]
+
+
 class Partition:
     """What a follower of a stream knows of one partition."""
 
     def __init__(self):
         self.last, self.chain = 0, bytes(16)
+        self.others = {}  # stream -> last sequence in it, as the links of "full" have it
         self.seen = {}  # key -> hash of the value
         self.rows = {}  # (owner, table, row) -> sum
         self.sums = collections.Counter()  # (home, "shared" or "own") -> sum of the rows
@@ -147,9 +155,14 @@ class Partition:
         sequences = [r["sequence"] for r in b["records"]]
         if key != "%d-%d" % (sequences[0], sequences[-1]):
             raise Wrong("has sequences %d to %d" % (sequences[0], sequences[-1]))
-        if [link["stream"] for link in b["links"]] != [stream]:
+        link, others = b["links"][0], b["links"][1:]
+        if link["stream"] != stream or others and stream != "full":
             raise Wrong("has links %s" % b["links"])
-        link = b["links"][0]
+        for other in others:  # what a reader of that stream gets of this batch
+            has = [r["sequence"] for r in b["records"] if belongs(other["stream"], r)]
+            if not has or other["prev"] != self.others.get(other["stream"], 0):
+                raise Wrong("has link %s after %d" % (other, self.others.get(other["stream"], 0)))
+            self.others[other["stream"]] = has[-1]
         if link["prev"] != self.last:
             raise Wrong("follows %d, but the last one here is %d" % (link["prev"], self.last))
         want = list(range(self.last + 1, sequences[-1] + 1))
