@@ -226,6 +226,7 @@ func (c *Client) run() {
 		}
 		c.prefer(cn.endpoint)
 		c.remember()
+		cn.left = !c.outbox.empty() // before anybody can send on it
 		c.set(cn, nil)
 		id, _ := cn.place()
 		c.emit(Event{Kind: Connected, Endpoint: cn.endpoint, Region: id, POP: cn.pop, Source: source, Took: time.Since(started), World: cn.world})

@@ -32,6 +32,7 @@ type conn struct {
 	pop       string
 	world     uint64
 	heartbeat time.Duration
+	left      bool // the outbox had messages of an earlier connection or process
 
 	gone chan struct{} // closed when the connection is over and no longer the client's current one
 

@@ -71,8 +71,7 @@ func (c *Client) Forget(clientMessageID string) { c.outbox.forget(clientMessageI
 func (c *Client) tend(ctx context.Context, cn *conn) {
 	t := time.NewTimer(c.o.Settle)
 	defer t.Stop()
-	idle := true
-	left := !c.outbox.empty() // by an earlier connection or process
+	idle, left := true, cn.left
 	for {
 		at, epoch := cn.place()
 		for _, req := range c.outbox.due(epoch) {

@@ -152,6 +152,7 @@ func (d *deployed) aloneLong(ctx context.Context, from client.Identity, to regio
 	c, err := client.New(client.Options{
 		Zone: "im.test", Fallback: []netip.AddrPort{netip.MustParseAddrPort("127.0.1.1:7100")}, RootCAs: cas,
 		Identity: from, ClientVersion: 80003, Platform: "e2e", Dial: o.dial, ConnectTimeout: time.Minute,
+		Settle: time.Hour, // every request is a message
 	})
 	if err != nil {
 		d.t.Fatal(err)
