@@ -139,7 +139,8 @@ function name(uin) {
 }
 
 function remember(account) {
-  user.names[account.uin] = account.handle ? `${account.nickname} @${account.handle}` : account.nickname;
+  // A handle may be known here before its owner's account has arrived.
+  user.names[account.uin] = [account.nickname, account.handle && `@${account.handle}`].filter(Boolean).join(" ");
   store();
   draw();
 }
