@@ -107,6 +107,9 @@ func run(ctx context.Context, out io.Writer, chosen []Suite) int {
 	for _, s := range total.Skips {
 		fmt.Fprintln(out, "skipped:", s)
 	}
+	for _, r := range total.Races {
+		fmt.Fprintf(out, "data race:\n%s\n", r)
+	}
 	for _, f := range total.Failures {
 		fmt.Fprintln(out, "failed:", f)
 	}

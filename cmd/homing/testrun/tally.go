@@ -13,6 +13,7 @@ import (
 type Tally struct {
 	Passed, Failed, Skipped int
 	Failures                []string // what failed, by name
+	Races                   []string // reports of the race detector, each of several lines
 	Skips                   []string // what was skipped, and why
 }
 
@@ -21,6 +22,7 @@ func (t *Tally) add(u Tally) {
 	t.Failed += u.Failed
 	t.Skipped += u.Skipped
 	t.Failures = append(t.Failures, u.Failures...)
+	t.Races = append(t.Races, u.Races...)
 	t.Skips = append(t.Skips, u.Skips...)
 }
 
@@ -100,7 +102,9 @@ func count(events io.Reader, out io.Writer) (Tally, error) {
 		case e.Test != "" && e.Action == "fail":
 			t.fail(e.name())
 			failed[e.Package]++
-			fmt.Fprint(out, strings.Join(output[key], ""))
+			said := strings.Join(output[key], "")
+			fmt.Fprint(out, said)
+			t.Races = append(t.Races, races(said)...)
 		case e.Action == "pass":
 			fmt.Fprintf(out, "   ok    %6.1f s  %s\n", e.Elapsed, e.name())
 		case e.Action == "fail":
@@ -132,6 +136,22 @@ func unended(output map[string][]string, pkg string) []string {
 	}
 	sort.Strings(keys)
 	return append(keys, pkg+"\x00")
+}
+
+// races picks the reports of the race detector out of what a test said. Whoever
+// sees no more than the end of a long run has at least them: which accesses
+// raced is all there is to go by when a race does not come again.
+func races(said string) []string {
+	var found []string
+	for {
+		_, rest, ok := strings.Cut(said, "WARNING: DATA RACE\n")
+		if !ok {
+			return found
+		}
+		report, after, _ := strings.Cut(rest, "==================")
+		found = append(found, strings.TrimRight(report, " \n"))
+		said = after
+	}
 }
 
 // reason is what a skipped test said: "file.go:12: the reason".

@@ -100,6 +100,27 @@ func TestCount(t *testing.T) {
 	}
 }
 
+func TestRacesAreShownAgainAtTheEnd(t *testing.T) {
+	said := "=== RUN TestX\n" + strings.Repeat(`    ==================
+    WARNING: DATA RACE
+    Write at 0x01 by goroutine 7:
+      pkg.set()
+    ==================
+`, 2) + "    Found 2 data race(s)\n"
+	const want = "    Write at 0x01 by goroutine 7:\n      pkg.set()"
+	if got := races(said); !slices.Equal(got, []string{want, want}) {
+		t.Errorf("races %q, want %q twice", got, want)
+	}
+	var out bytes.Buffer
+	racy := Suite{"racy", "races", func(context.Context, io.Writer) Tally {
+		return Tally{Failed: 1, Failures: []string{"pkg TestX"}, Races: races(said)}
+	}}
+	run(t.Context(), &out, []Suite{racy})
+	if _, end, _ := strings.Cut(out.String(), "\nall "); strings.Count(end, want) != 2 {
+		t.Errorf("the end of the run lacks the reports:\n%s", &out)
+	}
+}
+
 func TestRunSaysWhatFailed(t *testing.T) {
 	good := Suite{"good", "passes", func(context.Context, io.Writer) Tally { return Tally{Passed: 3} }}
 	bad := Suite{"bad", "fails", func(context.Context, io.Writer) Tally {
