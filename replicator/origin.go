@@ -28,7 +28,6 @@ type origin struct {
 // run starts the goroutines; stop ends them.
 func (o *origin) run(ctx context.Context) {
 	ctx, o.cancel = context.WithCancel(ctx)
-	o.start = time.Now()
 	for _, c := range o.cursors {
 		o.group.Go(func() { c.run(ctx) })
 	}
