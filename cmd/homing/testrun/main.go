@@ -87,6 +87,9 @@ func run(ctx context.Context, out io.Writer, chosen []Suite) int {
 		start := time.Now()
 		t := s.Run(ctx, out)
 		took := time.Since(start)
+		for _, slow := range t.Slow {
+			fmt.Fprintf(out, "   slow  %6.1f s  %s\n", slow.seconds, slow.name)
+		}
 		results = append(results, result{s, t, took})
 		fmt.Fprintf(out, "-- %s: %s, %.1f s\n", s.Name, t.verdict(), took.Seconds())
 		if ctx.Err() != nil {

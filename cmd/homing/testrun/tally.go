@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -15,6 +17,23 @@ type Tally struct {
 	Failures                []string // what failed, by name
 	Races                   []string // reports of the race detector, each of several lines
 	Skips                   []string // what was skipped, and why
+	Slow                    []timed  // its slowest tests, the slowest first
+}
+
+// timed is a test and how long it took.
+type timed struct {
+	name    string
+	seconds float64
+}
+
+// slowest is how many tests of a suite are told by name: the whole run has to
+// stay short enough to be run often, and these are where to look.
+const slowest = 5
+
+func (t *Tally) took(name string, seconds float64) {
+	i, _ := slices.BinarySearchFunc(t.Slow, seconds, func(s timed, seconds float64) int { return cmp.Compare(seconds, s.seconds) })
+	t.Slow = slices.Insert(t.Slow, i, timed{name, seconds})
+	t.Slow = t.Slow[:min(len(t.Slow), slowest)]
 }
 
 func (t *Tally) add(u Tally) {
@@ -96,6 +115,7 @@ func count(events io.Reader, out io.Writer) (Tally, error) {
 		switch {
 		case e.Test != "" && e.Action == "pass":
 			t.Passed++
+			t.took(e.name(), e.Elapsed)
 		case e.Test != "" && e.Action == "skip":
 			t.Skipped++
 			t.Skips = append(t.Skips, e.name()+": "+reason(output[key]))

@@ -121,6 +121,16 @@ func TestRacesAreShownAgainAtTheEnd(t *testing.T) {
 	}
 }
 
+func TestSlowestAreNamed(t *testing.T) {
+	var tally Tally
+	for i, seconds := range []float64{3, 1, 7, 2, 9, 8, 4} {
+		tally.took(string(rune('a'+i)), seconds)
+	}
+	if want := []timed{{"e", 9}, {"f", 8}, {"c", 7}, {"g", 4}, {"a", 3}}; !slices.Equal(tally.Slow, want) {
+		t.Errorf("the slowest are %v, want %v", tally.Slow, want)
+	}
+}
+
 func TestRunSaysWhatFailed(t *testing.T) {
 	good := Suite{"good", "passes", func(context.Context, io.Writer) Tally { return Tally{Passed: 3} }}
 	bad := Suite{"bad", "fails", func(context.Context, io.Writer) Tally {
