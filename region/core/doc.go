@@ -78,8 +78,9 @@
 //     what they wrote themselves;
 //   - in journals, until every region has applied the records and they are
 //     trimmed; in the queue, until its retention;
-//   - in the files of a store, until the engine rewrites them: Pebble by and by,
-//     or at once by its Purge; PostgreSQL with its vacuum; and in backups.
+//   - in the files of a store, until the engine rewrites them: by and by, or at
+//     once by its Purge (homing store purge); in PostgreSQL's write-ahead log until
+//     the server recycles it; and in backups.
 //
 // The events of system messages are: group-created, group-updated, role-changed,
 // join-request, member-added, member-removed, undelivered, refused, device-added,

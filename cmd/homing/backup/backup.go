@@ -8,6 +8,7 @@ package backup
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ loaded into another, empty store of either engine:
   export, import    move a stopped region to another engine or machine
   backup, restore   copy a running region; go back to that copy after a loss
   check             is this file whole?
+  purge             rewrite a running region's files, without what was deleted
 
 A region is one: after an import or restore, start nothing on the store it came
 from any more. What was loaded is a new incarnation of the region. Copies in other
@@ -78,6 +80,28 @@ than any backup. Restore when there is none.`, "from", t.load},
 		c.Flags().StringVar(&t.file, sub.flag, "", "the file")
 		cmd.AddCommand(c)
 	}
+	purge := &cobra.Command{
+		Use: "purge -c node.yaml", Short: "Rewrite a running region's files, without what was deleted", Args: cobra.NoArgs,
+		Long: `An erased account, and whatever else was deleted, is gone from the rows at once and
+from the journal when it is trimmed; its bytes stay in the store's files until the
+engine rewrites those. This has them rewritten now. It takes as long as reading and
+writing the whole store. With engine pebble commits go on meanwhile; with postgres
+the tables are locked (VACUUM FULL), so writes wait or are refused: do it at a quiet
+hour. Bytes stay in the database's write-ahead log until that is recycled, and in
+backups.`,
+		Example: "  homing store purge -c sh.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if t.config == "" {
+				return errors.New("say which node: homing store purge -c node.yaml")
+			}
+			if err := t.readNode(); err != nil {
+				return err
+			}
+			return t.purge(c.Context())
+		},
+	}
+	purge.Flags().StringVarP(&t.config, "config", "c", "", "the node's file")
+	cmd.AddCommand(purge)
 	cmd.AddCommand(&cobra.Command{
 		Use: "check FILE", Short: "Read a file whole and say what is in it", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -101,10 +125,14 @@ type tool struct {
 var quiet = slog.New(slog.DiscardHandler)
 
 // read reads the node's file and its world.
-func (t *tool) read(name, flag string) (err error) {
+func (t *tool) read(name, flag string) error {
 	if t.config == "" || t.file == "" {
 		return fmt.Errorf("say which node and which file: homing store %s -c node.yaml --%s FILE", name, flag)
 	}
+	return t.readNode()
+}
+
+func (t *tool) readNode() (err error) {
 	if t.node, err = node.ReadConfig(t.config); err != nil {
 		return err
 	}
@@ -158,6 +186,40 @@ func (t *tool) backup(ctx context.Context) error {
 		}
 		return r.CopyTo(ctx, nil)
 	})
+}
+
+// purge has the running node rewrite its files.
+func (t *tool) purge(ctx context.Context) error {
+	client, admin, err := t.node.BackupClient(t.world)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, admin+node.PurgePath, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: is the node running?", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return fmt.Errorf("%w: the node ended before its files were rewritten; do it again", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the node answers %s: %s", resp.Status, strings.TrimSpace(string(body)))
+	}
+	var a node.Purged
+	if err := json.Unmarshal(body, &a); err != nil {
+		return fmt.Errorf("the node's answer breaks off (%w): do it again", err)
+	}
+	if a.Error != "" {
+		return errors.New(a.Error)
+	}
+	fmt.Fprintf(t.out, "the files of region %s are rewritten, in %s\n", t.id, time.Since(began).Round(time.Millisecond))
+	return nil
 }
 
 // load fills the node's store from the file.

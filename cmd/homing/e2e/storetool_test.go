@@ -66,6 +66,12 @@ func TestStoreMovesAndIsRestored(t *testing.T) {
 	if _, err := os.Stat(file("x") + ".part"); !os.IsNotExist(err) {
 		t.Errorf("a refused backup leaves a file: %v", err)
 	}
+	if out := w.must("homing store purge -c " + config); !strings.Contains(out, "the files of region sh are rewritten") {
+		t.Errorf("purge: %s", out)
+	}
+	if out := w.refused("homing store purge -c " + thief); !strings.Contains(out, "region/hk may not call") {
+		t.Errorf("a purge by another region: %s", out)
+	}
 	if out := w.refused("homing store export -c " + config + " --to " + file("x")); !strings.Contains(out, "in use") {
 		t.Errorf("an export of a running node: %s", out)
 	}

@@ -103,6 +103,7 @@ func (r *regionRole) openStore() error {
 	}
 	n.onClose("store", func(context.Context) error { return r.store.Close() })
 	r.serveBackup()
+	r.servePurge()
 	if err := n.world.Guard(r.fence); err != nil {
 		return err
 	}
