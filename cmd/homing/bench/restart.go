@@ -21,22 +21,19 @@ import (
 
 // RestartOptions say what is restarted under what load.
 type RestartOptions struct {
-	Dir        string
-	Users      int // each with one long connection
-	Logic      int // processes
-	Rate       float64
-	Rounds     int
-	Pause      time.Duration // between two restarts
-	Kill       bool
-	TLS        bool
-	Partitions int
+	Scale
+	Logic  int     // processes
+	Rate   float64 // requests a second, at most
+	Rounds int
+	Pause  time.Duration // between two restarts
+	Kill   bool
 }
 
 // Validate reports what is wrong with the options, or nil.
 func (o *RestartOptions) Validate() error {
 	switch {
-	case o.Users < 2 || o.Users > 15_000:
-		return fmt.Errorf("--users %d: want 2 to 15000; a process has so many files", o.Users)
+	case o.Users < 2:
+		return fmt.Errorf("--users %d: want at least 2, who write to each other", o.Users)
 	case o.Logic < 2 || o.Logic > 16:
 		return fmt.Errorf("--logic %d: want 2 to 16; while one restarts another one serves", o.Logic)
 	case o.Rate <= 0:
@@ -45,10 +42,8 @@ func (o *RestartOptions) Validate() error {
 		return fmt.Errorf("--rounds %d: want at least 1", o.Rounds)
 	case o.Pause < 0:
 		return fmt.Errorf("--pause %s: want 0 or more", o.Pause)
-	case o.Partitions < 1 || o.Partitions > 1<<12:
-		return fmt.Errorf("--partitions %d: want 1 to %d", o.Partitions, 1<<12)
 	}
-	return nil
+	return o.Scale.validate()
 }
 
 // RestartReport is what `homing bench restart -o json` prints.
@@ -77,7 +72,7 @@ type RestartProcess struct {
 }
 
 func newRestartCommand(out io.Writer) *cobra.Command {
-	o := RestartOptions{Users: 10_000, Logic: 3, Rate: 1000, Rounds: 1, Pause: time.Second, Partitions: 8}
+	o := RestartOptions{Scale: wholeScale, Logic: 3, Rate: 1000, Rounds: 1, Pause: time.Second}
 	var output string
 	cmd := &cobra.Command{
 		Use: "restart", Short: "Restart all logic processes under load: no connection drops, no request fails",
@@ -111,15 +106,12 @@ well and every connection must stay; else the command ends with an error.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Users, "users", o.Users, "each with one long connection")
+	o.Scale.flags(cmd)
 	f.IntVar(&o.Logic, "logic", o.Logic, "processes")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "requests a second, at most")
 	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often each logic process is restarted")
 	f.DurationVar(&o.Pause, "pause", o.Pause, "between two restarts")
 	f.BoolVar(&o.Kill, "kill", false, "kill the processes, in place of asking them to end")
-	f.BoolVar(&o.TLS, "tls", false, "TLS 1.3 on the long connections and between the processes")
-	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the region's store")
-	f.StringVar(&o.Dir, "dir", "", "directory to work in; a new one is made below it, and removed (default: the system's for temporary files)")
 	f.StringVarP(&output, "output", "o", "", "json prints it for programs")
 	return cmd
 }

@@ -19,30 +19,23 @@ import (
 
 // StormOptions say how many clients lose their server.
 type StormOptions struct {
-	Dir        string
-	Users      int           // each with one long connection
-	Away       time.Duration // between the server's death and its next start
-	Limit      time.Duration // by when all have to be back, from its next start
-	Memory     int64         // MiB that the server may have
-	TLS        bool
-	Partitions int
+	Scale
+	Away   time.Duration // between the server's death and its next start
+	Limit  time.Duration // by when all have to be back, from its next start
+	Memory int64         // MiB that the server may have
 }
 
 // Validate reports what is wrong with the options, or nil.
 func (o *StormOptions) Validate() error {
 	switch {
-	case o.Users < 1 || o.Users > 15_000:
-		return fmt.Errorf("--users %d: want 1 to 15000; a process has so many files", o.Users)
 	case o.Away < 0:
 		return fmt.Errorf("--away %s: want 0 or more", o.Away)
 	case o.Limit <= 0:
 		return fmt.Errorf("--limit %s: want more than 0", o.Limit)
 	case o.Memory < 1:
 		return fmt.Errorf("--memory %d: want at least 1", o.Memory)
-	case o.Partitions < 1 || o.Partitions > 1<<12:
-		return fmt.Errorf("--partitions %d: want 1 to %d", o.Partitions, 1<<12)
 	}
-	return nil
+	return o.Scale.validate()
 }
 
 // StormReport is what `homing bench storm -o json` prints. Times are in seconds
@@ -62,7 +55,7 @@ type StormReport struct {
 }
 
 func newStormCommand(out io.Writer) *cobra.Command {
-	o := StormOptions{Users: 10_000, Away: 2 * time.Second, Limit: 30 * time.Second, Memory: 1024, Partitions: 8}
+	o := StormOptions{Scale: wholeScale, Away: 2 * time.Second, Limit: 30 * time.Second, Memory: 1024}
 	var output string
 	cmd := &cobra.Command{
 		Use: "storm", Short: "Kill the process that has all connections: when are the clients back?",
@@ -97,13 +90,10 @@ or when the server took more than --memory.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.Users, "users", o.Users, "each with one long connection")
+	o.Scale.flags(cmd)
 	f.DurationVar(&o.Away, "away", o.Away, "between the server's death and its next start")
 	f.DurationVar(&o.Limit, "limit", o.Limit, "by when all have to be back, from its next start")
 	f.Int64Var(&o.Memory, "memory", o.Memory, "MiB that the server may take")
-	f.BoolVar(&o.TLS, "tls", false, "TLS 1.3")
-	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the region's store")
-	f.StringVar(&o.Dir, "dir", "", "directory to work in; a new one is made below it, and removed (default: the system's for temporary files)")
 	f.StringVarP(&output, "output", "o", "", "json prints it for programs")
 	return cmd
 }
