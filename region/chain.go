@@ -237,6 +237,13 @@ func (c *Chain) resolves(h Hash) bool {
 	return slices.ContainsFunc(c.links, func(l Link) bool { return l.Hash == h || slices.Contains(l.Signed.Parents, h) })
 }
 
+// Lost says whether a known world is the losing side of a fork that is not
+// resolved.
+func (c *Chain) Lost(h Hash) bool {
+	_, known := c.known[h]
+	return known && !c.resolves(h)
+}
+
 func (c *Chain) unrelated(s *Signed) error {
 	newest := c.Newest()
 	if s.Version <= newest.World.Version {

@@ -34,6 +34,7 @@ type applier struct {
 	merger   Merger
 	metrics  *metrics
 	logger   *slog.Logger
+	now      func() time.Time
 	did      func(batches, mismatches int)
 	retry    backOff
 
@@ -113,14 +114,14 @@ func (a *applier) execute(ctx context.Context) error {
 		a.position.Incarnation, a.position.UnixMilli = last.Incarnation, last.UnixMilli
 		a.position.Seq, a.position.Chain = last.Last(), last.Links[0].Chain
 		if a.due.IsZero() {
-			a.due = time.Now().Add(flushAfter)
+			a.due = a.now().Add(flushAfter)
 		}
-		if !time.Now().Before(a.due) {
+		if !a.now().Before(a.due) {
 			a.flush(ctx)
 		}
 	}
 	a.pending = nil
-	if !a.due.IsZero() && !time.Now().Before(a.due) {
+	if !a.due.IsZero() && !a.now().Before(a.due) {
 		a.flush(ctx)
 	}
 	return nil
@@ -135,7 +136,7 @@ func (a *applier) flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := a.replica.SetPosition(ctx, a.position); err != nil {
-		a.due = time.Now().Add(time.Second)
+		a.due = a.now().Add(time.Second)
 		a.logger.Warn("position not stored; commands would be repeated after a crash", "position", a.position.Seq, "error", err)
 		return
 	}

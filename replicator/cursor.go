@@ -43,11 +43,14 @@ type cursor struct {
 	gate    *gate
 	metrics *metrics
 	logger  *slog.Logger
+	now     func() time.Time
 	wake    chan struct{}
 	finders chan struct{} // shared by the origin's cursors: each search takes a connection
 
-	order   *order
+	order   *order // nil until the stored position is read
 	applier applier
+	loading backOff   // of that
+	again   time.Time // after a failure: no step before
 	asking  backOff // of the origin's journal
 	bound   uint64  // how far the copy of the origin's journal reached when it was last looked into
 	boundAt time.Time
@@ -62,16 +65,13 @@ type cursor struct {
 // run replays until ctx ends.
 func (c *cursor) run(ctx context.Context) {
 	defer c.applier.flush(context.WithoutCancel(ctx))
-	if !c.load(ctx) {
-		return
-	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for c.gate.pass(ctx) {
 		c.step(ctx)
 		at, ok := c.deadline()
 		if ok {
-			timer.Reset(time.Until(at))
+			timer.Reset(at.Sub(c.now()))
 		} else {
 			timer.Stop()
 		}
@@ -84,26 +84,24 @@ func (c *cursor) run(ctx context.Context) {
 	}
 }
 
-// load begins at the position stored with the data; false when ctx ended.
+// load begins at the position stored with the data; false when that cannot be
+// read now.
 func (c *cursor) load(ctx context.Context) bool {
-	var retry backOff
-	for {
-		p, err := c.replica.Position(ctx, c.origin, c.stream, c.partition)
-		if err == nil {
-			c.order = newOrder(journal.StreamHead{Stream: c.stream, Last: p.Seq, Chain: p.Chain}, waitingBytes)
-			c.applier.begin(p)
-			c.mu.Lock()
-			c.progress.begin(p.Seq)
-			c.progress.chain = p.Chain
-			c.mu.Unlock()
-			c.seek()
-			return true
-		}
+	p, err := c.replica.Position(ctx, c.origin, c.stream, c.partition)
+	if err != nil {
 		c.stall("position not read", err)
-		if !wait(ctx, retry.next()) {
-			return false
-		}
+		c.again = c.now().Add(c.loading.next())
+		return false
 	}
+	c.loading.reset()
+	c.order = newOrder(journal.StreamHead{Stream: c.stream, Last: p.Seq, Chain: p.Chain}, waitingBytes)
+	c.applier.begin(p)
+	c.mu.Lock()
+	c.progress.begin(p.Seq)
+	c.progress.chain = p.Chain
+	c.mu.Unlock()
+	c.seek()
+	return true
 }
 
 // step does all there is to do now.
@@ -112,12 +110,23 @@ func (c *cursor) step(ctx context.Context) {
 		c.drop()
 		return
 	}
+	if c.now().Before(c.again) {
+		return
+	}
+	c.again = time.Time{}
+	if c.order == nil && !c.load(ctx) {
+		return
+	}
+	// What could not be applied goes first, so that no more than it waits.
+	if len(c.applier.pending) > 0 && !c.deliver(ctx) {
+		return
+	}
 	c.mu.Lock()
 	known := c.progress.known
 	c.mu.Unlock()
-	c.order.learn(known, time.Now())
+	c.order.learn(known, c.now())
 	for _, f := range c.feeds {
-		if f.unfound() && !time.Now().Before(f.findAt) {
+		if f.unfound() && !c.now().Before(f.findAt) {
 			f.find(ctx)
 		}
 	}
@@ -127,7 +136,7 @@ func (c *cursor) step(ctx context.Context) {
 			return
 		}
 		at, missing := c.order.due()
-		if !missing || time.Now().Before(at) {
+		if !missing || c.now().Before(at) {
 			return
 		}
 		c.fill(ctx)
@@ -139,11 +148,17 @@ func (c *cursor) deadline() (time.Time, bool) {
 	if c.halted() {
 		return time.Time{}, false
 	}
+	if !c.again.IsZero() {
+		return c.again, true
+	}
 	var at time.Time
 	sooner := func(t time.Time) {
 		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
+	}
+	if c.order == nil {
+		return c.now(), true
 	}
 	if t, ok := c.order.due(); ok {
 		sooner(t)
@@ -171,7 +186,7 @@ func (c *cursor) read() {
 			c.logger.Warn("queue message is not a batch; the origin's journal will be asked", "offset", m.Offset, "key", clip(m.Key), "error", err)
 			continue
 		}
-		switch c.order.offer(b, len(m.Value), time.Now()) {
+		switch c.order.offer(b, len(m.Value), c.now()) {
 		case duplicate:
 			c.metrics.duplicates.WithLabelValues(c.labels()...).Inc()
 			c.count(func(p *progress) { p.duplicates++ })
@@ -192,31 +207,27 @@ func (c *cursor) read() {
 // noted; what was taken stays with the applier.
 func (c *cursor) deliver(ctx context.Context) bool {
 	c.applier.add(c.order.take())
-	for {
-		err := c.applier.apply(ctx)
-		switch {
-		case err == nil:
-			_, missing := c.order.due()
-			c.mu.Lock()
-			c.progress.reach(c.order.head.Last, missing)
-			c.progress.chain = c.order.head.Chain
-			c.mu.Unlock()
-			return true
-		case errors.Is(err, errDiverged):
-			c.halt(err)
-			return false
-		case errors.Is(err, errElsewhere):
-			c.logger.Warn("the stored position is not where this replay was; starting over from it", "error", err)
-			c.load(ctx)
-			return false
-		case ctx.Err() != nil:
-			return false
-		}
+	err := c.applier.apply(ctx)
+	switch {
+	case err == nil:
+		_, missing := c.order.due()
+		c.mu.Lock()
+		c.progress.reach(c.order.head.Last, missing)
+		c.progress.chain = c.order.head.Chain
+		c.mu.Unlock()
+		return true
+	case errors.Is(err, errDiverged):
+		c.halt(err)
+	case errors.Is(err, errElsewhere):
+		c.logger.Warn("the stored position is not where this replay was; starting over from it", "error", err)
+		c.order = nil
+		c.applier.pending = nil
+		c.signal()
+	case ctx.Err() == nil:
 		c.stall("not applied", err)
-		if !wait(ctx, c.applier.retry.next()) || !c.gate.pass(ctx) {
-			return false
-		}
+		c.again = c.now().Add(c.applier.retry.next())
 	}
+	return false
 }
 
 // fill asks the origin's journal for what follows.
@@ -229,7 +240,7 @@ func (c *cursor) fill(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.order.postpone(time.Now().Add(c.asking.next()))
+		c.order.postpone(c.now().Add(c.asking.next()))
 		if region.KindOf(err) == region.NotFound {
 			c.note(StateBootstrap, "the origin has trimmed its journal past "+u64(from)+"; waiting for the queue, or for a bootstrap")
 		} else {
@@ -248,11 +259,13 @@ func (c *cursor) fill(ctx context.Context) {
 	}
 	got := 0
 	for _, b := range batches {
-		switch c.order.offer(b, journal.MaxEncoded, time.Now()) {
+		switch c.order.offer(b, journal.MaxEncoded, c.now()) {
 		case taken:
 			got++
 		case broken, waits, overflow:
-			c.deliver(ctx)
+			if !c.deliver(ctx) {
+				return // what came before it goes first
+			}
 			c.halt(divergedf("the journal of %s has %d to %d after %d, which does not follow what was applied here up to %d",
 				c.origin, b.First(), b.Last(), b.Links[0].Prev, c.order.head.Last))
 			return
@@ -260,7 +273,7 @@ func (c *cursor) fill(ctx context.Context) {
 		}
 	}
 	if got == 0 {
-		c.order.postpone(time.Now().Add(c.asking.next()))
+		c.order.postpone(c.now().Add(c.asking.next()))
 		return
 	}
 	c.asking.reset()

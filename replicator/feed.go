@@ -34,7 +34,7 @@ func (f *feed) find(ctx context.Context) {
 	at, err := findOffset(ctx, f.queue, c.log(), c.order.head.Last)
 	if err != nil {
 		again := f.finding.next()
-		f.findAt = time.Now().Add(again)
+		f.findAt = c.now().Add(again)
 		c.mu.Lock()
 		f.lost = again > time.Second
 		c.mu.Unlock()
@@ -98,7 +98,7 @@ func (f *feed) hand(at int64, got Fetched) {
 	case errors.Is(got.Err, ErrOffsetOutOfRange): // trimmed, or came back shorter
 		f.offset = unfound
 	default:
-		f.blocked = time.Now().Add(time.Second)
+		f.blocked = c.now().Add(time.Second)
 		c.logger.Debug("log not fetched", "error", got.Err)
 		return
 	}

@@ -33,21 +33,19 @@ type queueGroup struct {
 	feeds   []*feed // one per cursor of the origin
 	gate    *gate
 	logger  *slog.Logger
+	now     func() time.Time
 	failing atomic.Bool // the queue, when it was last asked
+
+	// Of the fetch loop:
+	failures int
+	retry    backOff
 }
 
 // fetch keeps one long poll per broker that leads any of the logs.
 func (g *queueGroup) fetch(ctx context.Context) {
-	logs := make([]TopicPartition, len(g.feeds))
-	byLog := make(map[TopicPartition]*feed, len(g.feeds))
-	for i, f := range g.feeds {
-		logs[i] = f.cursor.log()
-		byLog[logs[i]] = f
-	}
-	var retry backOff
-	failures := 0
+	logs, byLog := g.logs()
 	for g.gate.pass(ctx) {
-		began := time.Now()
+		began := g.now()
 		led, err := g.queue.Groups(ctx, logs)
 		if err == nil {
 			err = g.poll(ctx, led, byLog)
@@ -55,28 +53,44 @@ func (g *queueGroup) fetch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > 2*fetchWait { // it went well for a while
-			failures = 0
-			retry.reset()
-		}
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, ErrRegroup) && !errors.Is(err, ErrNoTopic) {
-			if failures++; failures == 1 {
-				g.failing.Store(true)
-				g.logger.Warn("queue does not answer; the origin's journal is asked instead", "error", err)
-			}
-			if failures%reseekAfter == 0 {
-				for _, f := range g.feeds {
-					f.seek()
-				}
-			}
-		}
-		if !wait(ctx, retry.next()) {
+		if pause := g.ended(began, err); pause > 0 && !wait(ctx, pause) {
 			return
 		}
 	}
+}
+
+func (g *queueGroup) logs() ([]TopicPartition, map[TopicPartition]*feed) {
+	logs := make([]TopicPartition, len(g.feeds))
+	byLog := make(map[TopicPartition]*feed, len(g.feeds))
+	for i, f := range g.feeds {
+		logs[i] = f.cursor.log()
+		byLog[logs[i]] = f
+	}
+	return logs, byLog
+}
+
+// ended takes how fetching that began at a time ended, and says how long to
+// leave the queue alone.
+func (g *queueGroup) ended(began time.Time, err error) time.Duration {
+	if g.now().Sub(began) > 2*fetchWait { // it went well for a while
+		g.failures = 0
+		g.retry.reset()
+	}
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, ErrRegroup) && !errors.Is(err, ErrNoTopic) {
+		if g.failures++; g.failures == 1 {
+			g.failing.Store(true)
+			g.logger.Warn("queue does not answer; the origin's journal is asked instead", "error", err)
+		}
+		if g.failures%reseekAfter == 0 {
+			for _, f := range g.feeds {
+				f.seek()
+			}
+		}
+	}
+	return g.retry.next()
 }
 
 // poll runs one loop per broker that leads logs until one fails or the leaders
@@ -88,7 +102,7 @@ func (g *queueGroup) poll(ctx context.Context, led [][]TopicPartition, byLog map
 	}
 	var until time.Time
 	if n < len(byLog) {
-		until = time.Now().Add(regroupAfter)
+		until = g.now().Add(regroupAfter)
 	}
 	if n == 0 {
 		return ErrNoTopic
@@ -112,47 +126,56 @@ func (g *queueGroup) poll(ctx context.Context, led [][]TopicPartition, byLog map
 }
 
 func (g *queueGroup) loop(ctx context.Context, feeds []*feed, until time.Time) error {
-	byLog := make(map[TopicPartition]*feed, len(feeds))
-	asked := make(map[TopicPartition]int64, len(feeds))
-	for _, f := range feeds {
-		byLog[f.cursor.log()] = f
-	}
-	for until.IsZero() || time.Now().Before(until) {
+	for until.IsZero() || g.now().Before(until) {
 		if !g.gate.pass(ctx) {
 			return ctx.Err()
 		}
-		patience := fetchWait
-		now := time.Now()
-		at := make([]FetchAt, 0, len(feeds))
-		clear(asked)
-		for _, f := range feeds {
-			offset, ok, soon := f.want(now)
-			if ok {
-				log := f.cursor.log()
-				at = append(at, FetchAt{TopicPartition: log, Offset: offset, MaxBytes: fetchBytes})
-				asked[log] = offset
-			} else if soon {
-				patience = fetchSoon
-			}
-		}
-		if len(at) == 0 {
-			if !wait(ctx, patience) {
-				return ctx.Err()
-			}
-			continue
-		}
-		got, err := g.queue.Fetch(ctx, at, patience)
+		idle, err := g.round(ctx, feeds)
 		if err != nil {
 			return err
 		}
-		if g.failing.CompareAndSwap(true, false) {
-			g.logger.Info("queue is back")
-		}
-		for _, f := range got {
-			if offset, ok := asked[f.TopicPartition]; ok {
-				byLog[f.TopicPartition].hand(offset, f)
-			}
+		if idle > 0 && !wait(ctx, idle) {
+			return ctx.Err()
 		}
 	}
 	return nil
+}
+
+// round fetches once what the feeds want and hands it to them. When they want
+// nothing it says after how long to ask them again.
+func (g *queueGroup) round(ctx context.Context, feeds []*feed) (idle time.Duration, err error) {
+	type question struct {
+		feed   *feed
+		offset int64
+	}
+	asked := make(map[TopicPartition]question, len(feeds))
+	patience := fetchWait
+	now := g.now()
+	at := make([]FetchAt, 0, len(feeds))
+	for _, f := range feeds {
+		offset, ok, soon := f.want(now)
+		if ok {
+			log := f.cursor.log()
+			at = append(at, FetchAt{TopicPartition: log, Offset: offset, MaxBytes: fetchBytes})
+			asked[log] = question{f, offset}
+		} else if soon {
+			patience = fetchSoon
+		}
+	}
+	if len(at) == 0 {
+		return patience, nil
+	}
+	got, err := g.queue.Fetch(ctx, at, patience)
+	if err != nil {
+		return 0, err
+	}
+	if g.failing.CompareAndSwap(true, false) {
+		g.logger.Info("queue is back")
+	}
+	for _, f := range got {
+		if q, ok := asked[f.TopicPartition]; ok {
+			q.feed.hand(q.offset, f)
+		}
+	}
+	return 0, nil
 }

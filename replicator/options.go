@@ -105,6 +105,9 @@ type Options struct {
 	// those who look at them later. Optional; 0 is 10,000.
 	Keep uint64
 
+	// Now is the clock of every deadline. Optional; nil is time.Now.
+	Now func() time.Time
+
 	Logger   *slog.Logger          // optional
 	Registry prometheus.Registerer // optional
 }
@@ -134,6 +137,9 @@ func (o *Options) validate() error {
 	}
 	if o.GroupReturn == 0 {
 		o.GroupReturn = groupReturn
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -18,7 +18,9 @@ type origin struct {
 	copies  Copies
 	gate    *gate
 	logger  *slog.Logger
+	now     func() time.Time
 	start   time.Time
+	down    bool // the origin, when it was last asked
 	cursors []*cursor
 
 	cancel context.CancelFunc
@@ -39,46 +41,50 @@ func (o *origin) run(ctx context.Context) {
 
 // stop waits for the goroutines and closes the queues.
 func (o *origin) stop() {
-	o.cancel()
+	if o.cancel != nil {
+		o.cancel()
+	}
 	for _, g := range o.groups {
 		_ = g.queue.Close()
 	}
 	o.group.Wait()
 }
 
-// heads asks where the origin's journal stands.
 func (o *origin) heads(ctx context.Context) {
-	down := false
-	marks := make([]journal.StreamHead, len(o.cursors))
 	for {
-		for i, c := range o.cursors {
-			marks[i] = c.mark()
-		}
-		sent := time.Now()
-		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-		h, err := o.peers.Heads(ask, o.id)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil && !down:
-			down = true
-			o.logger.Warn("origin does not answer", "error", err)
-		case err == nil:
-			if down {
-				down = false
-				o.logger.Info("origin answers again")
-			}
-			for i, c := range o.cursors {
-				if int(c.partition) < len(h.Partitions) {
-					c.learn(sent, marks[i], &h.Partitions[c.partition])
-				}
-			}
-			o.trimCopies(ctx, h)
-		}
+		o.ask(ctx)
 		if !wait(ctx, headsEvery) {
 			return
 		}
+	}
+}
+
+// ask asks once where the origin's journal stands, and tells the cursors.
+func (o *origin) ask(ctx context.Context) {
+	marks := make([]journal.StreamHead, len(o.cursors))
+	for i, c := range o.cursors {
+		marks[i] = c.mark()
+	}
+	sent := o.now()
+	ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+	h, err := o.peers.Heads(ask, o.id)
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && !o.down:
+		o.down = true
+		o.logger.Warn("origin does not answer", "error", err)
+	case err == nil:
+		if o.down {
+			o.down = false
+			o.logger.Info("origin answers again")
+		}
+		for i, c := range o.cursors {
+			if int(c.partition) < len(h.Partitions) {
+				c.learn(sent, marks[i], &h.Partitions[c.partition])
+			}
+		}
+		o.trimCopies(ctx, h)
 	}
 }
 

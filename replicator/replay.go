@@ -75,6 +75,7 @@ type Replay struct {
 	logger  *slog.Logger
 	cancel  context.CancelFunc
 	group   sync.WaitGroup
+	begin   func(context.Context, *origin) // of an origin that is needed now
 
 	mu      sync.Mutex
 	origins map[region.ID]*origin
@@ -83,11 +84,14 @@ type Replay struct {
 
 func newReplay(o *Options, peers Peers, m *metrics) *Replay {
 	r := &Replay{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "replay"),
-		origins: make(map[region.ID]*origin), needs: make(map[region.ID]need)}
+		begin: func(ctx context.Context, o *origin) { o.run(ctx) }, origins: make(map[region.ID]*origin), needs: make(map[region.ID]need)}
+	return r
+}
+
+func (r *Replay) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	r.group.Go(func() { r.run(ctx) })
-	return r
 }
 
 // run follows the world.
@@ -140,7 +144,7 @@ func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bo
 		r.origins[id] = o
 		r.mu.Unlock()
 		r.needs[id] = n
-		o.run(ctx)
+		r.begin(ctx, o)
 		r.logger.Info("replaying", "origin", id, "queues", n.queues, "streams", n.streams)
 	}
 	return failed
@@ -148,9 +152,9 @@ func (r *Replay) follow(ctx context.Context, want map[region.ID]need) (failed bo
 
 func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 	logger := r.logger.With("origin", id)
-	o := &origin{id: id, peers: r.peers, copies: r.options.Store, gate: &r.gate, logger: logger, start: time.Now()}
+	o := &origin{id: id, peers: r.peers, copies: r.options.Store, gate: &r.gate, logger: logger, now: r.options.Now, start: r.options.Now()}
 	for i, q := range queues {
-		o.groups = append(o.groups, &queueGroup{queue: q, gate: &r.gate, logger: logger.With("group", i)})
+		o.groups = append(o.groups, &queueGroup{queue: q, gate: &r.gate, now: r.options.Now, logger: logger.With("group", i)})
 	}
 	finders := make(chan struct{}, maxFinding)
 	for _, s := range n.streams {
@@ -159,14 +163,14 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 			log := logger.With("stream", s, "partition", p)
 			c := &cursor{
 				spot: at, replica: r.options.Store, peers: r.peers, gate: &r.gate,
-				metrics: r.metrics, logger: log, wake: make(chan struct{}, 1), finders: finders,
+				metrics: r.metrics, logger: log, now: r.options.Now, wake: make(chan struct{}, 1), finders: finders,
 			}
 			for _, g := range o.groups {
 				f := &feed{cursor: c, queue: g.queue, offset: unfound}
 				c.feeds, g.feeds = append(c.feeds, f), append(g.feeds, f)
 			}
 			c.progress.state = StateLive
-			c.applier = applier{spot: at, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
+			c.applier = applier{spot: at, now: r.options.Now, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
 				did: func(batches, mismatches int) {
 					c.count(func(p *progress) {
 						p.batches += uint64(batches)
@@ -181,7 +185,7 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 
 // Lag returns one entry per origin and stream, sorted. It does not block.
 func (r *Replay) Lag() []Lag {
-	now := time.Now()
+	now := r.options.Now()
 	r.mu.Lock()
 	origins := make([]*origin, 0, len(r.origins))
 	for _, o := range r.origins {

@@ -26,6 +26,21 @@ type Replicator struct {
 // New starts copying. It does not wait for anybody else: brokers and regions
 // that are down are tried until they answer.
 func New(o Options) (*Replicator, error) {
+	r, err := assemble(o)
+	if err != nil {
+		return nil, err
+	}
+	r.keeper.start()
+	r.shipper.start()
+	r.replay.start()
+	if err := r.register(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// assemble makes all of a replicator but its goroutines.
+func assemble(o Options) (*Replicator, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
@@ -42,10 +57,6 @@ func New(o Options) (*Replicator, error) {
 	r.keeper = newKeeper(&r.options, peers, r.metrics)
 	r.shipper = newShipper(&r.options, queues, r.keeper.oldest, r.metrics)
 	r.replay = newReplay(&r.options, peers, r.metrics)
-	r.keeper.start()
-	if err := r.register(); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
 	return r, nil
 }
 

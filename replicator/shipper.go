@@ -43,6 +43,8 @@ type Shipper struct {
 	oldest  func(p region.Partition, s journal.Stream) uint64
 	metrics *metrics
 	logger  *slog.Logger
+	now     func() time.Time
+	lanes   []*lane
 	cancel  context.CancelFunc
 	group   sync.WaitGroup
 
@@ -62,20 +64,25 @@ type ShipState struct {
 
 func newShipper(o *Options, queues []Queue, oldest func(region.Partition, journal.Stream) uint64, m *metrics) *Shipper {
 	s := &Shipper{source: o.Store, queues: queues, view: o.View, changed: o.Changed, oldest: oldest, metrics: m,
-		logger: o.Logger.With("part", "shipper"), made: make([]map[string]bool, len(queues)),
+		logger: o.Logger.With("part", "shipper"), now: o.Now, made: make([]map[string]bool, len(queues)),
 		partitions: make([]ShipState, o.Store.Partitions())}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
 	for i := range s.made {
 		s.made[i] = make(map[string]bool)
 	}
 	for p := range s.partitions {
 		s.partitions[p].Partition = region.Partition(p)
-		lane := &lane{shipper: s, partition: region.Partition(p), sent: make(map[journal.Stream]mark),
-			choice: groupChoice{groups: len(queues), patience: o.GroupPatience, again: o.GroupReturn}}
-		s.group.Go(func() { lane.run(ctx) })
+		s.lanes = append(s.lanes, &lane{shipper: s, partition: region.Partition(p), sent: make(map[journal.Stream]mark),
+			choice: groupChoice{groups: len(queues), patience: o.GroupPatience, again: o.GroupReturn}})
 	}
 	return s
+}
+
+func (s *Shipper) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	for _, l := range s.lanes {
+		s.group.Go(func() { l.run(ctx) })
+	}
 }
 
 // Status returns one entry per partition.
@@ -142,35 +149,47 @@ func (l *lane) run(ctx context.Context) {
 	s := l.shipper
 	for s.pass(ctx) {
 		grown, world := s.source.Changed(l.partition), s.changed()
-		more, err := l.ship(ctx)
-		if ctx.Err() != nil {
+		again, pause := l.step(ctx)
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if err != nil {
-			l.failed(err)
-			if !wait(ctx, l.retry.next()) {
+		case pause > 0:
+			if !wait(ctx, pause) {
 				return
 			}
-			continue
-		}
-		if l.retry.last != 0 {
-			s.logger.Info("shipping again", "partition", l.partition, "group", l.choice.now)
-			l.retry.reset()
-		}
-		if l.choice.worked(time.Now()) {
-			l.moved("trying the preferred queue group again")
-			continue
-		}
-		if more {
-			continue
-		}
-		select {
-		case <-grown:
-		case <-world:
-		case <-ctx.Done():
-			return
+		case again:
+		default:
+			select {
+			case <-grown:
+			case <-world:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
+}
+
+// step ships once. There is more to do at once, or after a pause, or else when
+// the journal grows or the world changes.
+func (l *lane) step(ctx context.Context) (again bool, pause time.Duration) {
+	s := l.shipper
+	more, err := l.ship(ctx)
+	if ctx.Err() != nil {
+		return false, 0
+	}
+	if err != nil {
+		l.failed(err)
+		return true, l.retry.next()
+	}
+	if l.retry.last != 0 {
+		s.logger.Info("shipping again", "partition", l.partition, "group", l.choice.now)
+		l.retry.reset()
+	}
+	if l.choice.worked(s.now()) {
+		l.moved("trying the preferred queue group again")
+		return true, 0
+	}
+	return more, 0
 }
 
 // failed notes an error. The place in every log is unknown then: the request may
@@ -188,7 +207,7 @@ func (l *lane) failed(err error) {
 	if l.retry.last == 0 {
 		s.logger.Warn("shipping halted; trying again", "partition", l.partition, "group", l.choice.now, "error", err)
 	}
-	if l.choice.failed(time.Now()) {
+	if l.choice.failed(s.now()) {
 		l.moved("shipping to another queue group")
 	}
 }

@@ -39,6 +39,58 @@ type Core struct {
 
 // New starts a core on an open store. Close it before the store.
 func New(o Options) (*Core, error) {
+	c, err := assemble(o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		c.numbers.run(ctx)
+	}()
+	journal, _ := o.Store.(store.Store)
+	if journal != nil && o.Retention > 0 {
+		c.running.Go(func() { c.retention(ctx, journal) })
+	}
+	for p := range o.Store.Partitions() {
+		if journal == nil {
+			break
+		}
+		l := newCommandLoop(c, journal, region.Partition(p))
+		c.running.Add(1)
+		go func() {
+			defer c.running.Done()
+			l.run(ctx)
+		}()
+	}
+	return c, nil
+}
+
+// NewManual makes a core without goroutines, for who replays its steps from a
+// seed: it hands out UINs that the Directory allots when they are asked for, and
+// the second result executes what this region's own journal of a partition has
+// to execute, once. That is not safe for concurrent use.
+func NewManual(o Options) (*Core, func(context.Context, region.Partition) error, error) {
+	c, err := assemble(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.stop = func() {}
+	s, ok := o.Store.(store.Store)
+	if !ok {
+		return nil, nil, region.Errorf(region.BadInput, "core: the store has no journal")
+	}
+	loops := make([]*commandLoop, s.Partitions())
+	for p := range loops {
+		loops[p] = newCommandLoop(c, s, region.Partition(p))
+	}
+	return c, func(ctx context.Context, p region.Partition) error { return loops[p].round(ctx) }, nil
+}
+
+// assemble makes all of a core but its goroutines.
+func assemble(o Options) (*Core, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
@@ -68,29 +120,7 @@ func New(o Options) (*Core, error) {
 	}
 	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
 		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, userPace: userPace, devicePace: devicePace}
-	ctx, stop := context.WithCancel(context.Background())
-	c.stop = stop
 	c.numbers = newNumbers(c)
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
-		c.numbers.run(ctx)
-	}()
-	journal, _ := o.Store.(store.Store)
-	if journal != nil && o.Retention > 0 {
-		c.running.Go(func() { c.retention(ctx, journal) })
-	}
-	for p := range o.Store.Partitions() {
-		if journal == nil {
-			break
-		}
-		l := newCommandLoop(c, journal, region.Partition(p))
-		c.running.Add(1)
-		go func() {
-			defer c.running.Done()
-			l.run(ctx)
-		}()
-	}
 	return c, nil
 }
 

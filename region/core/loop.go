@@ -100,7 +100,7 @@ func (l *commandLoop) pause(err error) time.Duration {
 	wait := worldDelay
 	for _, k := range l.cursors {
 		if !k.dirty.IsZero() {
-			wait = min(wait, max(0, positionDelay-time.Since(k.dirty)))
+			wait = min(wait, max(0, positionDelay-l.c.o.Clock().Sub(k.dirty)))
 		}
 	}
 	return wait
@@ -172,7 +172,7 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 		}
 		k.done, k.from = p, p.Seq+1
 		if k.dirty.IsZero() {
-			k.dirty = time.Now()
+			k.dirty = l.c.o.Clock()
 		}
 	}
 	return ctx.Err()
@@ -181,7 +181,7 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 // save stores the positions that are due, or all.
 func (l *commandLoop) save(ctx context.Context, all bool) error {
 	for _, k := range l.cursors {
-		if k.dirty.IsZero() || !all && time.Since(k.dirty) < positionDelay {
+		if k.dirty.IsZero() || !all && l.c.o.Clock().Sub(k.dirty) < positionDelay {
 			continue
 		}
 		if err := l.store.SetPosition(ctx, k.done); err != nil {

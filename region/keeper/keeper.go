@@ -282,8 +282,16 @@ func (k *Keeper) Offer(_ context.Context, envelopes ...*region.Envelope) error {
 func (k *Keeper) offer(e *region.Envelope) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	next := k.chain.Clone()
-	outcome, err := next.Apply(e)
+	next, view, outcome, err := TakeUp(k.chain, e, k.overlay, k.disk.saveEnvelope, k.guard)
+	switch outcome {
+	case region.Outranked:
+		k.chain = next
+		k.metrics.forks.Inc()
+		k.log.Error("fork: a sibling of a world in use was offered and lost", "version", e.Signed.Version, "hash", e.Signed.Hash().Short().String())
+	case region.Switched:
+		k.metrics.forks.Inc()
+		k.log.Error("fork: a sibling of the world in use was offered and won", "version", e.Signed.Version, "hash", e.Signed.Hash().Short().String())
+	}
 	if err != nil {
 		k.unreadableLocked(e, err)
 		return err
@@ -291,25 +299,7 @@ func (k *Keeper) offer(e *region.Envelope) error {
 	if outcome == region.Unchanged {
 		return nil
 	}
-	if err := k.disk.saveEnvelope(e); err != nil {
-		return err
-	}
-	switch outcome {
-	case region.Outranked:
-		k.metrics.forks.Inc()
-		k.log.Error("fork: a sibling of a world in use was offered and lost", "version", e.Signed.Version, "hash", e.Signed.Hash().Short().String())
-		return region.Errorf(region.Conflict, "world %d %s lost a fork", e.Signed.Version, e.Signed.Hash().Short()).WithHint("sign a world that names both sides as parents")
-	case region.Switched:
-		k.metrics.forks.Inc()
-		k.log.Error("fork: a sibling of the world in use was offered and won", "version", e.Signed.Version, "hash", e.Signed.Hash().Short().String())
-	}
 	n := next.Newest()
-	view := region.NewView(n.World, n.Hash, k.overlay)
-	if k.guard != nil {
-		if err := k.guard(view); err != nil {
-			return region.Errorf(region.Unavailable, "world %d cannot be taken up now", n.World.Version).WithCause(err).WithHint("it is tried again")
-		}
-	}
 	k.chain = next
 	k.unready = nil
 	clear(k.pending)

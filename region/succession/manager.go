@@ -71,6 +71,20 @@ type Manager struct {
 
 // New starts the manager. Close it before the store.
 func New(o Options) (*Manager, error) {
+	m, err := NewManual(o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	m.stop = stop
+	for _, l := range m.parts {
+		m.running.Go(func() { l.run(ctx) })
+	}
+	return m, nil
+}
+
+// NewManual makes a manager without goroutines: its caller takes the steps.
+func NewManual(o Options) (*Manager, error) {
 	if o.Store == nil || o.View == nil || o.Changed == nil || o.Change == nil {
 		return nil, errors.New("succession: a store and the world are required")
 	}
@@ -88,17 +102,20 @@ func New(o Options) (*Manager, error) {
 			}
 		}
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	m.stop = stop
+	m.stop = func() {}
 	for p := range o.Store.Partitions() {
 		l := &lane{m: m, partition: region.Partition(p), drains: map[region.ID]*drain{}}
 		l.publish(o.Store.Turns(l.partition))
 		m.parts = append(m.parts, l)
 	}
-	for _, l := range m.parts {
-		m.running.Go(func() { l.run(ctx) })
-	}
 	return m, nil
+}
+
+// Step does what there is to do in a partition now, and says how many homes
+// wait. It is for who made the manager with [NewManual], and not safe for
+// concurrent use. It blocks until what it does is durable.
+func (m *Manager) Step(ctx context.Context, p region.Partition, now time.Time) (waits int, err error) {
+	return m.parts[p].step(ctx, now)
 }
 
 // Close stops the goroutines and waits for them.
