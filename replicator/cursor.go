@@ -51,8 +51,8 @@ type cursor struct {
 	applier applier
 	loading backOff   // of that
 	again   time.Time // after a failure: no step before
-	asking  backOff // of the origin's journal
-	bound   uint64  // how far the copy of the origin's journal reached when it was last looked into
+	asking  backOff   // of the origin's journal
+	bound   uint64    // how far the copy of the origin's journal reached when it was last looked into
 	boundAt time.Time
 	copied  uint64 // oldest sequence kept of the copy, as trimmed last; of the poll of heads
 
