@@ -15,6 +15,8 @@ var edges = []edge{
 	{"dns/geo/generate", "", "a program of its own"},
 	{"dns/geo/generate/country", "", "another"},
 
+	{"deploy/lab", "", "a program of its own"},
+
 	{"region/journal", "region", "records name origin, owner and epoch in the kernel's types"},
 	{"region/store", "region", "the contract speaks of owners, epochs and fences"},
 	{"region/store", "region/journal", "a commit is durable together with its journal records"},
@@ -146,7 +148,7 @@ var engines = []engine{
 	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
 	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
 	{"github.com/miekg/dns", []string{"dns/authority", "dns/authority/static"}, "DNS messages"},
-	{"golang.org/x/sys", []string{"dns/authority"}, "many packets per system call"},
+	{"golang.org/x/sys", []string{"dns/authority", "deploy/lab/netns"}, "many packets per system call; network namespaces and TUN devices"},
 	{"github.com/cockroachdb/pebble/v2", []string{"region/store/pebble", "ids/pebble", "region/disk"}, "the embedded engine, and its file system"},
 	{"github.com/lib/pq", []string{"region/store/postgres", "region/store/postgres/plain"}, "PostgreSQL"},
 	{"github.com/hashicorp/serf", []string{"region/gossip"}, "membership"},
