@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test test-kafka test-postgres test-restart generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka test-postgres test-restart lab generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -36,6 +36,13 @@ test-postgres:
 # from Maven and stay in ~/.m2.
 test-kafka:
 	@deploy/test/run kafka
+
+# Disasters in a whole world of real processes, in network namespaces joined by a
+# network in user space; needs root. Chosen ones: make lab SCENARIOS="switchover"
+SCENARIOS ?= $(basename $(notdir $(wildcard deploy/lab/scenarios/*.txt)))
+lab: build
+	"$(GO)" build -trimpath -o bin/lab ./deploy/lab
+	bin/lab run $(ARGS) $(SCENARIOS:%=deploy/lab/scenarios/%.txt)
 
 # Generated files come from nothing but the tree, so the result is the same
 # everywhere; make test fails when it would change.

@@ -126,6 +126,11 @@ var edges = []edge{
 	{"accel", "region/homingv1", "reads HELLO, writes redirects"},
 	{"accel", "region/wire", "frames"},
 
+	{"deploy/lab/script", "deploy/lab/wan", "it reads the settings of lines where a scenario has them"},
+	{"deploy/lab/traffic", "region", "users and errors"},
+	{"deploy/lab/traffic", "region/client", "people use the SDK"},
+	{"deploy/lab/traffic", "region/homingv1", "bodies of messages"},
+
 	{"ids", "region", "owners, segments, errors"},
 	{"ids", "region/peer", "only regions may claim and allot"},
 	{"ids/pebble", "ids", "it implements the store of ids"},

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/homing-im/homing/deploy/lab/script"
+	"github.com/homing-im/homing/deploy/lab/traffic"
+	"github.com/homing-im/homing/deploy/lab/wan"
+	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/succession"
+)
+
+// player plays a scenario in a world.
+type player struct {
+	world    *world
+	people   *clients
+	scenario *script.Scenario
+	began    time.Time
+	out      io.Writer
+
+	trace   map[*script.Step][]string
+	figures []figure
+	change  change
+	gone    time.Duration // the last "when gone" took, from the kill
+	killed  time.Time
+}
+
+// change is the last time somebody else was to act.
+type change struct {
+	home, to region.ID
+	at       time.Time // when the operator pressed the key
+	report   struct {
+		Serving float64 `json:"servingSeconds"`
+	}
+	answers *answers
+}
+
+// play starts everything, and does one step after the other.
+func (p *player) play(ctx context.Context, record bool) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer p.world.watching.Wait()
+	defer stop()
+	if err := p.world.startAll(ctx); err != nil {
+		return err
+	}
+	p.say("the world is ready")
+	var err error
+	if p.people, err = p.world.clients(ctx, p.scenario.People); err != nil {
+		return err
+	}
+	p.say("%d people are connected", len(p.people.history.Users()))
+	untimed := time.Now()
+	for _, step := range p.scenario.Steps {
+		if step.Timed {
+			if err := sleep(ctx, time.Until(untimed.Add(step.At))); err != nil {
+				return err
+			}
+		}
+		p.say("%s", step.Text)
+		seen, err := p.do(ctx, step)
+		if !step.Timed {
+			untimed = time.Now()
+		}
+		for _, line := range seen {
+			p.say("| %s", line)
+		}
+		if err != nil {
+			return fmt.Errorf("%s:%d: %s: %w", p.scenario.Name, step.Line, step.Text, err)
+		}
+		p.trace[step] = seen
+		if !record && !slices.Equal(seen, step.Trace) {
+			return fmt.Errorf("%s:%d: %s: the trace is\n| %s\nand should be\n| %s", p.scenario.Name, step.Line, step.Text,
+				strings.Join(seen, "\n| "), strings.Join(step.Trace, "\n| "))
+		}
+	}
+	return nil
+}
+
+// sleep waits until the scenario's next moment.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func (p *player) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.out, "%7.2f s  "+format+"\n", append([]any{time.Since(p.began).Seconds()}, args...)...)
+}
+
+func (p *player) figure(name, format string, args ...any) {
+	f := figure{name, fmt.Sprintf(format, args...)}
+	p.figures = append(p.figures, f)
+	p.say("%s: %s", f.name, f.value)
+}
+
+// do does a step, and returns what belongs into the trace.
+func (p *player) do(ctx context.Context, st *script.Step) ([]string, error) {
+	switch st.Verb {
+	case script.When:
+		return nil, p.when(ctx, st)
+	case script.Expect:
+		return nil, p.expect(st)
+	}
+	switch st.What {
+	case "traffic":
+		if st.Words[0] == "on" {
+			p.people.say("go")
+			return nil, nil
+		}
+		return nil, p.people.pause(ctx, time.Minute)
+	case "link":
+		_, err := p.world.wan.Apply(st.Change)
+		return nil, err
+	case "kill":
+		n, err := p.world.kill(wan.Site(st.Words[0]))
+		p.killed = time.Now()
+		return []string{fmt.Sprintf("%d processes of %s are gone", n, st.Words[0])}, err
+	case "start":
+		at := wan.Site(st.Words[0])
+		if err := p.world.start(at); err != nil {
+			return nil, err
+		}
+		return []string{st.Words[0] + " is ready"}, p.world.ready(ctx, at)
+	case "lose-queue":
+		return []string{"the queue of " + st.Words[0] + " comes back empty"}, p.world.loseQueue(ctx, st.Words[0])
+	case "switchover", "failover", "failback":
+		return p.handOver(ctx, st.What, st.Words)
+	case "admin":
+		out, status, err := p.world.admin(ctx, st.Words...)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		return []string{fmt.Sprintf("exit %d: %s", status, lines[len(lines)-1])}, err
+	case "check":
+		v, err := p.people.judge(ctx, 40*time.Second)
+		if err == nil && !v.Good() {
+			err = fmt.Errorf("the service did not keep its word: %s:\n%s", v, strings.Join(v.Complaints, "\n"))
+		}
+		return []string{v.String()}, err
+	}
+	return nil, fmt.Errorf("%q is in the grammar, and nobody does it", st.What)
+}
+
+// handOver has another region act for a home.
+func (p *player) handOver(ctx context.Context, kind string, words []string) ([]string, error) {
+	args := []string{"region", kind, words[0], "--dir", "world", "--yes"}
+	p.change = change{home: region.ID(words[0]), to: region.ID(words[0]), at: time.Now()}
+	if len(words) > 1 {
+		p.change.to = region.ID(words[1])
+		args = append(args, "--to", words[1])
+	}
+	p.change.answers = p.world.watch(ctx, p.change, p.people.history)
+	out, status, err := p.world.admin(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(out) {
+		p.say("  %s", strings.TrimRight(line, "\n"))
+	}
+	if status != 0 {
+		return nil, fmt.Errorf("exit %d: %s", status, out)
+	}
+	if err := p.world.outcome(out, &p.change.report); err != nil {
+		return nil, err
+	}
+	h, err := p.home(ctx, p.change.home, p.change.to)
+	if err != nil {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("%s acts for %s: %d of %d partitions, %d open ranges", h.Acting, h.Home, h.Opened, h.Partitions, len(h.Open))}, nil
+}
+
+// home asks a region how it stands with a home.
+func (p *player) home(ctx context.Context, home, at region.ID) (*succession.HomeReport, error) {
+	s := p.world.sites[wan.Site(at)]
+	var r succession.Report
+	if err := s.get(ctx, fmt.Sprintf("http://%s:7400/region/report", s.address), &r); err != nil {
+		return nil, err
+	}
+	for _, h := range r.Homes {
+		if h.Home == home {
+			return &h, nil
+		}
+	}
+	return nil, fmt.Errorf("%s knows nothing of %s", at, home)
+}
+
+// when waits for a condition.
+func (p *player) when(ctx context.Context, st *script.Step) error {
+	switch st.What {
+	case "acked":
+		more, err := strconv.Atoi(st.Words[0])
+		if err != nil {
+			return err
+		}
+		before := p.people.history.Acked()
+		return wait(ctx, st.Within, func() error {
+			if n := p.people.history.Acked() - before; n < more {
+				return fmt.Errorf("%d of %d messages were acknowledged", n, more)
+			}
+			return nil
+		})
+	case "served":
+		home, at := region.ID(st.Words[0]), region.ID(st.Words[1])
+		return wait(ctx, st.Within, func() error {
+			if n, all := len(p.people.history.Acting(home, at, p.change.at)), p.of(home); n < all {
+				return fmt.Errorf("%d of %d people of %s act at %s", n, all, home, at)
+			}
+			return nil
+		})
+	case "caught-up":
+		return wait(ctx, st.Within, func() error { return p.world.caughtUp(ctx) })
+	case "complete":
+		return wait(ctx, st.Within, func() error {
+			h, err := p.home(ctx, region.ID(st.Words[0]), p.change.to)
+			if err == nil && !h.Complete() {
+				err = fmt.Errorf("%d of %d partitions, %d ranges are open", h.Opened, h.Partitions, len(h.Open))
+			}
+			return err
+		})
+	case "fenced":
+		return wait(ctx, st.Within, func() error { return p.world.fenced(ctx, st.Words[0]) })
+	case "gone", "back":
+		err := wait(ctx, st.Within, func() error { return p.world.answered(ctx, wan.Site(st.Words[0]), st.What == "back") })
+		p.gone = time.Since(p.killed)
+		return err
+	}
+	return fmt.Errorf("%q is in the grammar, and nobody waits for it", st.What)
+}
+
+// of counts the people of a home.
+func (p *player) of(home region.ID) int {
+	return p.people.history.Count(func(e traffic.Event) bool { return e.Kind == traffic.Joined && e.Home == home })
+}
+
+// share is how many of a home's people have to act at the successor in time.
+const share = 0.99
+
+// expect checks a fact that was measured.
+func (p *player) expect(st *script.Step) error {
+	var took time.Duration
+	h := p.people.history
+	switch st.What {
+	case "rto":
+		acting, all := h.Acting(p.change.home, p.change.to, p.change.at), p.of(p.change.home)
+		if float64(len(acting)) < share*float64(all) {
+			return fmt.Errorf("%d of %d people of %s act at %s", len(acting), all, p.change.home, p.change.to)
+		}
+		took = traffic.Percentile(acting, share)
+	case "refused":
+		took = h.Slowest(p.change.home, p.change.at)
+	case "serving":
+		took = time.Duration(p.change.report.Serving * float64(time.Second))
+		if took <= 0 {
+			return fmt.Errorf("the report does not say when %s served", p.change.to)
+		}
+	case "gone":
+		took = p.gone
+	case "redirected":
+		var err error
+		if took, err = p.change.answers.took(); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%q is in the grammar, and nobody looks", st.What)
+	}
+	p.figure(st.What, "%.2f s", took.Seconds())
+	if took >= st.Limit {
+		return fmt.Errorf("it is %s, want below %s", took.Round(time.Millisecond), st.Limit)
+	}
+	return nil
+}
