@@ -211,6 +211,7 @@ func (c *checker) nodes() {
 		c.key(at+".key", p.Key)
 		c.endpoints(at, p.Serves)
 		c.hostPort(at+".admin", p.Admin)
+		c.share(at+".drainShare", p.DrainShare)
 	}
 	for kind, nodes := range map[string][]Node{"dns": w.DNS, "ids": w.IDs} {
 		seen := make(map[string]bool)
@@ -245,6 +246,8 @@ func badPlace(p Place) string {
 		return fmt.Sprintf("longitude %v: want -180 to 180 degrees", p.Longitude)
 	case p.Country != "" && !isCountry(p.Country):
 		return fmt.Sprintf("country %q: want two capital letters (ISO 3166-1), such as CN", p.Country)
+	case p.Subdivision != "" && !isSubdivision(p.Subdivision):
+		return fmt.Sprintf("subdivision %q: want a code of ISO 3166-2, such as CN-SH", p.Subdivision)
 	case p.Continent != "" && !slices.Contains(continents, p.Continent):
 		return fmt.Sprintf("continent %q: want one of %s", p.Continent, strings.Join(continents, " "))
 	}
@@ -255,6 +258,19 @@ var continents = []string{"AF", "AN", "AS", "EU", "NA", "OC", "SA"}
 
 func isCountry(s string) bool {
 	return len(s) == 2 && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'A' && s[1] <= 'Z'
+}
+
+// isSubdivision is lenient about what stands behind the country.
+func isSubdivision(s string) bool {
+	if len(s) < 4 || len(s) > 6 || s[2] != '-' || !isCountry(s[:2]) {
+		return false
+	}
+	for _, r := range s[3:] {
+		if (r < 'A' || r > 'Z') && (r < '0' || r > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 // endpoints of one node may share an address among themselves (short and web),
@@ -353,8 +369,8 @@ func (c *checker) steering() {
 	if s.Answers < 1 || s.Answers > MaxAnswers {
 		c.add("steering.answers", "3 is a good number", "%d answers: want 1 to %d", s.Answers, MaxAnswers)
 	}
-	if s.AllDown != "everything" && s.AllDown != "nothing" {
-		c.add("steering.allDown", Nearest(s.AllDown, []string{"everything", "nothing"}), "%q is no answer for when health leaves nobody", s.AllDown)
+	if !slices.Contains([]AllDown{LastKnownGood, Everything, Nothing}, s.AllDown) {
+		c.add("steering.allDown", Nearest(string(s.AllDown), []string{"everything", "last-known-good", "nothing"}), "%q is no answer for when health leaves nobody", s.AllDown)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestValidate(t *testing.T) {
 		{"places[1].prefix", "there twice", "", func(w *World) { w.Places = append(w.Places, w.Places[0]) }},
 		{"steering.ttl", "want 1 to 86400", "", func(w *World) { w.Steering.TTL = 0 }},
 		{"steering.answers", "want 1 to 16", "", func(w *World) { w.Steering.Answers = 17 }},
-		{"steering.allDown", "no answer", "known: everything, nothing", func(w *World) { w.Steering.AllDown = "maybe" }},
+		{"steering.allDown", "no answer", "known: everything, last-known-good, nothing", func(w *World) { w.Steering.AllDown = "maybe" }},
 		{"rules[0].name", "rule ID", "", func(w *World) { w.Rules[0].Name = "" }},
 		{"rules[1].name", "there twice", "", func(w *World) { w.Rules = append(w.Rules, w.Rules[0]) }},
 		{"rules[0].act.pops[0]", "no POP", "did you mean pop-1?", func(w *World) { w.Rules[0].Act.POPs[0] = "pop1" }},
@@ -89,6 +89,28 @@ func TestValidate(t *testing.T) {
 		{"rules[0].match.continents[0]", "none of", "", func(w *World) { w.Rules[0].Match.Continents = []string{"ASIA"} }},
 		{"rules[0].match.homes[0]", "no region", "", func(w *World) { w.Rules[0].Match.Homes = []ID{"xx"} }},
 		{"rules[0].match.acting[0]", "no region", "", func(w *World) { w.Rules[0].Match.Acting = []ID{"xx"} }},
+		{"rules[0].match.cities[0]", "1 to 64 bytes", "English", func(w *World) { w.Rules[0].Match.Cities = []string{""} }},
+		{"rules[0].match.subdivisions[0]", "CN_SH", "CN-SH", func(w *World) { w.Rules[0].Match.Subdivisions = []string{"CN_SH"} }},
+		{"rules[0].match.healthyPops[0]", "no POP", "did you mean pop-1?", func(w *World) { w.Rules[0].Match.HealthyPOPs = []POPID{"pop1"} }},
+		{"rules[0].match.healthyRegions[0]", "no region", "", func(w *World) { w.Rules[0].Match.HealthyRegions = []ID{"xx"} }},
+		{"rules[0].act.pool", "beside pops or regions", "all of them", func(w *World) { w.Rules[0].Act.Pool = []PoolMember{{Region: "sh"}} }},
+		{"rules[0].act.pool[0]", "either a POP or a region", "{pop: pop-1}", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{POP: "pop-1", Region: "sh"}}} }},
+		{"rules[0].act.pool[0].pop", "no POP", "did you mean pop-1?", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{POP: "pop1"}}} }},
+		{"rules[0].act.pool[0].region", "no region", "", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{Region: "xx"}}} }},
+		{"rules[0].act.pool[1]", "is twice", "a weight", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{Region: "sh"}, {Region: "sh", Tier: 1}}} }},
+		{"rules[0].act.pool[0].weight", "1 to 1000", "three quarters", func(w *World) {
+			w.Rules[0].Act = Act{Order: OrderWeighted, Pool: []PoolMember{{Region: "sh", Weight: 1001}}}
+		}},
+		{"rules[0].act.pool[0].drain", "more than all", "100%", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{Region: "sh", Drain: 10_001}}} }},
+		{"rules[0].act.pool", "leaves nothing for them", "order: weighted", func(w *World) { w.Rules[0].Act = Act{Pool: []PoolMember{{Region: "sh", Weight: 2}}} }},
+		{"rules[0].act.order", "no order", "did you mean nearest?", func(w *World) { w.Rules[0].Act.Order = "neerest" }},
+		{"rules[0].act.order", "says nearest and", "leave one", func(w *World) { w.Rules[0].Act.Nearest, w.Rules[0].Act.Order = true, OrderWeighted }},
+		{"rules[0].act.band", "about distances", "order: nearest", func(w *World) { w.Rules[0].Act.Band = 10 }},
+		{"rules[0].act.sticky", "stick to", "did you mean uin?", func(w *World) { w.Rules[0].Act.Sticky = "uid" }},
+		{"rules[0].act.spill", "more than all", "", func(w *World) { w.Rules[0].Act.Spill = 20_000 }},
+		{"rules[0].act.allDown", "no answer", "did you mean last-known-good?", func(w *World) { w.Rules[0].Act.AllDown = "last-know-good" }},
+		{"pops[0].drainShare", "more than all", "", func(w *World) { w.POPs[0].DrainShare = 10_001 }},
+		{"pops[0].place", "ISO 3166-2", "", func(w *World) { w.POPs[0].Place.Subdivision = "Shanghai" }},
 		{"rules", "more than 10000", "overlay", func(w *World) {
 			for i := range UIN(10_000) {
 				w.Rules[0].Match.UINs = append(w.Rules[0].Match.UINs, UINRange{i + 1, i + 1})

@@ -96,7 +96,10 @@ type POP struct {
 	Key     PublicKey `json:"key"`
 	Witness bool      `json:"witness"` // votes on worlds
 	Drain   bool      `json:"drain"`   // takes no new clients
-	Users   uint64    `json:"users"`   // capacity, concurrent connections; 0 is unstated
+	// DrainShare is the part of its clients that the POP no longer gets, in
+	// hundredths of a percent: raised step by step it drains slowly.
+	DrainShare uint32 `json:"drainShare,omitempty"`
+	Users      uint64 `json:"users"` // capacity, concurrent connections; 0 is unstated
 }
 
 // Node is a DNS or ids node.
@@ -143,11 +146,13 @@ func (e Endpoints) Of(s Service) (netip.AddrPort, bool) {
 
 // Place is where something is. Latitude and Longitude are degrees, WGS 84.
 type Place struct {
-	City      string  `json:"city,omitempty"`
-	Country   string  `json:"country,omitempty"`   // ISO 3166-1 alpha-2, upper case
-	Continent string  `json:"continent,omitempty"` // AF AN AS EU NA OC SA
-	Latitude  float64 `json:"lat"`
-	Longitude float64 `json:"lon"`
+	City      string `json:"city,omitempty"`
+	Country   string `json:"country,omitempty"`   // ISO 3166-1 alpha-2, upper case
+	Continent string `json:"continent,omitempty"` // AF AN AS EU NA OC SA
+	// Subdivision of the country, ISO 3166-2: CN-SH.
+	Subdivision string  `json:"subdivision,omitempty"`
+	Latitude    float64 `json:"lat"`
+	Longitude   float64 `json:"lon"`
 }
 
 // Prefix gives the place and carrier of a range of addresses.
@@ -165,9 +170,9 @@ type Carrier struct {
 
 // Steering holds the defaults of every answer.
 type Steering struct {
-	TTL     uint32 `json:"ttl"`     // seconds, of steered answers
-	Answers int    `json:"answers"` // endpoints in one answer
-	AllDown string `json:"allDown"` // "everything" or "nothing": what to answer when health leaves nobody
+	TTL     uint32  `json:"ttl"`     // seconds, of steered answers
+	Answers int     `json:"answers"` // endpoints in one answer
+	AllDown AllDown `json:"allDown"` // what the built-in rule answers when health leaves nobody; never Next
 }
 
 // PublicKey is an ed25519 public key, base64 (standard, padded) in text.

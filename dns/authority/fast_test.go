@@ -129,7 +129,14 @@ func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
 	for _, salt := range []string{"x", "y", "z"} {
 		salty.Rules = append(salty.Rules, region.Rule{Name: salt, Match: region.Match{Percent: &region.Percent{Salt: salt, Below: 1000}}, Act: region.Act{POPs: []region.POPID{"pop-1"}}})
 	}
-	worlds = append(worlds, nothing, crowded, salty)
+	sticky := classyWorld()
+	sticky.POPs[0].DrainShare = 4000
+	sticky.Rules = append(sticky.Rules, region.Rule{Name: "sticky", Match: region.Match{Platforms: nil, HealthyPOPs: []region.POPID{"pop-1", "pop-3"}}, Act: region.Act{
+		Pool: []region.PoolMember{{POP: "pop-1", Weight: 3}, {POP: "pop-3", Weight: 2, Drain: 2000}, {POP: "pop-5"}, {Region: "sh", Tier: 1}}, Order: region.OrderWeighted,
+	}})
+	network := testWorld()
+	network.Rules = []region.Rule{{Name: "network", Act: region.Act{Order: region.OrderNearest, Band: 2000, Sticky: region.StickyPrefix, AllDown: region.LastKnownGood}}}
+	worlds = append(worlds, nothing, crowded, salty, sticky, network)
 	const rounds = 15_000
 	for i := range rounds {
 		if i%500 == 0 {

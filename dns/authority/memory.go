@@ -148,7 +148,7 @@ func (m *memory) slot(c class, addr netip.Addr) *slot {
 	}
 	h := block * odd1
 	h = (h ^ h>>32 ^ uint64(c.version)<<32 ^ uint64(c.uin)) * odd2
-	h = (h ^ h>>32 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
+	h = (h ^ h>>32 ^ uint64(c.sticky)<<24 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
 	return &m.slots[h>>32&(remembered-1)]
 }
 

@@ -28,6 +28,7 @@ type plan struct {
 	versions []uint64 // first versions of the classes after the first
 	uins     []uint64 // likewise
 	shares   []share
+	sticky   bool // answers may stick to a UIN's share
 }
 
 // share is a salt of the rules' percentages with the bounds they are compared to.
@@ -45,6 +46,7 @@ type class struct {
 	version uint32
 	uin     uint32 // 0: none stated
 	share   [maxShares]uint16
+	sticky  uint16 // what choices that stick to the UIN go by; 0 where there are none
 	home    uint16 // 0: in nobody's segment
 	qtype   uint16
 	service uint8
@@ -77,6 +79,7 @@ func newPlan(v *region.View, h steer.Health, geo uint64) *plan {
 	for i := range v.World.Regions {
 		p.homes[v.World.Regions[i].ID] = uint16(i + 1)
 	}
+	p.sticky = steer.Sticks(v.World)
 	for i := range v.World.Rules {
 		p.consult(&v.World.Rules[i].Match)
 	}
@@ -131,6 +134,9 @@ func (p *plan) classOf(g *glance) (class, bool) {
 	}
 	if len(p.shares) > maxShares {
 		return c, false
+	}
+	if p.sticky {
+		c.sticky = 1 + uint16(steer.Share(steer.StickySalt, g.uin))
 	}
 	c.uin = 1 + uint32(after(p.uins, uint64(g.uin)))
 	if at, ok := p.view.Placement(g.uin); ok {

@@ -19,6 +19,9 @@ type record struct {
 	Country struct {
 		ISOCode string `maxminddb:"iso_code"`
 	} `maxminddb:"country"`
+	Subdivisions []struct {
+		ISOCode string `maxminddb:"iso_code"` // without the country
+	} `maxminddb:"subdivisions"`
 	Continent struct {
 		Code string `maxminddb:"code"`
 	} `maxminddb:"continent"`
@@ -49,6 +52,9 @@ func (d *database) lookup(addr netip.Addr) (steer.Facts, int) {
 	f.Place.City = r.City.Names.English
 	f.Place.Country = r.Country.ISOCode
 	f.Place.Continent = r.Continent.Code
+	if len(r.Subdivisions) > 0 && r.Subdivisions[0].ISOCode != "" && f.Place.Country != "" {
+		f.Place.Subdivision = f.Place.Country + "-" + r.Subdivisions[0].ISOCode // ISO 3166-2
+	}
 	if lat, lon := r.Location.Latitude, r.Location.Longitude; lat != nil && lon != nil {
 		f.Known = true
 		f.Place.Latitude, f.Place.Longitude = *lat, *lon

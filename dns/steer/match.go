@@ -18,7 +18,10 @@ const (
 	missPlatform
 	missHome
 	missActing
+	missHealth
 	missCountry
+	missSubdivision
+	missCity
 	missContinent
 	missASN
 	missCarrier
@@ -52,13 +55,20 @@ func (d *decision) match(m *region.Match) (condition, *region.Match) {
 		return missHome, m
 	case len(m.Acting) > 0 && !(d.placed && slices.Contains(m.Acting, d.answer.Acting)):
 		return missActing, m
+	case len(m.HealthyPOPs) > 0 && !slices.ContainsFunc(m.HealthyPOPs, d.health.POP),
+		len(m.HealthyRegions) > 0 && !slices.ContainsFunc(m.HealthyRegions, d.health.Region):
+		return missHealth, m
 	}
-	if len(m.Countries) > 0 || len(m.Continents) > 0 || len(m.ASNs) > 0 || len(m.Carriers) > 0 {
+	if len(m.Countries) > 0 || len(m.Subdivisions) > 0 || len(m.Cities) > 0 || len(m.Continents) > 0 || len(m.ASNs) > 0 || len(m.Carriers) > 0 {
 		d.consultFacts()
 		f := &c.Facts
 		switch {
 		case len(m.Countries) > 0 && (f.Place.Country == "" || !slices.Contains(m.Countries, f.Place.Country)):
 			return missCountry, m
+		case len(m.Subdivisions) > 0 && (f.Place.Subdivision == "" || !slices.Contains(m.Subdivisions, f.Place.Subdivision)):
+			return missSubdivision, m
+		case len(m.Cities) > 0 && (f.Place.City == "" || !slices.Contains(m.Cities, f.Place.City)):
+			return missCity, m
 		case len(m.Continents) > 0 && (f.Place.Continent == "" || !slices.Contains(m.Continents, f.Place.Continent)):
 			return missContinent, m
 		case len(m.ASNs) > 0 && !(f.ASN != 0 && slices.Contains(m.ASNs, f.ASN)):
@@ -75,7 +85,7 @@ func (d *decision) match(m *region.Match) (condition, *region.Match) {
 			return why, at
 		}
 	}
-	if len(m.Any) > 0 && !slices.ContainsFunc(m.Any, func(sub region.Match) bool { why, _ := d.match(&sub); return why == hit }) {
+	if len(m.Any) > 0 && d.alternative(m) < 0 {
 		return missAny, m
 	}
 	if m.Not != nil {
@@ -84,6 +94,16 @@ func (d *decision) match(m *region.Match) (condition, *region.Match) {
 		}
 	}
 	return hit, nil
+}
+
+// alternative is the first of the alternatives that holds, or -1.
+func (d *decision) alternative(m *region.Match) int {
+	for i := range m.Any {
+		if why, _ := d.match(&m.Any[i]); why == hit {
+			return i
+		}
+	}
+	return -1
 }
 
 // ofCarrier says whether the client's autonomous system is in one of the
@@ -95,11 +115,13 @@ func (d *decision) ofCarrier(names []string) bool {
 	})
 }
 
+// Of FNV-1a 64.
+const offset64, prime64 = 14695981039346656037, 1099511628211
+
 // Share returns the place of a UIN among 10,000 for a [region.Percent]: FNV-1a
 // 64 over the salt's bytes and the eight big-endian bytes of the UIN, modulo
 // 10,000.
 func Share(salt string, uin region.UIN) uint32 {
-	const offset64, prime64 = 14695981039346656037, 1099511628211
 	h := uint64(offset64)
 	for i := range len(salt) {
 		h = (h ^ uint64(salt[i])) * prime64

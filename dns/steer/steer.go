@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -13,10 +14,12 @@ const (
 	AllDown = "all-down" // the all-down policy: health left nobody
 )
 
-// Values of a world's Steering.AllDown.
+// Policies for when health leaves nobody. For the built-in rule the empty string
+// means Everything.
 const (
-	Everything = "everything" // answer as if all were healthy; also the meaning of the empty string
-	Nothing    = "nothing"    // answer without endpoints
+	LastKnownGood = region.LastKnownGood // who was healthy last
+	Everything    = region.Everything    // answer as if all were healthy
+	Nothing       = region.Nothing       // answer without endpoints
 )
 
 // What a world that states none gets.
@@ -51,7 +54,8 @@ type Endpoint struct {
 	POP     region.POPID   `json:"pop,omitempty"`    // empty for a region's listener
 	Region  region.ID      `json:"region,omitempty"` // empty for a POP
 	Address netip.AddrPort `json:"address"`
-	KM      float64        `json:"km"` // whole kilometres from the client, or from the acting region when its place is unknown; -1 when distance had no say
+	KM      float64        `json:"km"`           // whole kilometres from the client, or from the acting region when its place is unknown; -1 when distance had no say
+	Millis  uint32         `json:"ms,omitempty"` // estimated round trip to the acting region through it, when the order is by that
 }
 
 // Name is the ID of the POP or region.
@@ -70,7 +74,10 @@ type Answer struct {
 	TTL       uint32     `json:"ttl"`   // seconds
 	Scope     uint8      `json:"scope"` // leading bits of the client's address that the answer holds for (RFC 7871)
 	Rule      string     `json:"rule"`  // name of the rule that answered, [BuiltIn] or [AllDown]
-	Trace     []Step     `json:"trace,omitempty"`
+	// Fallback is the policy by which the rule answered although health left nobody;
+	// empty otherwise.
+	Fallback region.AllDown `json:"fallback,omitempty"`
+	Trace    []Step         `json:"trace,omitempty"`
 }
 
 // Steer answers where the client shall connect, with the trace of how it was
@@ -89,12 +96,15 @@ type decision struct {
 	addr   netip.Addr // the client as one address; invalid when not stated
 	trace  bool
 
+	measures Measures // nil when the health measures nothing
+
 	placed bool // the UIN has a home
 	answer Answer
 }
 
 func decide(v *region.View, h Health, c Client, trace bool) Answer {
 	d := &decision{view: v, health: h, client: c, trace: trace}
+	d.measures, _ = h.(Measures)
 	if c.Prefix.IsValid() {
 		d.addr = c.Prefix.Masked().Addr().Unmap()
 	}
@@ -152,41 +162,75 @@ func (d *decision) try(r *region.Rule) bool {
 		}
 		return false
 	}
+	held := ""
+	if d.trace {
+		held = d.describeHit(&r.Match)
+	}
 	pool := d.poolOf(&r.Act)
-	return d.answerFrom(r.Name, pool, r.Act.TTL, false)
+	policy := region.AllDown("")
+	if r.Act.AllDown != region.Next && allDown(pool) {
+		policy = r.Act.AllDown
+	}
+	if policy == LastKnownGood {
+		d.lastKnownGood(pool)
+	}
+	return d.answerFrom(r.Name, held, pool, r.Act.TTL, policy)
+}
+
+// allDown says whether some could take the client but for their health, which
+// nobody has.
+func allDown(pool []Candidate) bool {
+	some := false
+	for i := range pool {
+		if c := &pool[i]; c.Skipped == "" {
+			if c.Healthy {
+				return false
+			}
+			some = true
+		}
+	}
+	return some
 }
 
 // builtIn answers by the last rule, or else by the all-down policy.
 func (d *decision) builtIn() {
-	pool := d.builtInPool()
-	if d.answerFrom(BuiltIn, pool, 0, false) {
+	pool := d.poolOf(&builtInAct)
+	if d.answerFrom(BuiltIn, "", pool, 0, "") {
 		return
 	}
-	if d.view.World.Steering.AllDown == Nothing {
-		d.answer.Rule, d.answer.TTL = AllDown, d.ttl(0)
-		if d.trace {
-			d.step(Step{Rule: AllDown, Matched: true, Answered: true, Why: "health leaves nobody, and the world's policy says nothing"})
+	for i := range pool {
+		if pool[i].Skipped == skipUnhealthy {
+			pool[i].Skipped = ""
 		}
-		return
 	}
 	d.answer.Rule, d.answer.TTL = AllDown, d.ttl(0) // also when there is truly nobody
-	d.answerFrom(AllDown, pool, 0, true)
+	policy := cmp.Or(d.view.World.Steering.AllDown, Everything)
+	if policy == LastKnownGood {
+		good := slices.Clone(pool)
+		if d.lastKnownGood(good) {
+			pool = good
+		} else {
+			policy = Everything // there is no further rule
+		}
+	}
+	if !d.answerFrom(AllDown, "", pool, 0, policy) {
+		d.answer.Fallback = policy
+	}
 }
 
-// answerFrom answers with the pool's usable members, the unhealthy ones
-// included when anyway is set, and says whether there were any.
-func (d *decision) answerFrom(rule string, pool []Candidate, ttl uint32, anyway bool) bool {
+// answerFrom answers with the pool's usable members, by a policy when health
+// leaves nobody, and says whether that is the answer.
+func (d *decision) answerFrom(rule, held string, pool []Candidate, ttl uint32, policy region.AllDown) bool {
 	limit := d.view.World.Steering.Answers
 	if limit <= 0 {
 		limit = DefaultAnswers
 	}
+	anyway := policy == LastKnownGood || policy == Everything
 	var chosen []Endpoint
 	for i := range pool {
 		c := &pool[i]
 		if c.Skipped == "" && !c.Healthy && !anyway {
 			c.Skipped = skipUnhealthy
-		} else if anyway && c.Skipped == skipUnhealthy {
-			c.Skipped = ""
 		}
 		if c.Skipped != "" {
 			continue
@@ -200,13 +244,14 @@ func (d *decision) answerFrom(rule string, pool []Candidate, ttl uint32, anyway 
 		}
 		chosen = append(chosen, c.Endpoint)
 	}
+	answered := len(chosen) > 0 || policy == Nothing
 	if d.trace {
-		d.step(Step{Rule: rule, Matched: true, Answered: len(chosen) > 0, Why: describePool(rule, len(chosen), len(pool)), Candidates: slices.Clone(pool)})
+		d.step(Step{Rule: rule, Matched: true, Answered: answered, Why: describePool(held, policy, len(chosen), len(pool)), Candidates: slices.Clone(pool)})
 	}
-	if len(chosen) == 0 {
+	if !answered {
 		return false
 	}
-	d.answer.Rule, d.answer.Endpoints, d.answer.TTL = rule, chosen, d.ttl(ttl)
+	d.answer.Rule, d.answer.Endpoints, d.answer.TTL, d.answer.Fallback = rule, chosen, d.ttl(ttl), policy
 	return true
 }
 

@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -41,17 +42,19 @@ var (
 	cities     = []string{"", "a", "b"}
 	countries  = []string{"", "CN", "HK", "CA"}
 	continents = []string{"", "AS", "NA"}
-	regionIDs  = []region.ID{"ca", "hk", "sh"}
-	popIDs     = []region.POPID{"p1", "p2", "p3", "p4", "p5"}
-	platforms  = []string{"", "ios", "android"}
-	carriers   = []string{"x", "y"}
+
+	subdivisions = []string{"", "CN-SH", "CA-BC"}
+	regionIDs    = []region.ID{"ca", "hk", "sh"}
+	popIDs       = []region.POPID{"p1", "p2", "p3", "p4", "p5"}
+	platforms    = []string{"", "ios", "android"}
+	carriers     = []string{"x", "y"}
 )
 
 func drawPlace(t *rapid.T) region.Place {
 	return region.Place{
 		City: rapid.SampledFrom(cities).Draw(t, "city"), Country: rapid.SampledFrom(countries).Draw(t, "country"),
-		Continent: rapid.SampledFrom(continents).Draw(t, "continent"),
-		Latitude:  float64(10 * rapid.IntRange(-8, 8).Draw(t, "lat")), Longitude: float64(10 * rapid.IntRange(-17, 17).Draw(t, "lon")),
+		Continent: rapid.SampledFrom(continents).Draw(t, "continent"), Subdivision: rapid.SampledFrom(subdivisions).Draw(t, "subdivision"),
+		Latitude: float64(10 * rapid.IntRange(-8, 8).Draw(t, "lat")), Longitude: float64(10 * rapid.IntRange(-17, 17).Draw(t, "lon")),
 	}
 }
 
@@ -122,6 +125,11 @@ func drawMatch(t *rapid.T, depth int) region.Match {
 		Carriers:   some(t, "carriers", from(carriers)),
 		Homes:      some(t, "homes", from(regionIDs)),
 		Acting:     some(t, "acting", from(regionIDs)),
+
+		Cities:         some(t, "cities", from(cities)),
+		Subdivisions:   some(t, "subdivisions", from(subdivisions)),
+		HealthyPOPs:    some(t, "healthy POPs", from(popIDs)),
+		HealthyRegions: some(t, "healthy regions", from(regionIDs)),
 	}
 	if rapid.IntRange(0, 4).Draw(t, "percent") == 0 {
 		m.Percent = &region.Percent{Salt: rapid.SampledFrom([]string{"", "s"}).Draw(t, "salt"), Below: rapid.Uint32Range(0, 10000).Draw(t, "below")}
@@ -155,7 +163,7 @@ func drawWorld(t *rapid.T) *region.World {
 		Carriers: []region.Carrier{{Name: "x", ASNs: []uint32{1, 2}}, {Name: "y", ASNs: []uint32{3}}},
 		Steering: region.Steering{
 			TTL: rapid.Uint32Range(0, 2).Draw(t, "ttl"), Answers: rapid.IntRange(0, 4).Draw(t, "answers"),
-			AllDown: rapid.SampledFrom([]string{"", Everything, Nothing}).Draw(t, "all down"),
+			AllDown: rapid.SampledFrom([]region.AllDown{"", Everything, Nothing, LastKnownGood}).Draw(t, "all down"),
 		},
 	}
 	ids := rapid.Permutation(regionIDs).Draw(t, "regions")[:rapid.IntRange(1, 3).Draw(t, "n")]
@@ -170,22 +178,57 @@ func drawWorld(t *rapid.T) *region.World {
 	for i, id := range rapid.Permutation(popIDs).Draw(t, "pops")[:rapid.IntRange(0, 5).Draw(t, "n")] {
 		w.POPs = append(w.POPs, region.POP{
 			ID: id, Place: drawPlace(t), Serves: drawServes(t, byte(100+i)), Drain: rapid.IntRange(0, 5).Draw(t, "drain") == 0,
+			DrainShare: drawShare(t, 5),
 		})
 	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
 		w.Rules = append(w.Rules, region.Rule{
-			Name: fmt.Sprintf("rule-%d", i), Match: drawLenient(t),
-			Act: region.Act{
-				POPs: some(t, "act pops", from(popIDs)), Regions: some(t, "act regions", from(regionIDs)),
-				Nearest: rapid.Bool().Draw(t, "nearest"), TTL: rapid.Uint32Range(0, 3).Draw(t, "ttl"),
-			},
+			Name: fmt.Sprintf("rule-%d", i), Match: drawLenient(t), Act: drawAct(t),
 		})
 	}
 	return w
 }
 
+// drawShare is 0 but for one of so many.
+func drawShare(t *rapid.T, of int) uint32 {
+	if rapid.IntRange(0, of).Draw(t, "share?") > 0 {
+		return 0
+	}
+	return rapid.Uint32Range(0, 10_000).Draw(t, "share")
+}
+
+func drawAct(t *rapid.T) region.Act {
+	a := region.Act{TTL: rapid.Uint32Range(0, 3).Draw(t, "ttl"), AllDown: rapid.SampledFrom([]region.AllDown{"", "", region.Next, LastKnownGood, Everything, Nothing}).Draw(t, "all down")}
+	if rapid.Bool().Draw(t, "plain") {
+		a.POPs, a.Regions = some(t, "act pops", from(popIDs)), some(t, "act regions", from(regionIDs))
+		a.Nearest = rapid.Bool().Draw(t, "nearest")
+	} else {
+		for _, id := range rapid.Permutation(popIDs).Draw(t, "pool")[:rapid.IntRange(0, 5).Draw(t, "n")] {
+			a.Pool = append(a.Pool, region.PoolMember{POP: id})
+		}
+		for _, id := range rapid.Permutation(regionIDs).Draw(t, "pool")[:rapid.IntRange(0, 2).Draw(t, "n")] {
+			a.Pool = append(a.Pool, region.PoolMember{Region: id})
+		}
+		for i := range a.Pool {
+			m := &a.Pool[i]
+			m.Tier, m.Weight, m.Drain = rapid.Uint32Range(0, 2).Draw(t, "tier")/2, uint32(max(0, rapid.IntRange(-4, 3).Draw(t, "weight"))), drawShare(t, 4)
+		}
+	}
+	if rapid.Bool().Draw(t, "rich") {
+		a.Nearest = false
+		a.Order = rapid.SampledFrom([]region.Order{"", region.OrderWritten, region.OrderNearest, region.OrderMeasured, region.OrderMeasured, region.OrderWeighted}).Draw(t, "order")
+		if a.Order == region.OrderNearest || a.Order == region.OrderMeasured {
+			a.Band = rapid.SampledFrom([]uint32{0, 0, 20, 100, 3000}).Draw(t, "band")
+		}
+		a.Sticky = rapid.SampledFrom([]region.Sticky{"", "", region.StickyUIN, region.StickyPrefix}).Draw(t, "sticky")
+		a.Spill = drawShare(t, 1)
+	}
+	return a
+}
+
 func drawHealth(t *rapid.T) Health {
 	up := Up{POPs: map[region.POPID]bool{}, Regions: map[region.ID]bool{}}
+	drawMeasures(t, &up)
 	if rapid.IntRange(0, 7).Draw(t, "all down") == 0 {
 		return up
 	}
@@ -198,6 +241,30 @@ func drawHealth(t *rapid.T) Health {
 	return up
 }
 
+// drawMeasures knows something of some sites.
+func drawMeasures(t *rapid.T, up *Up) {
+	up.Loads, up.RTTs, up.Falls = map[Site]uint32{}, map[Path]uint32{}, map[Site]int64{}
+	var sites []Site
+	for _, id := range popIDs {
+		sites = append(sites, Site{POP: id})
+	}
+	for _, id := range regionIDs {
+		sites = append(sites, Site{Region: id})
+	}
+	for _, s := range sites {
+		known := rapid.IntRange(0, 15).Draw(t, "known")
+		if known&1 != 0 {
+			up.Loads[s] = rapid.Uint32Range(0, 12_000).Draw(t, "load")
+		}
+		if known&2 != 0 {
+			up.Falls[s] = rapid.Int64Range(1000, 1030).Draw(t, "fell")
+		}
+		if known&12 != 0 {
+			up.RTTs[Path{From: s, To: rapid.SampledFrom(regionIDs).Draw(t, "to")}] = rapid.Uint32Range(0, 300).Draw(t, "rtt")
+		}
+	}
+}
+
 // withAddr is the client at another address.
 func withAddr(c Client, g geoTable, a netip.Addr) Client {
 	c.Prefix, c.Facts = netip.PrefixFrom(a, a.BitLen()), g.lookup(a)
@@ -207,17 +274,24 @@ func withAddr(c Client, g geoTable, a netip.Addr) Client {
 // bare is an answer without its trace.
 func bare(a Answer) Answer { a.Trace = nil; return a }
 
+// worlds of the property test; -steer.worlds 1000000 takes a while.
+var worlds = flag.Int("steer.worlds", 2000, "random worlds that the property test makes")
+
 func TestSteerProperties(t *testing.T) {
 	seen := make(map[string]int)
-	const rounds = 20 // of rapid's default of 100 worlds
-	for range rounds {
+	const round = 100 // worlds of one rapid.Check, its default
+	for range (*worlds + round - 1) / round {
 		rapid.Check(t, func(t *rapid.T) { checkRandomWorld(t, seen) })
 	}
-	for _, rule := range []string{"rule-0", "rule-3", BuiltIn, AllDown} {
-		if seen[rule] == 0 {
-			t.Errorf("no answer was by %s: the worlds are not random enough: %v", rule, seen)
+	for _, kind := range []string{
+		"rule-0", "rule-3", BuiltIn, AllDown, "fallback everything", "fallback nothing", "fallback last-known-good",
+		"several by luck", "by measure", "spilled", "drained",
+	} {
+		if seen[kind] == 0 {
+			t.Errorf("no answer was by %s: the worlds are not random enough: %v", kind, seen)
 		}
 	}
+	t.Logf("%d worlds: %v", *worlds, seen)
 }
 
 // checkRandomWorld holds all guarantees for a client of a world.
@@ -253,7 +327,7 @@ func checkRandomWorld(t *rapid.T, seen map[string]int) {
 	// Guarantees 3 and 4.
 	for _, e := range a.Endpoints {
 		if healthy := (e.POP != "" && h.POP(e.POP)) || (e.Region != "" && h.Region(e.Region)); !healthy &&
-			(a.Rule != AllDown || v.World.Steering.AllDown == Nothing) {
+			(a.Fallback == "" || a.Fallback == Nothing) {
 			t.Fatalf("%s is not healthy\n%s", e.Name(), a.Text())
 		}
 		if p, ok := v.World.POP(e.POP); ok && p.Drain {
@@ -281,6 +355,18 @@ func checkRandomWorld(t *rapid.T, seen map[string]int) {
 	}
 	checkTrace(t, v.World, a)
 	seen[a.Rule]++
+	if a.Fallback != "" {
+		seen["fallback "+string(a.Fallback)]++
+	}
+	for _, c := range a.Trace[len(a.Trace)-1].Candidates {
+		for kind, is := range map[string]bool{
+			"several by luck": c.luck > 0, "by measure": c.Millis > 0, "spilled": c.Spilled, "drained": c.Skipped == skipDrainShare,
+		} {
+			if is {
+				seen[kind]++
+			}
+		}
+	}
 }
 
 // checkTrace holds the trace against the answer: home first, then the rules in

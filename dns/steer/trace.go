@@ -51,8 +51,17 @@ func (c Candidate) String() string {
 		address = c.Address.String()
 	}
 	distance := ""
-	if c.KM >= 0 {
+	switch {
+	case c.Millis > 0:
+		distance = fmt.Sprintf("%d ms", c.Millis)
+	case c.KM >= 0:
 		distance = fmt.Sprintf("%.0f km", c.KM)
+	}
+	if c.Load > 0 {
+		note += fmt.Sprintf(", load %d.%02d%%", c.Load/100, c.Load%100)
+	}
+	if c.Spilled {
+		note += ", spills over"
 	}
 	kind := "POP"
 	if c.POP == "" {
@@ -67,7 +76,11 @@ func (a Answer) Text() string {
 	for _, s := range a.Trace {
 		fmt.Fprintln(&b, s)
 	}
-	fmt.Fprintf(&b, "answer: rule %s, home %s, acting %s, ttl %d s, scope /%d\n", a.Rule, a.Home, a.Acting, a.TTL, a.Scope)
+	fallback := ""
+	if a.Fallback != "" {
+		fallback = fmt.Sprintf(" (all down: %s)", a.Fallback)
+	}
+	fmt.Fprintf(&b, "answer: rule %s%s, home %s, acting %s, ttl %d s, scope /%d\n", a.Rule, fallback, a.Home, a.Acting, a.TTL, a.Scope)
 	for i, e := range a.Endpoints {
 		fmt.Fprintf(&b, "  %d. %s %s\n", i+1, e.Name(), e.Address)
 	}
@@ -98,14 +111,19 @@ func (d *decision) describeHome() string {
 	return fmt.Sprintf("no UIN; a newcomer would go to %s, served by %s; client %s", d.answer.Home, d.answer.Acting, from)
 }
 
-func describePool(rule string, chosen, of int) string {
-	switch {
-	case rule == AllDown:
-		return fmt.Sprintf("health leaves nobody, and the world's policy says everything: %d of %d", chosen, of)
-	case chosen == 0:
-		return fmt.Sprintf("matches, but none of %d can take the client", of)
+func describePool(held string, policy region.AllDown, chosen, of int) string {
+	if held != "" {
+		held += ": "
 	}
-	return fmt.Sprintf("%d of %d", chosen, of)
+	switch {
+	case policy == Nothing:
+		return held + "health leaves nobody, and the policy says nothing"
+	case policy != "":
+		return fmt.Sprintf("%shealth leaves nobody, and the policy says %s: %d of %d", held, policy, chosen, of)
+	case chosen == 0:
+		return fmt.Sprintf("%snone of %d can take the client", held, of)
+	}
+	return fmt.Sprintf("%s%d of %d", held, chosen, of)
 }
 
 // describe says why the match did not hold.
@@ -134,6 +152,12 @@ func (d *decision) describe(why condition, m *region.Match) string {
 			return fmt.Sprintf("home %s is not one of %v", d.answer.Home, m.Homes)
 		}
 		return fmt.Sprintf("acting region %s is not one of %v", d.answer.Acting, m.Acting)
+	case missHealth:
+		return "none of " + strings.Join(healthNames(m), ", ") + " is healthy"
+	case missSubdivision:
+		return fmt.Sprintf("subdivision %q is not one of %q", f.Place.Subdivision, m.Subdivisions)
+	case missCity:
+		return fmt.Sprintf("city %q is not one of %q", f.Place.City, m.Cities)
 	case missCountry:
 		return fmt.Sprintf("country %q is not one of %q", f.Place.Country, m.Countries)
 	case missContinent:
@@ -153,6 +177,61 @@ func (d *decision) describe(why condition, m *region.Match) string {
 		return "what it excludes holds"
 	}
 	return ""
+}
+
+// healthNames are whom a match wants to be healthy, of which kind nobody is.
+func healthNames(m *region.Match) []string {
+	var out []string
+	for _, id := range m.HealthyPOPs {
+		out = append(out, "POP "+string(id))
+	}
+	for _, id := range m.HealthyRegions {
+		out = append(out, "region "+string(id))
+	}
+	return out
+}
+
+// describeHit says why the match holds.
+func (d *decision) describeHit(m *region.Match) string {
+	c, f := &d.client, &d.client.Facts
+	var out []string
+	add := func(set bool, format string, args ...any) {
+		if set {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	add(len(m.Services) > 0, "service %s", c.Service)
+	add(len(m.UINs) > 0, "UIN %d", c.UIN)
+	if m.Percent != nil {
+		add(true, "share %d of salt %q", Share(m.Percent.Salt, c.UIN), m.Percent.Salt)
+	}
+	add(len(m.Versions) > 0, "version %d", c.Version)
+	add(len(m.Platforms) > 0, "platform %s", c.Platform)
+	add(len(m.Homes) > 0, "home %s", d.answer.Home)
+	add(len(m.Acting) > 0, "acting region %s", d.answer.Acting)
+	for _, id := range m.HealthyPOPs {
+		add(d.health.POP(id), "POP %s is healthy", id)
+	}
+	for _, id := range m.HealthyRegions {
+		add(d.health.Region(id), "region %s is healthy", id)
+	}
+	add(len(m.Countries) > 0, "country %s", f.Place.Country)
+	add(len(m.Subdivisions) > 0, "subdivision %s", f.Place.Subdivision)
+	add(len(m.Cities) > 0, "city %s", f.Place.City)
+	add(len(m.Continents) > 0, "continent %s", f.Place.Continent)
+	add(len(m.ASNs) > 0 || len(m.Carriers) > 0, "AS%d", f.ASN)
+	add(len(m.Prefixes) > 0, "address %s", d.addr)
+	for i := range m.All {
+		add(true, "%s", d.describeHit(&m.All[i]))
+	}
+	if len(m.Any) > 0 {
+		add(true, "%s", d.describeHit(&m.Any[d.alternative(m)]))
+	}
+	add(m.Not != nil, "what it excludes does not hold")
+	if len(out) == 0 {
+		return "everybody"
+	}
+	return strings.Join(out, ", ")
 }
 
 func stated(what string, n uint64) string {

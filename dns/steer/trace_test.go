@@ -53,7 +53,7 @@ func TestTraceForPeople(t *testing.T) {
 home         yes      UIN 1000001 is at home in sh, served by sh; client 223.5.5.5/32 in Hangzhou CN, AS37963 by 223.5.5.0/24 (scope /0)
 canary       no       version 80003 is not in 90000- (scope /0)
 office       no       223.5.5.5 is not in [223.4.0.0/16] (scope /16)
-china        yes      matches, but none of 2 can take the client (scope /24)
+china        yes      country CN: none of 2 can take the client (scope /24)
   - POP    pop-2        127.0.0.12:7001                   not healthy
   - POP    pop-9        -                                 not in this world
 built-in     answers  3 of 6 (scope /24)
@@ -82,7 +82,7 @@ func TestAnswerAsJSON(t *testing.T) {
 	}
 	const want = `{"home":"sh","acting":"sh","endpoints":[{"pop":"pop-1","address":"127.0.0.11:7001","km":-1}],"ttl":20,"scope":0,"rule":"canary",` +
 		`"trace":[{"rule":"home","matched":false,"answered":false,"why":"no UIN; a newcomer would go to sh, served by sh; client no address","scope":0},` +
-		`{"rule":"canary","matched":true,"answered":true,"why":"1 of 1","scope":0,"candidates":[{"pop":"pop-1","address":"127.0.0.11:7001","km":-1,"healthy":true}]}]}`
+		`{"rule":"canary","matched":true,"answered":true,"why":"version 90001: 1 of 1","scope":0,"candidates":[{"pop":"pop-1","address":"127.0.0.11:7001","km":-1,"healthy":true}]}]}`
 	if string(raw) != want {
 		t.Errorf("got  %s\nwant %s", raw, want)
 	}

@@ -5,9 +5,12 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/homing-im/homing/region"
 )
 
 var update = flag.Bool("update", false, "write what is said now to testdata/bad.txt")
@@ -55,12 +58,73 @@ func TestGoodFile(t *testing.T) {
 	}
 }
 
+// Rules are no place for 10,001 UINs; the line names the rules and the way out.
+func TestTooManyUINs(t *testing.T) {
+	good, err := os.ReadFile("testdata/good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uins := "uins: [" + strings.Repeat("7, ", 10_000) + "8]"
+	_, err = Compile("many.yaml", bytes.Replace(good, []byte("homes: [hk]"), []byte(uins), 1), nil)
+	const want = "many.yaml:23:3: the rules list 10001 UIN ranges, more than 10000 (move the owners instead: the overlay holds millions)"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if _, err = Compile("enough.yaml", bytes.Replace(good, []byte("homes: [hk]"), []byte(strings.Replace(uins, "7, ", "", 1)), 1), nil); err != nil {
+		t.Errorf("10,000 are refused: %v", err)
+	}
+}
+
+// The example of all that rules can say uses all of it, and is shown as it is.
+func TestRulesExample(t *testing.T) {
+	w, err := CompileFile("testdata/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Compile("shown.yaml", []byte(Show(w)), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, Show(w))
+	}
+	if !reflect.DeepEqual(w, again) {
+		t.Errorf("it reads again as\n%s", Show(again))
+	}
+	used := make(map[string]bool)
+	var note func(v reflect.Value)
+	note = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() {
+				note(v.Elem())
+			}
+		case reflect.Slice:
+			for i := range v.Len() {
+				note(v.Index(i))
+			}
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if f := v.Type().Field(i); f.IsExported() && !v.Field(i).IsZero() {
+					used[v.Type().Name()+"."+f.Name] = true
+					note(v.Field(i))
+				}
+			}
+		}
+	}
+	note(reflect.ValueOf(w.Rules))
+	for _, of := range []reflect.Type{reflect.TypeFor[region.Match](), reflect.TypeFor[region.Act](), reflect.TypeFor[region.PoolMember]()} {
+		for i := range of.NumField() {
+			if name := of.Name() + "." + of.Field(i).Name; !used[name] && name != "Act.Nearest" { // an older word for an order
+				t.Errorf("the example does not use %s", name)
+			}
+		}
+	}
+}
+
 func FuzzCompile(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/*.yaml")
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, name := range append(files, "testdata/good.yaml", "../../deploy/world.yaml") {
+	for _, name := range append(files, "testdata/good.yaml", "testdata/rules.yaml", "../../deploy/world.yaml") {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)

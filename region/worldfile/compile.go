@@ -123,7 +123,7 @@ func (c *compiler) world() *region.World {
 			w.Steering.Answers = *st.Answers
 		}
 		if st.AllDown != "" {
-			w.Steering.AllDown = st.AllDown
+			w.Steering.AllDown = region.AllDown(st.AllDown)
 		}
 	}
 	for i, r := range f.Regions {
@@ -140,7 +140,8 @@ func (c *compiler) world() *region.World {
 	for i, p := range f.POPs {
 		at := fmt.Sprintf("pops[%d]", i)
 		w.POPs = append(w.POPs, region.POP{ID: region.POPID(p.ID), Title: p.Title, Place: place(p.Place), Serves: c.serves(at, p.Serves),
-			Admin: p.Admin, Key: c.key(at+".key", p.Key, "pop-"+p.ID), Witness: p.Witness, Drain: p.Drain, Users: p.Users})
+			Admin: p.Admin, Key: c.key(at+".key", p.Key, "pop-"+p.ID), Witness: p.Witness, Drain: p.Drain, Users: p.Users,
+			DrainShare: c.optionalShare(at+".drain-share", p.DrainShare)})
 	}
 	w.DNS = c.nodes("dns", f.DNS)
 	w.IDs = c.nodes("ids", f.IDs)
@@ -156,10 +157,51 @@ func (c *compiler) world() *region.World {
 	}
 	for i, r := range f.Rules {
 		at := fmt.Sprintf("rules[%d]", i)
-		w.Rules = append(w.Rules, region.Rule{Name: r.Name, Match: c.match(at+".match", r.Match),
-			Act: region.Act{POPs: convert[region.POPID](r.Act.POPs), Regions: convert[region.ID](r.Act.Regions), Nearest: r.Act.Nearest, TTL: r.Act.TTL}})
+		w.Rules = append(w.Rules, region.Rule{Name: r.Name, Match: c.match(at+".match", r.Match), Act: c.act(at+".act", r.Act)})
 	}
 	return w
+}
+
+func (c *compiler) act(at string, a actY) region.Act {
+	out := region.Act{POPs: convert[region.POPID](a.POPs), Regions: convert[region.ID](a.Regions), Nearest: a.Nearest, TTL: a.TTL,
+		Order: region.Order(a.Order), Band: c.band(at+".band", a), Sticky: region.Sticky(a.Sticky), Spill: c.optionalShare(at+".spill", a.Spill),
+		AllDown: region.AllDown(a.AllDown)}
+	for i, m := range a.Pool {
+		at := fmt.Sprintf("%s.pool[%d]", at, i)
+		member := region.PoolMember{POP: region.POPID(m.POP), Region: region.ID(m.Region), Tier: m.Tier, Drain: c.optionalShare(at+".drain", m.Drain)}
+		if m.Weight != nil {
+			if member.Weight = *m.Weight; member.Weight == 0 {
+				c.fail(at+".weight", "leave the member out, or say `drain: 100%`", "a weight of 0 gives it nobody")
+			}
+		}
+		out.Pool = append(out.Pool, member)
+	}
+	return out
+}
+
+// band reads a distance with its unit, which has to be that of the order.
+func (c *compiler) band(path string, a actY) uint32 {
+	if a.Band == "" {
+		return 0
+	}
+	unit := "km"
+	if a.Order == string(region.OrderMeasured) {
+		unit = "ms"
+	}
+	number, ok := strings.CutSuffix(strings.TrimSpace(a.Band), unit)
+	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+	if !ok || err != nil {
+		c.fail(path, "such as 300km, or 20ms with `order: measured`", "%q is no band: want a whole number of %s", a.Band, unit)
+	}
+	return uint32(n)
+}
+
+// optionalShare is share, but nothing is 0.
+func (c *compiler) optionalShare(path, s string) uint32 {
+	if s == "" {
+		return 0
+	}
+	return c.share(path, s)
 }
 
 func (c *compiler) nodes(kind string, in []nodeY) (out []region.Node) {
@@ -172,7 +214,8 @@ func (c *compiler) nodes(kind string, in []nodeY) (out []region.Node) {
 
 func (c *compiler) match(at string, m matchY) region.Match {
 	out := region.Match{Services: convert[region.Service](m.Services), Platforms: m.Platforms, Countries: m.Countries, Continents: m.Continents,
-		ASNs: m.ASNs, Carriers: m.Carriers, Homes: convert[region.ID](m.Homes), Acting: convert[region.ID](m.Acting)}
+		ASNs: m.ASNs, Carriers: m.Carriers, Homes: convert[region.ID](m.Homes), Acting: convert[region.ID](m.Acting),
+		Cities: m.Cities, Subdivisions: m.Subdivisions, HealthyPOPs: convert[region.POPID](m.HealthyPOPs), HealthyRegions: convert[region.ID](m.HealthyRegions)}
 	for i, n := range m.All {
 		out.All = append(out.All, c.match(fmt.Sprintf("%s.all[%d]", at, i), n))
 	}
@@ -200,7 +243,7 @@ func (c *compiler) match(at string, m matchY) region.Match {
 }
 
 func place(p placeY) region.Place {
-	return region.Place{City: p.City, Country: p.Country, Continent: p.Continent, Latitude: p.Latitude, Longitude: p.Longitude}
+	return region.Place{City: p.City, Country: p.Country, Continent: p.Continent, Subdivision: p.Subdivision, Latitude: p.Latitude, Longitude: p.Longitude}
 }
 
 // convert keeps an absent list nil, so that a world reads back as it was.

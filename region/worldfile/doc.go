@@ -32,7 +32,7 @@
 //	    admin: HOST:PORT
 //	    queue: HOST:PORT                # brokers between commas, queue groups between semicolons
 //	    users: 100000          # capacity
-//	pops:                      # id, title, place, serves, admin, key, witness, drain, users
+//	pops:                      # id, title, place, serves, admin, key, witness, drain, drain-share, users
 //	dns:                       # name, address, http, admin, key
 //	ids:                       # name, address, admin, key
 //	segments:                  # - {uins: 1000000-1999999, home: sh}
@@ -41,11 +41,33 @@
 //	places:                    # - {prefix: 127.0.0.0/8, place: {...}, asn: 64512}
 //	rules:                     # - {name, match: {...}, act: {...}}, first match wins
 //
-// A match holds when all its fields hold: all, any (lists of matches), not (a
-// match), services, uins (1000001 or 1000000-1000099), percent ({salt, share:
-// 5%}), versions (80000, 80000-80099, 80000-), platforms, prefixes, countries,
-// continents, asns, carriers, homes, acting. An act names pops or regions, and
-// may say nearest and ttl.
+// A place may also say its subdivision (ISO 3166-2: CN-SH). steering's all-down is
+// everything, last-known-good or nothing.
+//
+// # Rules
+//
+// A match holds when all its fields hold, and a list when one of its entries
+// does: all, any (lists of matches), not (a match), services, uins (1000001 or
+// 1000000-1000099), percent ({salt, share: 5%}), versions (80000, 80000-80099,
+// 80000-), platforms, prefixes, countries, subdivisions, cities, continents, asns,
+// carriers, homes, acting (the region that acts for the client's home),
+// healthy-pops, healthy-regions (one of them is healthy).
+//
+// An act names a pool: pops and regions in order of preference, or
+//
+//	pool:
+//	  - {pop: pop-1, weight: 3}              # three quarters of the clients
+//	  - {pop: pop-2, drain: 20%}             # the last quarter, but for a fifth of it
+//	  - {region: sh, tier: 1}                # only when tier 0 has nobody left
+//	order: weighted                          # written, nearest, measured (by network coordinates) or weighted
+//	band: 300km                              # nearest: so much farther counts as equally near; measured: 20ms
+//	sticky: uin                              # or prefix: what a client keeps its choice by
+//	spill: 85%                               # of a member's capacity (users): from there on others get a growing part
+//	all-down: last-known-good                # or next (rule), everything, nothing: when health leaves nobody
+//	ttl: 20                                  # seconds
+//
+// or nothing, which is the built-in rule's pool. What the words mean exactly is
+// said by package dns/steer; testdata/rules.yaml has all of them.
 //
 // # The operator's directory
 //

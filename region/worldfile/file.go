@@ -35,11 +35,12 @@ type serves struct {
 }
 
 type placeY struct {
-	City      string  `yaml:"city"`
-	Country   string  `yaml:"country"`
-	Continent string  `yaml:"continent"`
-	Latitude  float64 `yaml:"lat"`
-	Longitude float64 `yaml:"lon"`
+	City        string  `yaml:"city"`
+	Country     string  `yaml:"country"`
+	Continent   string  `yaml:"continent"`
+	Subdivision string  `yaml:"subdivision"`
+	Latitude    float64 `yaml:"lat"`
+	Longitude   float64 `yaml:"lon"`
 }
 
 type regionY struct {
@@ -57,15 +58,16 @@ type regionY struct {
 }
 
 type popY struct {
-	ID      string `yaml:"id"`
-	Title   string `yaml:"title"`
-	Place   placeY `yaml:"place"`
-	Serves  serves `yaml:"serves"`
-	Admin   string `yaml:"admin"`
-	Key     string `yaml:"key"`
-	Witness bool   `yaml:"witness"`
-	Drain   bool   `yaml:"drain"`
-	Users   uint64 `yaml:"users"`
+	ID         string `yaml:"id"`
+	Title      string `yaml:"title"`
+	Place      placeY `yaml:"place"`
+	Serves     serves `yaml:"serves"`
+	Admin      string `yaml:"admin"`
+	Key        string `yaml:"key"`
+	Witness    bool   `yaml:"witness"`
+	Drain      bool   `yaml:"drain"`
+	DrainShare string `yaml:"drain-share"`
+	Users      uint64 `yaml:"users"`
 }
 
 type nodeY struct {
@@ -114,6 +116,11 @@ type matchY struct {
 	Carriers   []string  `yaml:"carriers"`
 	Homes      []string  `yaml:"homes"`
 	Acting     []string  `yaml:"acting"`
+
+	Cities         []string `yaml:"cities"`
+	Subdivisions   []string `yaml:"subdivisions"`
+	HealthyPOPs    []string `yaml:"healthy-pops"`
+	HealthyRegions []string `yaml:"healthy-regions"`
 }
 
 type percentY struct {
@@ -122,8 +129,22 @@ type percentY struct {
 }
 
 type actY struct {
-	POPs    []string `yaml:"pops"`
-	Regions []string `yaml:"regions"`
-	Nearest bool     `yaml:"nearest"`
-	TTL     uint32   `yaml:"ttl"`
+	POPs    []string  `yaml:"pops"`
+	Regions []string  `yaml:"regions"`
+	Pool    []memberY `yaml:"pool"`
+	Nearest bool      `yaml:"nearest"`
+	TTL     uint32    `yaml:"ttl"`
+	Order   string    `yaml:"order"`
+	Band    string    `yaml:"band"`
+	Sticky  string    `yaml:"sticky"`
+	Spill   string    `yaml:"spill"`
+	AllDown string    `yaml:"all-down"`
+}
+
+type memberY struct {
+	POP    string  `yaml:"pop"`
+	Region string  `yaml:"region"`
+	Tier   uint32  `yaml:"tier"`
+	Weight *uint32 `yaml:"weight"`
+	Drain  string  `yaml:"drain"`
 }

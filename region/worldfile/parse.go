@@ -219,7 +219,7 @@ func parentPath(p string) string { return p[:max(0, strings.LastIndexAny(p, ".["
 
 // problem places a problem that the kernel found.
 func (s *source) problem(p region.Problem) *Mistake {
-	path := strings.NewReplacer("allDown", "all-down", ".acting.region", ".acting", ".acting.counter", ".acting").Replace(p.Path)
+	path := strings.NewReplacer("allDown", "all-down", "drainShare", "drain-share", "healthyPops", "healthy-pops", "healthyRegions", "healthy-regions", ".acting.region", ".acting", ".acting.counter", ".acting").Replace(p.Path)
 	n := s.find(path)
 	m := s.at(n, p.Message, p.Hint)
 	if n == nil {

@@ -37,6 +37,7 @@ func Show(w *region.World) string {
 		p.field("admin", o.Admin)
 		p.flag("witness", o.Witness)
 		p.flag("drain", o.Drain)
+		p.field("drain-share", shareText(o.DrainShare))
 		p.number("users", o.Users)
 		p.line("    key: %s", o.Key)
 	}
@@ -147,7 +148,7 @@ func (p *printer) nodes(kind string, nodes []region.Node) {
 
 func placeText(p region.Place) string {
 	var parts []string
-	for _, f := range [][2]string{{"city", p.City}, {"country", p.Country}, {"continent", p.Continent}} {
+	for _, f := range [][2]string{{"city", p.City}, {"country", p.Country}, {"continent", p.Continent}, {"subdivision", p.Subdivision}} {
 		if f[1] != "" {
 			parts = append(parts, f[0]+": "+quote(f[1]))
 		}
@@ -195,7 +196,36 @@ func matchText(m region.Match) string {
 	f.add("carriers", texts(m.Carriers))
 	f.add("homes", texts(m.Homes))
 	f.add("acting", texts(m.Acting))
+	f.add("cities", texts(m.Cities))
+	f.add("subdivisions", texts(m.Subdivisions))
+	f.add("healthy-pops", texts(m.HealthyPOPs))
+	f.add("healthy-regions", texts(m.HealthyRegions))
 	return f.String()
+}
+
+// shareText is the empty string for nothing.
+func shareText(hundredths uint32) string {
+	if hundredths == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d.%02d%%", hundredths/100, hundredths%100)
+}
+
+func poolText(pool []region.PoolMember) string {
+	if len(pool) == 0 {
+		return ""
+	}
+	var out []string
+	for _, m := range pool {
+		var f flow
+		f.text("pop", string(m.POP))
+		f.text("region", string(m.Region))
+		f.count("tier", m.Tier)
+		f.count("weight", m.Weight)
+		f.text("drain", shareText(m.Drain))
+		out = append(out, f.String())
+	}
+	return "[" + strings.Join(out, ", ") + "]"
 }
 
 func actText(a region.Act) string {
@@ -205,9 +235,19 @@ func actText(a region.Act) string {
 	if a.Nearest {
 		f.add("nearest", "true")
 	}
-	if a.TTL != 0 {
-		f.add("ttl", strconv.FormatUint(uint64(a.TTL), 10))
+	f.add("pool", poolText(a.Pool))
+	f.text("order", string(a.Order))
+	if a.Band != 0 {
+		unit := "km"
+		if a.Order == region.OrderMeasured {
+			unit = "ms"
+		}
+		f.add("band", fmt.Sprintf("%d%s", a.Band, unit))
 	}
+	f.text("sticky", string(a.Sticky))
+	f.text("spill", shareText(a.Spill))
+	f.text("all-down", string(a.AllDown))
+	f.count("ttl", a.TTL)
 	return f.String()
 }
 
@@ -217,6 +257,19 @@ type flow []string
 func (f *flow) add(name, value string) {
 	if value != "" {
 		*f = append(*f, name+": "+value)
+	}
+}
+
+// text adds a quoted value.
+func (f *flow) text(name, value string) {
+	if value != "" {
+		f.add(name, quote(value))
+	}
+}
+
+func (f *flow) count(name string, n uint32) {
+	if n != 0 {
+		f.add(name, strconv.FormatUint(uint64(n), 10))
 	}
 }
 
