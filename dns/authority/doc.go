@@ -94,6 +94,7 @@
 //
 //	GET /d?host=long.demo.test&uin=&ver=&ip=&platform=
 //	GET /resolve?name=&type=A&edns_client_subnet=
+//	GET /resolve?host=a,b&uin=&ver=&ip=&query=
 //	GET /explain?uin=&ver=&ip=&service=&platform=&format=
 //
 // The first is for client SDKs, the second has the JSON of public DNS-over-HTTPS
@@ -109,5 +110,24 @@
 // endpoints and ips are in order of preference; pops has the endpoints that are
 // POPs; home and acting are the user's, or without a UIN those of the region chosen
 // for the address; ttl is in seconds; scope is the network of clients that the
-// answer holds for.
+// answer holds for; client_ip is who was answered for, hints say the endpoints as
+// SVCB records do, and a question with query (4, 6 or 4,6) has ips and ipsv6 apart.
+// The third form of the list answers {"dns": [...]} for up to five hosts, or for
+// one host and up to five addresses.
+//
+// A question with a nonce is answered with a signature (region/answer) by a key
+// that the acting region granted to this node, so that clients verify it.
+//
+// # HTTPDNS as others speak it
+//
+//	GET /<account>/d?host=&query=&ip=           /<account>/sign_d?host=&t=&s=
+//	GET /<account>/resolve?host=a,b&ip=         /<account>/sign_resolve?host=&t=&s=
+//	GET /<account>/ss                           the HTTPDNS nodes
+//	GET /v2/d?id=&dn=a,b&q=4,6&m=0&cip=&exp=&s= signed with HMAC-SHA-256
+//	GET /d?dn=&ip=&ttl=1                        plain text
+//
+// Existing client libraries work when they are pointed here. Any name of any zone
+// is answered; uin, ver and platform may be given as they are or with "sdns-" in
+// front. With accounts, others' questions are refused, and with SignedOnly all
+// that are not signed; see [Account]. Errors carry the providers' codes.
 package authority

@@ -13,20 +13,35 @@ import (
 
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/answer"
 )
 
-// Reply is the answer of /d.
+// Reply is the answer of /d, and of /resolve for each host or client.
 type Reply struct {
 	Host      string           `json:"host"`
-	IPs       []netip.Addr     `json:"ips"`       // different addresses, in order of preference
-	Endpoints []netip.AddrPort `json:"endpoints"` // in order of preference
-	POPs      []region.POPID   `json:"pops"`      // those of the endpoints that are POPs
+	ClientIP  string           `json:"client_ip"`       // the address or network that was answered for
+	IPs       []netip.Addr     `json:"ips"`             // different addresses, in order of preference; IPv4 ones where the question has "query"
+	IPv6      []netip.Addr     `json:"ipsv6,omitempty"` // IPv6 ones, where the question has "query"
+	OriginTTL uint32           `json:"origin_ttl"`      // seconds, the same as TTL: nothing here is cached
+	Hints     []Hint           `json:"hints,omitempty"` // where to connect, as SVCB records say it
+	Endpoints []netip.AddrPort `json:"endpoints"`       // in order of preference
+	POPs      []region.POPID   `json:"pops"`            // those of the endpoints that are POPs
 	Home      region.ID        `json:"home"`
 	Acting    region.ID        `json:"acting"`
 	TTL       uint32           `json:"ttl"`   // seconds
 	Scope     string           `json:"scope"` // network the answer holds for; empty when no address was known
 	Rule      string           `json:"rule"`
 	World     uint64           `json:"world"` // version
+}
+
+// Hint is an endpoint in the terms of an SVCB record (RFC 9460): the priority
+// keeps the order of preference, the addresses are those of the target.
+type Hint struct {
+	Priority uint16       `json:"priority"`
+	Target   string       `json:"target"`
+	Port     uint16       `json:"port"`
+	IPv4     []netip.Addr `json:"ipv4hint,omitempty"`
+	IPv6     []netip.Addr `json:"ipv6hint,omitempty"`
 }
 
 // Explanation is the answer of /explain.
@@ -59,11 +74,20 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /explain", s.explain)
 	mux.HandleFunc("GET /dns-query", s.doh)
 	mux.HandleFunc("POST /dns-query", s.doh)
+	s.handleProviders(mux)
 	return mux
 }
 
 // direct serves /d.
 func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("dn") {
+		s.plainText(w, r)
+		return
+	}
+	if s.o.SignedOnly {
+		s.fail(w, unsigned())
+		return
+	}
 	v := s.o.View()
 	if v == nil {
 		s.fail(w, noWorld())
@@ -74,21 +98,37 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, err)
 		return
 	}
+	reply := s.steerReply(v, ask)
+	w.Header().Set("Cache-Control", "private, max-age="+strconv.Itoa(int(reply.TTL)))
+	s.writeSigned(w, r, reply.Acting, reply)
+}
+
+// steerReply answers for a steered name.
+func (s *Server) steerReply(v *region.View, ask ask) Reply {
 	s.note(target{service: ask.client.Service, uin: ask.client.UIN, version: ask.client.Version}, ask.client.Prefix)
 	a := steer.Decide(v, s.o.Health(), ask.client)
 	s.metrics.answers.WithLabelValues(a.Rule).Inc()
 	reply := Reply{
-		Host: ask.host, IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
-		Home: a.Home, Acting: a.Acting, TTL: a.TTL, Scope: network(ask.client.Prefix, a.Scope), Rule: a.Rule, World: v.World.Version,
+		Host: ask.host, ClientIP: clientText(ask.client.Prefix), IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
+		Home: a.Home, Acting: a.Acting, TTL: a.TTL, OriginTTL: a.TTL, Scope: network(ask.client.Prefix, a.Scope), Rule: a.Rule, World: v.World.Version,
 	}
-	for _, e := range a.Endpoints {
+	if ask.families != nil {
+		reply.IPs, reply.IPv6 = ask.families.split(reply.IPs)
+	}
+	for i, e := range a.Endpoints {
 		reply.Endpoints = append(reply.Endpoints, e.Address)
 		if e.POP != "" {
 			reply.POPs = append(reply.POPs, e.POP)
 		}
+		hint := Hint{Priority: uint16(i + 1), Target: hostOf(e, dns.Fqdn(v.World.Zone)), Port: e.Address.Port()}
+		if addr := e.Address.Addr().Unmap(); addr.Is4() {
+			hint.IPv4 = []netip.Addr{addr}
+		} else {
+			hint.IPv6 = []netip.Addr{addr}
+		}
+		reply.Hints = append(reply.Hints, hint)
 	}
-	w.Header().Set("Cache-Control", "private, max-age="+strconv.Itoa(int(a.TTL)))
-	s.write(w, http.StatusOK, reply)
+	return reply
 }
 
 // explain serves /explain.
@@ -124,8 +164,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 }
 
 type ask struct {
-	host   string
-	client steer.Client
+	host     string
+	client   steer.Client
+	families *families // nil: both, in one list
 }
 
 // asked reads the parameters of /d and /explain.
@@ -161,7 +202,13 @@ func (s *Server) asked(v *region.View, r *http.Request) (ask, error) {
 	if err != nil {
 		return ask{}, err
 	}
-	return ask{host: host, client: s.client(t, prefix, p.Get("platform"))}, nil
+	out := ask{host: host, client: s.client(t, prefix, p.Get("platform"))}
+	if p.Has("query") {
+		if out.families, err = parseFamilies(p.Get("query")); err != nil {
+			return ask{}, err
+		}
+	}
+	return out, nil
 }
 
 // mergeNumber reads a parameter into n, where the host name may have put a
@@ -234,8 +281,12 @@ type problem struct {
 
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	status := http.StatusServiceUnavailable
-	if region.KindOf(err) == region.BadInput {
+	switch region.KindOf(err) {
+	case region.BadInput:
 		status = http.StatusBadRequest
+		s.metrics.badRequests.Inc()
+	case region.Forbidden, region.Unauthenticated:
+		status = http.StatusForbidden
 		s.metrics.badRequests.Inc()
 	}
 	p := problem{Error: err.Error()}
@@ -251,11 +302,34 @@ func (s *Server) write(w http.ResponseWriter, status int, body any) {
 	switch status {
 	case http.StatusBadRequest:
 		rcode = dns.RcodeFormatError
+	case http.StatusForbidden:
+		rcode = dns.RcodeRefused
 	case http.StatusServiceUnavailable:
 		rcode = dns.RcodeServerFailure
 	}
 	s.metrics.responses.WithLabelValues(string(overHTTP), rcodeName(rcode)).Inc()
 	s.writeJSON(w, status, body)
+}
+
+// writeSigned answers like write, with a signature for who asks for one: by the
+// region that acts for the client, when the node has its grant.
+func (s *Server) writeSigned(w http.ResponseWriter, r *http.Request, acting region.ID, body any) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		s.fail(w, region.Errorf(region.Internal, "the answer cannot be written").WithCause(err))
+		return
+	}
+	raw = append(raw, '\n')
+	if s.o.Sign != nil && r.URL.Query().Has(answer.Nonce) {
+		if value := s.o.Sign(acting, r.RequestURI, raw); value != "" {
+			w.Header().Set(answer.Header, value)
+		}
+	}
+	s.metrics.responses.WithLabelValues(string(overHTTP), rcodeName(dns.RcodeSuccess)).Inc()
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if _, err := w.Write(raw); err != nil {
+		s.log.Debug("HTTPDNS client left", "err", err)
+	}
 }
 
 func (s *Server) writeJSON(w http.ResponseWriter, status int, body any) {

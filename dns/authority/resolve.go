@@ -41,6 +41,14 @@ type jsonRecord struct {
 // as every other packet.
 func (s *Server) resolve(w http.ResponseWriter, r *http.Request) {
 	name := r.FormValue("name")
+	if name == "" && r.URL.Query().Has("host") {
+		s.many(w, r)
+		return
+	}
+	if s.o.SignedOnly {
+		s.fail(w, unsigned())
+		return
+	}
 	if _, ok := dns.IsDomainName(name); !ok || name == "" {
 		s.fail(w, badParameter("name", name, "a domain name"))
 		return

@@ -22,6 +22,8 @@ const (
 	overTLS  transport = "dot"
 	overDoH  transport = "doh"
 	overQUIC transport = "doq"
+
+	within transport = "" // part of another answer, which is counted
 )
 
 // respond answers one packet of a peer, nil for none. It does not block, and is
@@ -51,7 +53,9 @@ func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byt
 	case q.asked:
 		scope = s.answer(m, &q, peer)
 	}
-	s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
+	if via != within {
+		s.metrics.responses.WithLabelValues(string(via), rcodeName(m.Rcode)).Inc()
+	}
 	var options []dns.EDNS0
 	if q.opt && m.Rcode != dns.RcodeFormatError && m.Rcode != dns.RcodeBadVers {
 		q.padded = q.padded && (via == overTLS || via == overDoH || via == overQUIC)
@@ -334,15 +338,20 @@ func (z *zone) apex(m *dns.Msg, q *query) {
 // clients choose at random what steering has ordered.
 func (z *zone) services(m *dns.Msg, name string, a steer.Answer) {
 	for i, e := range a.Endpoints {
-		host := string(e.POP) + ".pop." + z.name
-		if e.POP == "" {
-			host = string(e.Region) + ".region." + z.name
-		}
+		host := hostOf(e, z.name)
 		m.Answer = append(m.Answer, &dns.SRV{
 			Hdr: header(name, dns.TypeSRV, a.TTL), Priority: uint16(i + 1), Port: e.Address.Port(), Target: host,
 		})
 		m.Extra = append(m.Extra, bothFamilies(host, a.TTL, []netip.Addr{e.Address.Addr().Unmap()})...)
 	}
+}
+
+// hostOf is the name of an endpoint's host in the zone, which ends in a dot.
+func hostOf(e steer.Endpoint, zone string) string {
+	if e.POP == "" {
+		return string(e.Region) + ".region." + zone
+	}
+	return string(e.POP) + ".pop." + zone
 }
 
 func bothFamilies(name string, ttl uint32, addrs []netip.Addr) []dns.RR {

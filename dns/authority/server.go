@@ -68,7 +68,18 @@ type Options struct {
 	// with the first of the keys.
 	Notify []string
 	// NSID is what the node calls itself when asked for (RFC 5001); empty: nothing.
-	NSID     string
+	NSID string
+	// Accounts may ask HTTPDNS with signed questions; SignedOnly refuses all others,
+	// but for those of DNS itself.
+	Accounts   []Account
+	SignedOnly bool
+	// ServiceAddrs are where clients that ask for it are told to ask (host or
+	// host:port), of the DNS nodes' HTTPDNS listeners; nil is nowhere.
+	ServiceAddrs func() []string
+	// Sign returns the header that proves an HTTPDNS answer (package region/answer),
+	// for the region that acts for the client; empty when there is nothing to sign
+	// with. nil signs nothing.
+	Sign     func(acting region.ID, target string, body []byte) string
 	Logger   *slog.Logger // nil is silent
 	Registry prometheus.Registerer
 }
@@ -130,6 +141,9 @@ func New(o Options) (*Server, error) {
 	}
 	if len(o.NSID) > maxNSID {
 		return nil, region.Errorf(region.BadInput, "an NSID of %d bytes", len(o.NSID)).WithHint("want %d at most", maxNSID)
+	}
+	if err := checkAccounts(o.Accounts, o.SignedOnly); err != nil {
+		return nil, err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -36,12 +36,17 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // Options configures a [Client]. Identity is required, and at least one way to
 // find an endpoint.
 type Options struct {
-	Zone     string           // of the service, such as "demo.test"
-	HTTPDNS  string           // base URL, such as "http://127.0.0.1:7080"; empty is not asked
-	DNS      string           // host:port of the DNS server; empty is not asked
-	Known    []netip.AddrPort // what worked the last time, best first; nil is what Dir has
-	Fallback []netip.AddrPort // built in: the last resort
-	Short    string           // base URL of the short connection; empty is https://short.<Zone>, resolved like the long one
+	Zone    string // of the service, such as "demo.test"
+	HTTPDNS string // base URL, such as "http://127.0.0.1:7080"; empty is not asked
+	// AnswerKeys are the keys of the regions by which HTTPDNS answers have to be
+	// signed (package region/answer); others are refused, and DNS, what worked
+	// before and the built-in addresses do. nil believes HTTPDNS as it is: give the
+	// keys where its URL is not https, or who ends TLS there need not be believed.
+	AnswerKeys map[region.ID]region.PublicKey
+	DNS        string           // host:port of the DNS server; empty is not asked
+	Known      []netip.AddrPort // what worked the last time, best first; nil is what Dir has
+	Fallback   []netip.AddrPort // built in: the last resort
+	Short      string           // base URL of the short connection; empty is https://short.<Zone>, resolved like the long one
 
 	// RootCAs are the world's; nil is the system's. Plain turns TLS off, for
 	// tests on loopback.

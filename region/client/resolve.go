@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/answer"
 )
 
 // How long one way of asking may take before the next one is tried: less for
@@ -97,8 +99,8 @@ func (c *Client) resolve(ctx context.Context, s region.Service, each time.Durati
 	return nil, "", firstErr
 }
 
-// answer is what HTTPDNS says.
-type answer struct {
+// found is what HTTPDNS says.
+type found struct {
 	Host      string   `json:"host"`
 	Endpoints []string `json:"endpoints"`
 	TTL       uint32   `json:"ttl"`
@@ -107,13 +109,16 @@ type answer struct {
 	addrPorts []netip.AddrPort
 }
 
-func (c *Client) httpDNS(ctx context.Context, s region.Service) (*answer, error) {
+func (c *Client) httpDNS(ctx context.Context, s region.Service) (*found, error) {
 	q := url.Values{
 		"host": {string(s) + "." + c.o.Zone}, "uin": {c.o.Identity.UIN.String()},
 		"ver": {strconv.FormatUint(uint64(c.o.ClientVersion), 10)}, "platform": {c.o.Platform},
 	}
 	if c.o.PretendIP.IsValid() {
 		q.Set("ip", c.o.PretendIP.String())
+	}
+	if c.o.AnswerKeys != nil {
+		q.Set(answer.Nonce, rand.Text())
 	}
 	u := strings.TrimRight(c.o.HTTPDNS, "/") + "/d?" + q.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
@@ -134,7 +139,12 @@ func (c *Client) httpDNS(ctx context.Context, s region.Service) (*answer, error)
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("HTTPDNS answered %s: %.200s", resp.Status, b)
 	}
-	a := new(answer)
+	if c.o.AnswerKeys != nil {
+		if err := answer.Verify(c.o.AnswerKeys, resp.Header.Get(answer.Header), req.URL.RequestURI(), b, time.Now()); err != nil {
+			return nil, fmt.Errorf("HTTPDNS at %s: %w", c.o.HTTPDNS, err)
+		}
+	}
+	a := new(found)
 	if err := json.Unmarshal(b, a); err != nil {
 		return nil, fmt.Errorf("HTTPDNS answered no JSON: %w", err)
 	}

@@ -54,7 +54,7 @@ func (e *env) connect(as, ip string) (*session, error) {
 		return nil, err
 	}
 	o := client.Options{
-		Zone: at.Zone, HTTPDNS: at.HTTPDNS, DNS: at.DNS, RootCAs: pool,
+		Zone: at.Zone, HTTPDNS: at.HTTPDNS, DNS: at.DNS, RootCAs: pool, AnswerKeys: at.AnswerKeys(),
 		ClientVersion: clientVersion, Platform: platform, Dir: p.Dir(),
 		Identity: client.Identity{UIN: p.UIN, Key: p.DeviceKey(), Ticket: p.Ticket, Expires: time.Unix(p.TicketExpires, 0), Region: region.ID(p.Region)},
 		OnIdentity: func(id client.Identity) {

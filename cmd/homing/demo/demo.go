@@ -217,8 +217,12 @@ func (d *Demo) Endpoints() *endpoints.Endpoints {
 		CACert: filepath.Join(d.dir, "tls", "ca.pem"), OperatorKey: filepath.Join(d.dir, "world", "keys", "operator.pem"), Dir: d.dir,
 	}
 	for _, m := range p.regions {
-		e.Regions[m.id] = endpoints.Region{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(),
+		r := endpoints.Region{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(),
 			Admin: "http://" + m.admin.String(), Queue: m.queue.String()}
+		if in, ok := d.View().World.Region(region.ID(m.id)); ok {
+			r.Key = in.Key.String()
+		}
+		e.Regions[m.id] = r
 	}
 	for _, m := range p.pops {
 		e.POPs[m.id] = endpoints.POP{Long: m.long.String(), Short: "http://" + m.short.String(), Admin: "http://" + m.admin.String(), Near: string(m.near)}

@@ -102,6 +102,8 @@ var edges = []edge{
 	{"region/access/accesstest", "region/homingv1", "bodies of every request"},
 	{"region/access/accesstest", "region/wire", "proofs"},
 	{"region/client", "region", "owners, errors, epochs"},
+	{"region/client", "region/answer", "it verifies what HTTPDNS says"},
+	{"region/answer", "region", "regions' keys, and errors"},
 	{"region/client", "region/homingv1", "bodies of every request"},
 	{"region/client", "region/wire", "frames, HELLO and proofs"},
 
@@ -119,6 +121,7 @@ var edges = []edge{
 	{"dns/authority", "dns/steer", "its answers are steering's"},
 	{"dns/authority", "dns/authority/static", "names that nobody steers"},
 	{"dns/authority/static", "region", "errors"},
+	{"dns/authority", "region/answer", "the header and parameter of signed answers"},
 	{"dns/authority", "region", "names carry UINs; the zone is the world's"},
 
 	{"accel", "accel/relay", "moves the bytes of a connection"},

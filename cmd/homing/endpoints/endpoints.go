@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/homing-im/homing/region"
 )
 
 // File is the name of the file in a world's directory.
@@ -39,6 +41,19 @@ type Region struct {
 	Web   string `json:"web"`
 	Admin string `json:"admin"`
 	Queue string `json:"queue"`
+	Key   string `json:"key,omitempty"` // that signs HTTPDNS answers, base64
+}
+
+// AnswerKeys are the keys by which clients verify what HTTPDNS says.
+func (e *Endpoints) AnswerKeys() map[region.ID]region.PublicKey {
+	out := map[region.ID]region.PublicKey{}
+	for id, r := range e.Regions {
+		var key region.PublicKey
+		if r.Key != "" && key.UnmarshalText([]byte(r.Key)) == nil {
+			out[region.ID(id)] = key
+		}
+	}
+	return out
 }
 
 // POP are the listeners of one POP. Near is the region it stands beside.

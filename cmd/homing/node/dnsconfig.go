@@ -35,11 +35,15 @@ type DNS struct {
 	RateLimit int    `yaml:"rateLimit,omitempty"`
 	Slip      int    `yaml:"slip,omitempty"` // every so many'th answer beyond the limit goes out truncated; default 2
 	NSID      string `yaml:"nsid,omitempty"` // what the node calls itself when asked; empty is nothing
+	// Accounts is a file of who may ask HTTPDNS with signed questions: on each line an account and its secret.
+	Accounts string `yaml:"accounts,omitempty"`
+	// SignedOnly refuses all other questions to HTTPDNS.
+	SignedOnly bool `yaml:"signedOnly,omitempty"`
 }
 
 // resolve makes the paths relative to the file's folder.
 func (d *DNS) resolve(dir string) {
-	paths := []*string{&d.CookieSecret}
+	paths := []*string{&d.CookieSecret, &d.Accounts}
 	for _, list := range [][]string{d.ZoneKeys, d.Zones, d.TransferKeys} {
 		for i := range list {
 			paths = append(paths, &list[i])
@@ -68,6 +72,9 @@ func (d *DNS) validate(c *Config) error {
 	}
 	if d.RateLimit < 0 {
 		return wrongf("dns.rateLimit", "dns.rateLimit %d: want answers per second, or 0 for no limit", d.RateLimit)
+	}
+	if d.SignedOnly && d.Accounts == "" {
+		return wrongf("dns.signedOnly", "dns.signedOnly without dns.accounts would refuse everybody: name a file of accounts")
 	}
 	if d.Slip < 0 {
 		return wrongf("dns.slip", "dns.slip %d: want 1 or more, or 0 for the default", d.Slip)
@@ -105,7 +112,34 @@ func (d *DNS) options(o *authority.Options) error {
 		o.TransferKeys = append(o.TransferKeys, *key)
 	}
 	o.Notify = d.Notify
+	o.SignedOnly = d.SignedOnly
+	if d.Accounts != "" {
+		var err error
+		if o.Accounts, err = readAccounts(d.Accounts); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// readAccounts reads a file of HTTPDNS accounts; what follows "#" is no part of it.
+func readAccounts(path string) ([]authority.Account, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var out []authority.Account
+	for i, line := range strings.Split(string(b), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		switch f := strings.Fields(line); len(f) {
+		case 0:
+		case 2:
+			out = append(out, authority.Account{ID: f[0], Secret: f[1]})
+		default:
+			return nil, fmt.Errorf("%s:%d: want an account and its secret, such as: 100000 %s", path, i+1, strings.Repeat("00", 16))
+		}
+	}
+	return out, nil
 }
 
 // transferKeyFile is the form in which BIND's tools write a key.

@@ -45,6 +45,8 @@ func TestDNSOptions(t *testing.T) {
 		},
 		TransferKeys: []string{write("t.key", []byte("key \"tsig-key\" {\n\talgorithm hmac-sha256;\n\tsecret \"MDEyMzQ1Njc4OWFiY2RlZg==\";\n};\n"))},
 		Notify:       []string{"127.0.0.1:53"},
+		Accounts:     write("accounts", []byte("# of the apps\n100000 00112233445566778899aabbccddeeff # ios\n\n")),
+		SignedOnly:   true,
 		CookieSecret: write("secret", []byte(base64.StdEncoding.EncodeToString(make([]byte, 16))+"\n")),
 	}
 	d.resolve(dir)
@@ -53,10 +55,11 @@ func TestDNSOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.NSID != "x" || len(o.DoT) != 1 ||
-		len(o.TransferKeys) != 1 || o.TransferKeys[0].Name != "tsig-key" || string(o.TransferKeys[0].Secret) != "0123456789abcdef" || len(o.Notify) != 1 {
+		len(o.TransferKeys) != 1 || o.TransferKeys[0].Name != "tsig-key" || string(o.TransferKeys[0].Secret) != "0123456789abcdef" || len(o.Notify) != 1 ||
+		len(o.Accounts) != 1 || o.Accounts[0] != (authority.Account{ID: "100000", Secret: "00112233445566778899aabbccddeeff"}) || !o.SignedOnly {
 		t.Errorf("%+v", o)
 	}
-	for _, bad := range []DNS{{ZoneKeys: []string{write("c.pem", []byte("no key"))}}, {CookieSecret: write("short", []byte("AAAA"))}, {ZoneKeys: []string{"absent.pem"}},
+	for _, bad := range []DNS{{Accounts: write("one", []byte("100000\n"))}, {ZoneKeys: []string{write("c.pem", []byte("no key"))}}, {CookieSecret: write("short", []byte("AAAA"))}, {ZoneKeys: []string{"absent.pem"}},
 		{TransferKeys: []string{write("weak.key", []byte(`key "k" { algorithm hmac-md5; secret "MDEyMzQ1Njc4OWFiY2RlZg=="; };`))}},
 		{TransferKeys: []string{write("short.key", []byte(`key "k" { algorithm hmac-sha256; secret "AAAA"; };`))}},
 	} {

@@ -117,6 +117,9 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 		n.admin.mux.Handle("POST /world/", n.world.Handler())
 		n.admin.mux.Handle("/overlay", n.world.Handler())
 	}
+	if n.self.Kind == peer.KindRegion {
+		n.serveGrants()
+	}
 	for _, r := range []struct {
 		role  Role
 		start func(context.Context, Options) error

@@ -210,6 +210,16 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	if err := n.cfg.DNS.options(&o); err != nil {
 		return err
 	}
+	o.Sign = n.startGrants().sign
+	o.ServiceAddrs = func() []string {
+		var out []string
+		for _, node := range n.world.View().World.DNS {
+			if node.HTTP != "" {
+				out = append(out, strings.TrimSuffix(node.HTTP, ":80"))
+			}
+		}
+		return out
+	}
 	server, err := authority.New(o)
 	if err != nil {
 		return err

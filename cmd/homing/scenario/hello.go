@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/answer"
 	"github.com/homing-im/homing/region/client"
 	v1 "github.com/homing-im/homing/region/homingv1"
 )
@@ -78,20 +80,25 @@ func (h *hello) httpDNS(ctx context.Context, path string, q url.Values) (map[str
 }
 
 func fetch(ctx context.Context, url string) ([]byte, error) {
+	_, b, err := request(ctx, url)
+	return b, err
+}
+
+func request(ctx context.Context, url string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(b))
 	}
-	return b, err
+	return resp, b, err
 }
 
 func strs(v any) []string {
@@ -140,7 +147,34 @@ func (h *hello) resolve(ctx context.Context) (string, error) {
 	if !slices.Equal(udp, ips) {
 		return "", fmt.Errorf("DNS says %v, HTTPDNS %v", udp, ips)
 	}
-	return strings.Join(seen, ", ") + "; UDP and HTTPDNS agree", nil
+	if err := h.signedAnswer(ctx, host); err != nil {
+		return "", err
+	}
+	return strings.Join(seen, ", ") + "; UDP and HTTPDNS agree, and the answer is signed", nil
+}
+
+// signedAnswer waits for an answer that a region's key proves: a DNS node that has
+// just started may not have its grant yet.
+func (h *hello) signedAnswer(ctx context.Context, host string) error {
+	keys := h.at.AnswerKeys()
+	if len(keys) != len(h.at.Regions) {
+		return fmt.Errorf("the keys of %d regions are known, of %d", len(keys), len(h.at.Regions))
+	}
+	for {
+		target := "/d?" + url.Values{"host": {host}, answer.Nonce: {rand.Text()}}.Encode()
+		resp, b, err := request(ctx, h.at.HTTPDNS+target)
+		if err != nil {
+			return err
+		}
+		if err = answer.Verify(keys, resp.Header.Get(answer.Header), target, b, time.Now()); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (h *hello) register(ctx context.Context) (string, error) {
@@ -167,7 +201,7 @@ func (h *hello) client(id client.Identity, direct string) (*client.Client, error
 	}
 	o := client.Options{Zone: h.at.Zone, RootCAs: pool, Identity: id, ClientVersion: 80003, Platform: "cli", Short: h.at.Regions[string(id.Region)].Short}
 	if direct == "" {
-		o.HTTPDNS, o.DNS = h.at.HTTPDNS, h.at.DNS
+		o.HTTPDNS, o.DNS, o.AnswerKeys = h.at.HTTPDNS, h.at.DNS, h.at.AnswerKeys()
 	} else {
 		a, err := netip.ParseAddrPort(direct)
 		if err != nil {
