@@ -65,7 +65,7 @@ func TestTailOfAnErasedAccount(t *testing.T) {
 	if where := u.sites["hk"].holds(t, "PLAINTEXT", alice.UIN, nobody); len(where) > 0 {
 		t.Errorf("it came back: %v", where)
 	}
-	if conflicts, err := u.core("hk").Conflicts(ctx); err != nil || len(conflicts) > 0 {
+	if conflicts, err := u.core("hk").Conflicts(ctx, true); err != nil || len(conflicts) > 0 {
 		t.Errorf("%v, %v", conflicts, err)
 	}
 }

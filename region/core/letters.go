@@ -28,18 +28,22 @@ func (l LetterID) String() string {
 
 // ParseLetterID reads what String writes. Errors: region.BadInput.
 func ParseLetterID(s string) (LetterID, error) {
-	bad := region.Errorf(region.BadInput, "%.60q is no dead letter", s).WithHint("want one of `homing queue dead list`, such as 1000007/hk/3/42")
+	id, ok := parseRecordID(s)
+	if !ok {
+		return LetterID{}, region.Errorf(region.BadInput, "%.60q is no dead letter", s).WithHint("want one of `homing queue dead list`, such as 1000007/hk/3/42")
+	}
+	return id, nil
+}
+
+func parseRecordID(s string) (_ LetterID, ok bool) {
 	f := strings.Split(s, "/")
 	if len(f) != 4 || region.ID(f[1]).Valid() != nil {
-		return LetterID{}, bad
+		return LetterID{}, false
 	}
 	owner, err1 := strconv.ParseUint(f[0], 10, 64)
 	partition, err2 := strconv.ParseUint(f[2], 10, 16)
 	sequence, err3 := strconv.ParseUint(f[3], 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil {
-		return LetterID{}, bad
-	}
-	return LetterID{region.UIN(owner), region.ID(f[1]), region.Partition(partition), sequence}, nil
+	return LetterID{region.UIN(owner), region.ID(f[1]), region.Partition(partition), sequence}, err1 == nil && err2 == nil && err3 == nil
 }
 
 // Letter is a dead letter. It holds up nobody: its owner's later commands were

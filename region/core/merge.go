@@ -100,11 +100,11 @@ func (c *Core) merge(ctx context.Context, b *journal.Batch) (outcome string, err
 			outcome = row.Outcome
 			return nil
 		}
-		reason, err := t.mergeRows(b, &outcome)
+		reason, held, err := t.mergeRows(b, &outcome)
 		if err != nil {
 			return err
 		}
-		row = v1.TailRow{Origin: string(b.Origin), Partition: uint32(b.Partition), First: b.First(), Last: b.Last(), Outcome: outcome, Reason: reason, UnixMilli: t.now}
+		row = v1.TailRow{Restrictions: held, Origin: string(b.Origin), Partition: uint32(b.Partition), First: b.First(), Last: b.Last(), Outcome: outcome, Reason: reason, UnixMilli: t.now}
 		if outcome == TailConflict {
 			if data := journal.Encode(b); len(data) <= store.MaxValue-1024 {
 				row.Batch = data
@@ -116,18 +116,18 @@ func (c *Core) merge(ctx context.Context, b *journal.Batch) (outcome string, err
 		return "", err
 	}
 	c.heads.Remove(b.Owner)
-	if outcome != TailConflict {
-		return outcome, nil
+	if outcome == TailConflict {
+		c.log.Warn("a batch of a tail conflicts with what was written here since", "origin", b.Origin, "partition", b.Partition, "first", b.First())
 	}
-	c.log.Warn("a batch of a tail conflicts with what was written here since", "origin", b.Origin, "partition", b.Partition, "first", b.First())
-	return outcome, c.commitLocal(ctx, store.Write{Table: tableConflict, Row: key, Value: keyUIN(b.Owner)})
+	return outcome, nil
 }
 
-// mergeRows adds a batch's effect to the transaction, and says what it is.
-func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, err error) {
+// mergeRows adds a batch's effect to the transaction, and says what it is, and of
+// a conflict what it restricted.
+func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, held []*v1.TailRestriction, err error) {
 	*outcome = TailKnown
 	if done, err := t.mergeErased(b, outcome); done || err != nil {
-		return "", err
+		return "", nil, err
 	}
 	var others []*journal.RowRecord
 	for i := range b.Records {
@@ -137,13 +137,13 @@ func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, err e
 		}
 		have, err := t.get(w.Table, w.Row)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		switch decideRow(b.Epoch, w, &have) {
 		case joins:
 			fresh, err := t.mergeMessage(w)
 			if err != nil {
-				return "", err
+				return "", nil, err
 			}
 			if fresh {
 				*outcome = TailApplied
@@ -157,24 +157,27 @@ func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, err e
 	for _, w := range others {
 		have, err := t.get(w.Table, w.Row)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		switch f := decideRow(b.Epoch, w, &have); {
 		case reason != "":
-			err = t.mergeRestriction(w, &have)
+			var restricted bool
+			if restricted, err = t.mergeRestriction(w, &have); restricted {
+				held = append(held, &v1.TailRestriction{Table: uint32(w.Table), Row: w.Row, Before: have.Value})
+			}
 		case f == takes:
 			*outcome = TailApplied
 			err = t.mergeRow(w)
 		}
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 		t.reassert(b, w, &have)
 	}
 	if reason != "" {
 		*outcome = TailConflict
 	}
-	return reason, nil
+	return reason, held, nil
 }
 
 // reassert writes a row again as it is here, unless it was written at this epoch
@@ -279,46 +282,74 @@ func (t *txn) mergeRow(w *journal.RowRecord) error {
 	return nil
 }
 
-// mergeRestriction carries over what a conflicting row forbids: a block and a
-// revoked device hold until the conflict is resolved, whichever side knows of
-// them.
-func (t *txn) mergeRestriction(w *journal.RowRecord, have *store.Row) error {
-	if w.Deleted {
-		return nil
-	}
-	switch w.Table {
-	case tableContact:
+// mergeRestriction carries over what a conflicting row forbids: a block, a
+// revoked device and a member put out hold until the conflict is resolved,
+// whichever side knows of them. It says whether it wrote.
+func (t *txn) mergeRestriction(w *journal.RowRecord, have *store.Row) (bool, error) {
+	switch {
+	case w.Table == tableMember && w.Deleted:
+		if have.Exists() {
+			t.delete(tableMember, w.Row)
+		}
+		return have.Exists(), nil
+	case w.Deleted:
+	case w.Table == tableContact:
 		tail := new(v1.ContactRow)
 		u, ok := numberOf(w.Row)
 		if !ok || proto.Unmarshal(w.Value, tail) != nil || !tail.Blocked {
-			return nil
+			return false, nil
 		}
 		here, err := t.contact(region.UIN(u))
 		if err != nil || here.Blocked {
-			return err
+			return false, err
 		}
 		here.Blocked = true
-		return t.saveContact(region.UIN(u), here, MaxContacts+MaxContacts)
-	case tableDevice:
+		return true, t.saveContact(region.UIN(u), here, MaxContacts+MaxContacts)
+	case w.Table == tableDevice:
 		tail, here := new(v1.DeviceRow), new(v1.DeviceRow)
 		if proto.Unmarshal(w.Value, tail) != nil || !tail.Revoked {
-			return nil
+			return false, nil
 		}
 		if have.Exists() {
 			if err := unmarshalRow(have, here); err != nil {
-				return err
+				return false, err
 			}
 		} else {
 			here = tail
 		}
 		if here.Revoked && have.Exists() {
-			return nil
+			return false, nil
 		}
 		here.Revoked, here.RevokedUnixMilli = true, tail.RevokedUnixMilli
 		if len(w.Row) == 8 {
 			t.revoked = append(t.revoked, [8]byte(w.Row))
 		}
-		return t.save(tableDevice, w.Row, here)
+		return true, t.save(tableDevice, w.Row, here)
+	}
+	return false, nil
+}
+
+// lift takes a restriction back that a conflict laid on a row here, if the row
+// still has it. A revoked device stays revoked: no key comes back.
+func (t *txn) lift(r *v1.TailRestriction) error {
+	switch table := journal.Table(r.Table); table {
+	case tableMember:
+		have, err := t.get(table, r.Row)
+		if err == nil && !have.Exists() {
+			t.put(table, r.Row, r.Before)
+		}
+		return err
+	case tableContact:
+		u, ok := numberOf(r.Row)
+		if !ok {
+			return nil
+		}
+		here, err := t.contact(region.UIN(u))
+		if err != nil || !here.Blocked {
+			return err
+		}
+		here.Blocked = false
+		return t.saveContact(region.UIN(u), here, MaxContacts+MaxContacts)
 	}
 	return nil
 }

@@ -64,9 +64,7 @@ const (
 	// tableLostLetter: tableDeadLetter for commands without a target, or with
 	// one that this region does not act for. Of nobody.
 	tableLostLetter journal.Table = 202
-	// tableConflict: of nobody, by the key of a TailRow that is a conflict, its
-	// owner (8 bytes). It is an index, written anew when a batch is merged again.
-	tableConflict journal.Table = 203
+	// 203 was an index of conflicts.
 )
 
 var keySingle = []byte{0}

@@ -1791,7 +1791,8 @@ type TailRow struct {
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`   // of a conflict
 	Batch         []byte                 `protobuf:"bytes,7,opt,name=batch,proto3" json:"batch,omitempty"`     // of a conflict, as package journal spells it; empty when it is too large for a row
 	UnixMilli     int64                  `protobuf:"varint,8,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"`
-	Resolution    string                 `protobuf:"bytes,9,opt,name=resolution,proto3" json:"resolution,omitempty"` // of a conflict: "" while it is open, "keep" or "tail"
+	Resolution    string                 `protobuf:"bytes,9,opt,name=resolution,proto3" json:"resolution,omitempty"`      // of a conflict: "" while it is open, "keep" or "tail"
+	Restrictions  []*TailRestriction     `protobuf:"bytes,10,rep,name=restrictions,proto3" json:"restrictions,omitempty"` // that the tail laid on rows here until the conflict is resolved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1887,6 +1888,74 @@ func (x *TailRow) GetResolution() string {
 		return x.Resolution
 	}
 	return ""
+}
+
+func (x *TailRow) GetRestrictions() []*TailRestriction {
+	if x != nil {
+		return x.Restrictions
+	}
+	return nil
+}
+
+// TailRestriction is a row that was restricted because a conflicting batch says so.
+type TailRestriction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         uint32                 `protobuf:"varint,1,opt,name=table,proto3" json:"table,omitempty"`
+	Row           []byte                 `protobuf:"bytes,2,opt,name=row,proto3" json:"row,omitempty"`
+	Before        []byte                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"` // the row's value before; what it goes back to when the conflict is resolved with "keep"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TailRestriction) Reset() {
+	*x = TailRestriction{}
+	mi := &file_stored_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TailRestriction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TailRestriction) ProtoMessage() {}
+
+func (x *TailRestriction) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TailRestriction.ProtoReflect.Descriptor instead.
+func (*TailRestriction) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *TailRestriction) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *TailRestriction) GetRow() []byte {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
+func (x *TailRestriction) GetBefore() []byte {
+	if x != nil {
+		return x.Before
+	}
+	return nil
 }
 
 var File_stored_proto protoreflect.FileDescriptor
@@ -2044,7 +2113,7 @@ const file_stored_proto_rawDesc = "" +
 	"\x05Erase\x12\x12\n" +
 	"\x04sent\x18\x01 \x01(\bR\x04sent\x12\x1d\n" +
 	"\n" +
-	"unix_milli\x18\x02 \x01(\x03R\tunixMilli\"\xf0\x01\n" +
+	"unix_milli\x18\x02 \x01(\x03R\tunixMilli\"\xb0\x02\n" +
 	"\aTailRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
@@ -2057,7 +2126,13 @@ const file_stored_proto_rawDesc = "" +
 	"unix_milli\x18\b \x01(\x03R\tunixMilli\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\t \x01(\tR\n" +
-	"resolutionB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"resolution\x12>\n" +
+	"\frestrictions\x18\n" +
+	" \x03(\v2\x1a.homing.v1.TailRestrictionR\frestrictions\"Q\n" +
+	"\x0fTailRestriction\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\rR\x05table\x12\x10\n" +
+	"\x03row\x18\x02 \x01(\fR\x03row\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\fR\x06beforeB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -2071,7 +2146,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),      // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),       // 1: homing.v1.DeviceRow
@@ -2099,25 +2174,27 @@ var file_stored_proto_goTypes = []any{
 	(*GroupRoleChange)(nil), // 23: homing.v1.GroupRoleChange
 	(*Erase)(nil),           // 24: homing.v1.Erase
 	(*TailRow)(nil),         // 25: homing.v1.TailRow
-	(JoinPolicy)(0),         // 26: homing.v1.JoinPolicy
-	(GroupRole)(0),          // 27: homing.v1.GroupRole
-	(ContactState)(0),       // 28: homing.v1.ContactState
-	(*Message)(nil),         // 29: homing.v1.Message
+	(*TailRestriction)(nil), // 26: homing.v1.TailRestriction
+	(JoinPolicy)(0),         // 27: homing.v1.JoinPolicy
+	(GroupRole)(0),          // 28: homing.v1.GroupRole
+	(ContactState)(0),       // 29: homing.v1.ContactState
+	(*Message)(nil),         // 30: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	26, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
-	27, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
-	28, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	29, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
-	29, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	29, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	26, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
-	27, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	27, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
+	28, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
+	29, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	30, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
+	30, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	30, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	27, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
+	28, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
+	26, // 8: homing.v1.TailRow.restrictions:type_name -> homing.v1.TailRestriction
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_stored_proto_init() }
@@ -2133,7 +2210,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -194,6 +194,16 @@ var statuses = map[region.Kind]int{
 	region.TooLarge: http.StatusRequestEntityTooLarge, region.Unsupported: http.StatusNotImplemented,
 }
 
+// KindOfStatus is the kind of the error that WriteError answered with a status.
+func KindOfStatus(status int) region.Kind {
+	for k, s := range statuses {
+		if s == status {
+			return k
+		}
+	}
+	return region.Internal
+}
+
 // WriteError answers with the HTTP status of the error's kind and one line of
 // text: message and hint, without the cause.
 func WriteError(w http.ResponseWriter, err error) {

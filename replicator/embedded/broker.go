@@ -51,6 +51,7 @@ var settings = map[string]string{
 // Broker is a running broker.
 type Broker struct {
 	cluster *kfake.Cluster
+	guard   *guard
 	addr    string
 	lock    *lock
 	stop    context.CancelFunc
@@ -119,6 +120,7 @@ func (b *Broker) start(o Options) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	b.addr = listener.Addr().String()
+	b.guard = &guard{Listener: listener, logger: o.Logger}
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
 		kfake.ClusterID("homing"),
@@ -127,7 +129,7 @@ func (b *Broker) start(o Options) error {
 		kfake.SeedTopics(int32(o.Partitions), o.Topics...),
 		kfake.BrokerConfigs(settings),
 		kfake.WithLogger(logger{o.Logger}),
-		kfake.ListenFn(func(string, string) (net.Listener, error) { return &guard{listener, o.Logger}, nil }),
+		kfake.ListenFn(func(string, string) (net.Listener, error) { return b.guard, nil }),
 	)
 	if err != nil {
 		_ = listener.Close()
@@ -145,6 +147,10 @@ func (b *Broker) start(o Options) error {
 
 // Addr returns host:port of the listener.
 func (b *Broker) Addr() string { return b.addr }
+
+// Cut ends the connections of whoever reads, and refuses them until it is called
+// with false: to them it is as if the line to the broker was cut. Writing goes on.
+func (b *Broker) Cut(on bool) { b.guard.cut.set(on) }
 
 // Close stops the broker, writes its indexes and unlocks the directory.
 func (b *Broker) Close() error {

@@ -2,10 +2,12 @@ package embedded
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -19,6 +21,42 @@ const maxRequest = 64 << 20
 type guard struct {
 	net.Listener
 	logger *slog.Logger
+	cut    cut
+}
+
+// cut ends the connections of whoever reads.
+type cut struct {
+	mu      sync.Mutex
+	on      bool
+	readers map[net.Conn]bool
+}
+
+func (c *cut) set(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = on
+	for conn := range c.readers {
+		if on {
+			_ = conn.Close()
+		}
+	}
+}
+
+// reads says whether a connection may read.
+func (c *cut) reads(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers == nil {
+		c.readers = map[net.Conn]bool{}
+	}
+	c.readers[conn] = true
+	return !c.on
+}
+
+func (c *cut) forget(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readers, conn)
 }
 
 func (g *guard) Accept() (net.Conn, error) {
@@ -26,7 +64,7 @@ func (g *guard) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guarded{Conn: c, logger: g.logger}, nil
+	return &guarded{Conn: c, logger: g.logger, cut: &g.cut}, nil
 }
 
 // guarded checks the header of each request as it is read: u32 length, u16
@@ -34,6 +72,8 @@ func (g *guard) Accept() (net.Conn, error) {
 type guarded struct {
 	net.Conn
 	logger *slog.Logger
+	cut    *cut
+	reader bool
 	header [8]byte
 	unread []byte // of header
 	left   int    // bytes of the request after the header
@@ -67,6 +107,22 @@ func (g *guarded) next() error {
 		g.logger.Warn("queue broker dropped a connection: not a Kafka request", "from", g.RemoteAddr().String(), "bytes", size, "key", key)
 		return fmt.Errorf("not a Kafka request: %d bytes, key %d", size, key)
 	}
+	if fetch := (&kmsg.FetchRequest{}).Key(); key == fetch && !g.reader {
+		g.reader = true
+		if !g.cut.reads(g.Conn) {
+			return errCut
+		}
+	}
 	g.unread, g.left = g.header[:], int(size)-4
 	return nil
+}
+
+// errCut ends the connection of a reader.
+var errCut = errors.New("the broker is cut off from its readers")
+
+func (g *guarded) Close() error {
+	if g.reader {
+		g.cut.forget(g.Conn)
+	}
+	return g.Conn.Close()
 }

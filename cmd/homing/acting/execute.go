@@ -2,7 +2,6 @@ package acting
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +88,7 @@ func (o *Operator) Execute(ctx context.Context, p *Plan, acceptLoss bool) (*Outc
 		}
 		out.World, out.Hash, out.Signed = s.Version, s.Hash(), since()
 		o.say("%6.2f s  world %d %s is signed", out.Signed, out.World, out.Hash.Short())
-		if err := o.audit(key, p, s); err != nil {
+		if err := o.audit(key, Entry{Plan: p, World: s.Hash()}); err != nil {
 			return err
 		}
 		if err := setActing(o.Dir.File(), p.Home, p.To); err != nil {
@@ -160,41 +159,4 @@ func (o *Operator) write(out *Outcome) error {
 		return err
 	}
 	return os.WriteFile(out.File, append(b, '\n'), 0o600)
-}
-
-// Entry is a line of the audit log, DIR/audit.jsonl. Sig is the operator's
-// signature over the JSON of the entry without it.
-type Entry struct {
-	Time   time.Time        `json:"time"`
-	Plan   *Plan            `json:"plan"`
-	World  region.Hash      `json:"world"`
-	Signer region.PublicKey `json:"signer"`
-	Sig    []byte           `json:"sig,omitempty"`
-}
-
-// Valid says whether the entry is its signer's.
-func (e Entry) Valid() bool {
-	sig := e.Sig
-	e.Sig = nil
-	b, err := json.Marshal(e)
-	return err == nil && len(e.Signer) == ed25519.PublicKeySize && ed25519.Verify(ed25519.PublicKey(e.Signer), b, sig)
-}
-
-// audit writes down what is about to be done, before it is.
-func (o *Operator) audit(key ed25519.PrivateKey, p *Plan, s *region.Signed) error {
-	e := Entry{Time: time.Now().UTC().Truncate(time.Millisecond), Plan: p, World: s.Hash(), Signer: region.PublicKey(key.Public().(ed25519.PublicKey))}
-	b, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	e.Sig = ed25519.Sign(key, b)
-	if b, err = json.Marshal(e); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(o.Dir.Dir, "audit.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
 }

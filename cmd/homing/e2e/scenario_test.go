@@ -32,6 +32,11 @@ func TestScenarioDisaster(t *testing.T) {
 	tell(t, "disaster", []control{{"", ""}, {"operator", "failover"}, {"disk", "return"}})
 }
 
+// A region is cut off, serves on, and what two regions wrote is brought together.
+func TestScenarioCutoff(t *testing.T) {
+	tell(t, "cutoff", []control{{"", ""}, {"operator", "failover"}, {"deaf", "fence"}})
+}
+
 // control is a part that is broken, and the step that has to notice.
 type control struct{ sabotage, step string }
 

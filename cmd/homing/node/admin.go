@@ -25,7 +25,7 @@ type admin struct {
 	done   chan struct{}
 }
 
-func newAdmin(reg *prometheus.Registry, status func() observe.NodeStatus, logger *slog.Logger) *admin {
+func newAdmin(reg *prometheus.Registry, status func() observe.NodeStatus, l *line, logger *slog.Logger) *admin {
 	a := &admin{mux: http.NewServeMux(), done: make(chan struct{})}
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -46,7 +46,7 @@ func newAdmin(reg *prometheus.Registry, status func() observe.NodeStatus, logger
 	a.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	a.server = &http.Server{
-		Handler:           a.mux,
+		Handler:           l.into(a.mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),

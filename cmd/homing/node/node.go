@@ -57,6 +57,7 @@ type Node struct {
 	world  *keeper.Keeper
 	gossip *gossip.Gossip
 	admin  *admin
+	line   *line
 
 	region   *regionRole
 	presence *presence.Client // of a region in parts
@@ -82,7 +83,7 @@ type named struct {
 // Start runs the node and returns when all its listeners accept. It may not
 // admit writes yet: see Status. On error everything already started is stopped.
 func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
-	n := &Node{cfg: cfg, log: o.Logger.With("name", cfg.Name), reg: prometheus.NewRegistry()}
+	n := &Node{cfg: cfg, log: o.Logger.With("name", cfg.Name), reg: prometheus.NewRegistry(), line: new(line)}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -107,7 +108,7 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
-	n.admin = newAdmin(n.reg, n.Status, n.log)
+	n.admin = newAdmin(n.reg, n.Status, n.line, n.log)
 	n.admin.mux.Handle("GET /world", n.world.Handler())
 	n.admin.mux.Handle("GET /world/", n.world.Handler())
 	if cfg.Admin == "" {
@@ -169,9 +170,9 @@ func (n *Node) identify() error {
 	if n.key, err = worldfile.ReadKey(n.cfg.Key); err != nil {
 		return err
 	}
-	n.peers = &http.Client{Transport: peer.NewTransport(n.self, n.key, &http.Transport{
+	n.peers = &http.Client{Transport: peer.NewTransport(n.self, n.key, n.line.over(&http.Transport{
 		MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
-	})}
+	}))}
 	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func (n *Node) openWorld() error {
 	}
 	n.world, err = keeper.Open(keeper.Options{
 		Dir: filepath.Join(n.cfg.Dir, "world"), Self: n.self, Key: n.key, Pinned: root, Genesis: genesis,
-		Client: &http.Client{Timeout: 5 * time.Second}, Logger: n.log, Registry: n.reg,
+		Client: &http.Client{Timeout: 5 * time.Second, Transport: n.line.over(http.DefaultTransport)}, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return err

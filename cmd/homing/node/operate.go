@@ -41,6 +41,18 @@ type EraseRequest struct {
 	Sent bool   `json:"sent"` // and what it sent to others
 }
 
+// ConflictsRequest asks for the conflicts of a region; those that are resolved
+// only when all are asked for.
+type ConflictsRequest struct {
+	All bool `json:"all"`
+}
+
+// ConflictRequest names a conflict. Resolution is core.KeepHere or core.TakeTail.
+type ConflictRequest struct {
+	ID         string `json:"id"`
+	Resolution string `json:"resolution,omitempty"`
+}
+
 func letterOf(l core.Letter) Letter {
 	return Letter{ID: l.ID.String(), Method: l.Method, From: uint64(l.From), Reason: l.Reason, At: time.UnixMilli(l.Milli).UTC(), Payload: l.Payload}
 }
@@ -88,6 +100,23 @@ func (n *Node) operate(c *core.Core) {
 			return struct{}{}, err
 		}))
 	}
+	handle("/operate/conflicts", operatorCall(func(ctx context.Context, r *ConflictsRequest) ([]core.Conflict, error) {
+		return c.Conflicts(ctx, r.All)
+	}))
+	handle("/operate/conflicts/show", operatorCall(func(ctx context.Context, r *ConflictRequest) (core.Conflict, error) {
+		id, err := core.ParseConflictID(r.ID)
+		if err != nil {
+			return core.Conflict{}, err
+		}
+		return c.Conflict(ctx, id)
+	}))
+	handle("/operate/conflicts/resolve", operatorCall(func(ctx context.Context, r *ConflictRequest) (struct{}, error) {
+		id, err := core.ParseConflictID(r.ID)
+		if err == nil {
+			err = c.ResolveConflict(ctx, id, r.Resolution)
+		}
+		return struct{}{}, err
+	}))
 	handle("/operate/erase", operatorCall(func(ctx context.Context, r *EraseRequest) (struct{}, error) {
 		return struct{}{}, c.Erase(ctx, region.UIN(r.UIN), r.Sent)
 	}))

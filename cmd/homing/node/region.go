@@ -220,7 +220,6 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	journal := peer.NewVerifier(peer.Options{View: n.world.View}).Require(
 		func(i peer.Identity) bool { return i.Kind == peer.KindRegion }, r.replicator.JournalHandler())
 	n.admin.mux.HandleFunc("GET /region/report", r.report)
-	n.admin.mux.HandleFunc("GET /region/conflicts", r.conflicts)
 	for _, path := range []string{"/journal", "/positions", "/heads"} {
 		n.admin.mux.Handle(path, journal)
 	}

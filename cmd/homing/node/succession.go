@@ -9,7 +9,6 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/core"
 	"github.com/homing-im/homing/region/journal"
-	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/succession"
 )
@@ -57,17 +56,6 @@ func (g gated) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error
 // report answers GET /region/report: how the ownership of every home stands here.
 func (r *regionRole) report(w http.ResponseWriter, _ *http.Request) {
 	answer(w, r.succession.Report())
-}
-
-// conflicts answers GET /region/conflicts: what this region found in tails and
-// could not apply.
-func (r *regionRole) conflicts(w http.ResponseWriter, req *http.Request) {
-	list, err := r.core.Conflicts(req.Context())
-	if err != nil {
-		peer.WriteError(w, err)
-		return
-	}
-	answer(w, list)
 }
 
 func answer(w http.ResponseWriter, v any) {

@@ -354,11 +354,21 @@ func (h *handover) comeBack(ctx context.Context) (string, error) {
 	if err := h.demo.Restart(ctx, "sh"); err != nil {
 		return "", err
 	}
-	w := h.demo.View().World
-	hk, _ := w.Region("hk")
-	var at succession.HomeReport
 	began := time.Now()
-	err := eventually(ctx, func(ctx context.Context) error {
+	at, err := h.closed(ctx)
+	if err != nil {
+		return "", err
+	}
+	if at.Merged.Applied == 0 || at.Merged.Conflicts != 0 {
+		return "", fmt.Errorf("of the tail %d batches were applied, %d in conflict: want some, and none", at.Merged.Applied, at.Merged.Conflicts)
+	}
+	return fmt.Sprintf("all ranges closed in %s: %d batches of the tail applied, %d known", time.Since(began).Round(time.Millisecond), at.Merged.Applied, at.Merged.Known), nil
+}
+
+// closed waits until the report of sh at hk has no open range left.
+func (h *handover) closed(ctx context.Context) (at succession.HomeReport, err error) {
+	hk, _ := h.demo.View().World.Region("hk")
+	return at, eventually(ctx, func(ctx context.Context) error {
 		rep, err := h.operator.Report(ctx, hk)
 		if err != nil {
 			return err
@@ -373,13 +383,6 @@ func (h *handover) comeBack(ctx context.Context) (string, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return "", err
-	}
-	if at.Merged.Applied == 0 || at.Merged.Conflicts != 0 {
-		return "", fmt.Errorf("of the tail %d batches were applied, %d in conflict: want some, and none", at.Merged.Applied, at.Merged.Conflicts)
-	}
-	return fmt.Sprintf("all ranges closed in %s: %d batches of the tail applied, %d known", time.Since(began).Round(time.Millisecond), at.Merged.Applied, at.Merged.Known), nil
 }
 
 func (h *handover) merged(ctx context.Context) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/client"
@@ -29,7 +30,7 @@ func (h *hello) epoch(ctx context.Context) (string, error) {
 		}
 		h.probes[name] = id
 		for other, at := range h.at.Regions {
-			err := knock(ctx, at.Short, id)
+			err := knock(ctx, at.Short, id, v.World.Version)
 			if other == name {
 				if err != nil {
 					return "", fmt.Errorf("%s does not know its own UIN %d: %w", name, id.UIN, err)
@@ -45,8 +46,9 @@ func (h *hello) epoch(ctx context.Context) (string, error) {
 }
 
 // knock asks a region for a challenge, which only the acting region gives; the
-// others answer region.WrongRegion with where to go.
-func knock(ctx context.Context, shortURL string, id client.Identity) error {
+// others answer region.WrongRegion with where to go. It says of which world the
+// client has heard.
+func knock(ctx context.Context, shortURL string, id client.Identity, heardOf uint64) error {
 	key := wire.KeyID(id.PublicKey())
 	body, err := json.Marshal(map[string]any{"uin": id.UIN.String(), "deviceKeyId": key[:]})
 	if err != nil {
@@ -57,6 +59,7 @@ func knock(ctx context.Context, shortURL string, id client.Identity) error {
 		return err
 	}
 	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set(wire.WorldHeader, strconv.FormatUint(heardOf, 10))
 	r, err := http.DefaultClient.Do(q)
 	if err != nil {
 		return err

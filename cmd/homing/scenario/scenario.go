@@ -40,6 +40,10 @@ var stories = []story{
 		h.lost = s.returns
 		return h.disasterSteps(), h.close
 	}},
+	{"cutoff", append(cutoffSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+		c := &cutoff{handover: newHandover(d), silent: s.name == "deaf"}
+		return c.steps(), c.close
+	}},
 }
 
 // Names lists the stories.
@@ -109,6 +113,12 @@ var disasterSabotages = []sabotage{
 	{name: "disk", returns: func(d *demo.Demo) error {
 		return os.RemoveAll(filepath.Join(d.Endpoints().Dir, "state", "sh", "store"))
 	}},
+}
+
+// cutoffSabotages break how a region that was cut off learns that it was
+// replaced.
+var cutoffSabotages = []sabotage{
+	{name: "deaf"}, // its line to the others stays cut
 }
 
 // Sabotages lists what can be broken, by story.
