@@ -8,11 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/homing-im/homing/deploy/test/kafkatest"
+	testchild "github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/replicator/embedded"
 )
 
@@ -60,8 +59,7 @@ func (c *child) start() (err error) {
 	c.cmd = exec.Command(os.Args[0])
 	c.cmd.Env = append(os.Environ(), childListen+"="+c.address, childDir+"="+c.dir)
 	c.cmd.Stderr = os.Stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if c.exited, err = kafkatest.Launch(c.cmd); err != nil {
+	if c.exited, err = testchild.Start(c.cmd); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {

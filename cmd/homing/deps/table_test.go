@@ -141,6 +141,8 @@ var edges = []edge{
 	{"ids/pebble", "region/disk", "a log that runs into a full disk is lost"},
 	{"ids/idstest", "ids", "the suite is of its contract"},
 	{"ids/idstest", "region", "the suite makes owners"},
+	{"deploy/test/kafkatest", "deploy/test/child", "brokers end with the tests"},
+	{"deploy/test/pgtest", "deploy/test/child", "servers end with the tests"},
 }
 
 // An engine is somebody else's module and who may import it.

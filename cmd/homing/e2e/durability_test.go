@@ -19,6 +19,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/client"
 	v1 "github.com/homing-im/homing/region/homingv1"
@@ -90,12 +91,11 @@ func (d *deployed) restartTraced(name, trace string) {
 	}
 	defer func() { _ = log.Close() }()
 	args := append(straceArgs(trace), filepath.Join(bin, "homing"), "run", "-c", filepath.Join(d.dir, "nodes", name+".yaml"))
-	p := &process{cmd: exec.Command("strace", args...), done: make(chan struct{})}
+	p := &process{cmd: exec.Command("strace", args...)}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	if p.done, err = child.Start(p.cmd); err != nil {
 		d.t.Fatal(err)
 	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
 	d.nodes[name] = p
 	d.ready()
 }

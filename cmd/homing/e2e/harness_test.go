@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/cmd/homing/endpoints"
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 // bin is the directory of the binary under test, built once with the race
@@ -124,11 +125,10 @@ func (w *world) start(args ...string) {
 	w.cmd = exec.Command(filepath.Join(bin, "homing"), append([]string{"demo", "--dir", w.dir, "--port-base", fmt.Sprint(w.base)}, args...)...)
 	w.cmd.Env = w.env()
 	w.cmd.Stdout, w.cmd.Stderr = w.out, w.out
-	if err := w.cmd.Start(); err != nil {
+	var err error
+	if w.done, err = child.Start(w.cmd); err != nil {
 		w.t.Fatal(err)
 	}
-	w.done = make(chan struct{})
-	go func(c *exec.Cmd, done chan struct{}) { _ = c.Wait(); close(done) }(w.cmd, w.done)
 	deadline := time.After(90 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 // kills is how often each world is killed.
@@ -25,6 +27,7 @@ type ledger struct {
 	file   string
 	cmd    *exec.Cmd
 	out    *lines
+	done   chan struct{}
 }
 
 func newLedger(t testing.TB, config map[string]any) *ledger {
@@ -46,14 +49,13 @@ func (l *ledger) start() {
 	l.t.Helper()
 	l.cmd = exec.Command(filepath.Join(bin, "ledger"), "send", l.config)
 	l.cmd.Stdout, l.cmd.Stderr = l.out, l.out
-	if err := l.cmd.Start(); err != nil {
+	var err error
+	if l.done, err = child.Start(l.cmd); err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() {
-		if l.cmd.ProcessState == nil { // the test ended before finish did
-			_ = l.cmd.Process.Kill()
-			_ = l.cmd.Wait()
-		}
+		_ = l.cmd.Process.Kill() // the test may have ended before finish did
+		<-l.done
 	})
 }
 
@@ -61,8 +63,8 @@ func (l *ledger) start() {
 func (l *ledger) finish() {
 	l.t.Helper()
 	_ = l.cmd.Process.Signal(syscall.SIGTERM)
-	if err := l.cmd.Wait(); err != nil {
-		l.t.Fatalf("the ledger ended badly: %v\n%s", err, l.out)
+	if <-l.done; !l.cmd.ProcessState.Success() {
+		l.t.Fatalf("the ledger ended badly: %v\n%s", l.cmd.ProcessState, l.out)
 	}
 	out, err := exec.Command(filepath.Join(bin, "ledger"), "verify", l.config).CombinedOutput()
 	l.t.Logf("%s%s", l.out, tail(out, 2000))
@@ -206,12 +208,11 @@ func (d *deployed) start(name string) {
 		d.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	p := &process{cmd: exec.Command(filepath.Join(bin, "homing"), "run", "-c", filepath.Join(d.dir, "nodes", name+".yaml")), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(filepath.Join(bin, "homing"), "run", "-c", filepath.Join(d.dir, "nodes", name+".yaml"))}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	if p.done, err = child.Start(p.cmd); err != nil {
 		d.t.Fatal(err)
 	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
 	d.nodes[name] = p
 }
 

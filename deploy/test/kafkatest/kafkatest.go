@@ -16,12 +16,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 // patience is how long a broker may take to start, on a busy machine.
@@ -171,32 +171,14 @@ func (b *Broker) properties() map[string]string {
 }
 
 // Java prepares one of Kafka's programs, with a small heap and quick to start.
-// It ends when the thread that started it does: see [Launch].
+// Start it with child.Start.
 func (c *Cluster) Java(class string, args ...string) *exec.Cmd {
 	cmd := exec.Command("java", append([]string{
 		"-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto",
 		"-Dorg.apache.logging.log4j.level=INFO", "-cp", c.classpath, class,
 	}, args...)...)
 	cmd.Dir = c.Dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
-}
-
-// Launch starts a command on a thread that stays, because Pdeathsig is of the
-// thread. The channel is closed when it has ended.
-func Launch(cmd *exec.Cmd) (exited chan struct{}, err error) {
-	exited = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		defer close(exited)
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	return exited, <-started
 }
 
 // Launch begins the broker's process; Wait waits for it. Brokers that were
@@ -210,7 +192,7 @@ func (b *Broker) Launch() error {
 	defer func() { _ = out.Close() }()
 	b.cmd = b.cluster.Java("kafka.Kafka", b.settings())
 	b.cmd.Stdout, b.cmd.Stderr = out, out
-	b.exited, err = Launch(b.cmd)
+	b.exited, err = child.Start(b.cmd)
 	return err
 }
 

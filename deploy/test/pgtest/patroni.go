@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 // Patroni is PostgreSQL servers that Patroni makes a cluster of, and the etcd
@@ -164,7 +166,7 @@ func (p *Patroni) start(name string, env []string, orphaned syscall.Signal, args
 	cmd.Env = append([]string{"PATH=" + p.bin + ":" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + p.Dir}, env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: orphaned}
-	exited, err := launch(cmd)
+	exited, err := child.Start(cmd)
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 // patience is how long a server may take to start or stop, on a busy machine.
@@ -227,7 +229,7 @@ func (s *Server) Start() error {
 		s.cmd = s.command("postgres", "-D", s.data())
 		s.cmd.Stderr = &s.log
 		var err error
-		if s.exited, err = launch(s.cmd); err != nil {
+		if s.exited, err = child.Start(s.cmd); err != nil {
 			return err
 		}
 		for {

@@ -3,29 +3,10 @@ package pgtest
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 )
-
-// launch starts a process on a thread that stays: Pdeathsig is of the thread.
-// The channel is closed when the process has ended.
-func launch(cmd *exec.Cmd) (exited chan struct{}, err error) {
-	exited = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		defer close(exited)
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	return exited, <-started
-}
 
 // killTree kills a process and its children.
 func killTree(pid int) {
