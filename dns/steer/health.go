@@ -69,11 +69,3 @@ func (u Up) RTT(p Path) (uint32, bool) { v, ok := u.RTTs[p]; return v, ok }
 
 // Fell is when the site went down, if it ever was up.
 func (u Up) Fell(s Site) (int64, bool) { v, ok := u.Falls[s]; return v, ok }
-
-// healthy is the health of a site.
-func (d *decision) healthy(s Site) bool {
-	if s.POP != "" {
-		return d.health.POP(s.POP)
-	}
-	return d.health.Region(s.Region)
-}
