@@ -48,6 +48,12 @@ type Logic interface {
 	Authenticate(ctx context.Context, ticket string) (core.Device, error)
 }
 
+// Sender is a [Logic] that answers a Send later, as core.Core does: see its
+// SendThen. Sends of one connection then share commits.
+type Sender interface {
+	SendThen(ctx context.Context, c core.Caller, r *v1.SendRequest, then func(*v1.SendResponse, error))
+}
+
 // World is the newest world on this node. *keeper.Keeper is one. None of the
 // methods blocks.
 type World interface {

@@ -22,6 +22,7 @@ type Server struct {
 	o        Options
 	m        *metrics
 	handlers map[wire.Method]handler
+	sender   Sender // nil: a Send is answered like everything else
 	auth     func(ctx context.Context, ticket string) (core.Device, error)
 	trusted  func(netip.Addr) bool
 
@@ -59,6 +60,7 @@ func New(o Options) (*Server, error) {
 		s.auth = o.Remote.Authenticate
 	} else {
 		s.auth = o.Logic.Authenticate
+		s.sender, _ = o.Logic.(Sender)
 	}
 	s.trusted = func(a netip.Addr) bool {
 		for _, p := range o.Proxies {

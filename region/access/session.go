@@ -264,6 +264,16 @@ func (n *session) onRequest(f wire.Frame) error {
 	}
 	f.Body = nil // the feeder's
 	n.work.Add(1)
+	if r, ok := do.request.(*v1.SendRequest); ok && n.s.sender != nil {
+		n.dispatch(func() {
+			if after != nil {
+				<-after
+			}
+			n.send(f, r)
+			close(done)
+		})
+		return nil
+	}
 	n.dispatch(func() {
 		defer n.work.Done()
 		defer func() { <-n.inFlight }()
@@ -309,17 +319,9 @@ func (s *Server) serve(ctx context.Context, front string, service region.Service
 	start := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
-			s.o.Logger.Error("a request panicked", "method", m.String(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			resp, err = nil, region.Errorf(region.Internal, "internal error").WithHint("ask the operator")
+			resp, err = nil, s.panicked(m, r)
 		}
-		result := resultOK
-		if err != nil {
-			result = region.Kind(wire.ToProto(err, 0).Code).String()
-			if result == region.Internal.String() {
-				s.o.Logger.Error("a request failed", "method", m.String(), "uin", c.UIN, "error", err)
-			}
-		}
-		s.m.served(front, m, result, time.Since(start))
+		s.result(front, m, c, err, start)
 	}()
 	if s.o.Remote != nil {
 		resp, err = s.o.Remote.Do(ctx, m, c, do.request)
@@ -333,6 +335,73 @@ func (s *Server) serve(ctx context.Context, front string, service region.Service
 		s.m.messages.Inc()
 	}
 	return resp, nil
+}
+
+// panicked logs a panic and returns what the client is told.
+func (s *Server) panicked(m wire.Method, why any) error {
+	s.o.Logger.Error("a request panicked", "method", m.String(), "panic", fmt.Sprint(why), "stack", string(debug.Stack()))
+	return region.Errorf(region.Internal, "internal error").WithHint("ask the operator")
+}
+
+// result counts a request, and logs what failed here.
+func (s *Server) result(front string, m wire.Method, c core.Caller, err error, start time.Time) {
+	result := resultOK
+	if err != nil {
+		result = region.Kind(wire.ToProto(err, 0).Code).String()
+		if result == region.Internal.String() {
+			s.o.Logger.Error("a request failed", "method", m.String(), "uin", c.UIN, "error", err)
+		}
+	}
+	s.m.served(front, m, result, time.Since(start))
+}
+
+// send is serve and respond for a Send that is answered later. It returns when
+// the next one may follow.
+func (n *session) send(f wire.Frame, r *v1.SendRequest) {
+	start, answered := time.Now(), false
+	answer := func(resp *v1.SendResponse, err error) {
+		answered = true
+		n.answer(f, resp, err, start)
+	}
+	defer func() {
+		if r := recover(); r != nil && !answered {
+			answer(nil, n.s.panicked(f.Method, r))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
+	defer cancel()
+	n.s.sender.SendThen(ctx, n.caller, r, answer)
+}
+
+// answer ends a Send. It does not block.
+func (n *session) answer(f wire.Frame, resp *v1.SendResponse, err error, start time.Time) {
+	n.s.result(n.front, f.Method, n.caller, err, start)
+	var b []byte
+	if err == nil {
+		if !resp.Repeated {
+			n.s.m.messages.Inc()
+		}
+		b, err = n.codec.encode(f.Method, wire.FlagResponse, f.Sequence, resp)
+	}
+	if err != nil {
+		b = n.encodeError(f, n.s.enrich(n.service, n.caller, err))
+	}
+	done := func() {
+		<-n.inFlight
+		n.work.Done()
+	}
+	if b == nil {
+		done()
+		return
+	}
+	if ok, full := n.out.offer(b); ok || !full {
+		done()
+		return
+	}
+	n.s.workers.do(func() { // a client that reads slowly
+		n.out.put(b)
+		done()
+	})
 }
 
 // renew takes a client's answer to the server's Reauth.
@@ -407,6 +476,13 @@ func (n *session) respond(f wire.Frame, m wire.Method, body proto.Message) {
 // respondError answers with an error; on the long connection a redirect of
 // Hello is a frame of its own kind.
 func (n *session) respondError(f wire.Frame, err error) {
+	if b := n.encodeError(f, err); b != nil {
+		n.out.put(b)
+	}
+}
+
+// encodeError is nil when the error cannot be encoded.
+func (n *session) encodeError(f wire.Frame, err error) []byte {
 	p := wire.ToProto(err, n.s.version())
 	if p.Redirect != nil {
 		n.s.m.redirects.WithLabelValues(n.front).Inc()
@@ -417,9 +493,10 @@ func (n *session) respondError(f wire.Frame, err error) {
 	} else {
 		b, err = n.codec.encode(f.Method, wire.ErrorFlags(p), f.Sequence, p)
 	}
-	if err == nil {
-		n.out.put(b)
+	if err != nil {
+		return nil
 	}
+	return b
 }
 
 // push sends a frame nobody asked for. It never blocks; a client whose queue is

@@ -146,11 +146,19 @@ func (t *txn) mergeErased(b *journal.Batch, outcome *string) (bool, error) {
 // let in before.
 func (c *Core) asUser(ctx context.Context, owner region.UIN, change func(*txn) error) error {
 	return c.mutate(ctx, owner, func(t *txn) error {
-		if _, gone := c.gone.Load(owner); gone {
-			return isErased(owner)
+		if err := c.exists(owner); err != nil {
+			return err
 		}
 		return change(t)
 	})
+}
+
+// exists refuses an owner whose account this process has erased.
+func (c *Core) exists(owner region.UIN) error {
+	if _, gone := c.gone.Load(owner); gone {
+		return isErased(owner)
+	}
+	return nil
 }
 
 func isErased(owner region.UIN) error {

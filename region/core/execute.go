@@ -29,7 +29,25 @@ const (
 // and skipped. Errors are for retrying: Unavailable while this region does not
 // act for a target, and whatever the store answers.
 func (c *Core) Execute(ctx context.Context, batches []*journal.Batch) error {
-	queues := map[region.UIN][]*operation{}
+	e, err := c.launch(ctx, batches)
+	if err != nil {
+		return err
+	}
+	return e.finish(ctx)
+}
+
+// execution is batches whose commands are under way.
+type execution struct {
+	c      *Core
+	queues map[region.UIN][]*operation // what is to be done, by target
+	wave   *wave
+	left   []region.UIN // targets that finish has to go on with
+}
+
+// launch begins to execute batches. Those that follow may be launched before this
+// one is finished if it is whole.
+func (c *Core) launch(ctx context.Context, batches []*journal.Batch) (*execution, error) {
+	e := &execution{c: c, queues: map[region.UIN][]*operation{}}
 	var order []region.UIN
 	var dead []error
 	for _, b := range batches {
@@ -45,32 +63,56 @@ func (c *Core) Execute(ctx context.Context, batches []*journal.Batch) error {
 				continue
 			}
 			for _, u := range targets {
-				if queues[u] == nil {
+				if e.queues[u] == nil {
 					order = append(order, u)
 				}
-				queues[u] = append(queues[u], ops[u])
+				e.queues[u] = append(e.queues[u], ops[u])
 			}
 		}
 	}
 	if err := errors.Join(dead...); err != nil {
-		return err
+		return nil, err
 	}
-	order, err := c.wavesOf(ctx, order, queues)
+	e.wave, e.left = c.submit(ctx, order, e.queues)
+	return e, nil
+}
+
+// whole says whether everything is submitted already and flies, so that nothing
+// that follows can overtake it.
+func (e *execution) whole() bool { return len(e.left) == 0 && e.wave.flies }
+
+// ended is closed when what was submitted is durable or failed.
+func (e *execution) ended() <-chan struct{} { return e.wave.ended }
+
+// finish returns when everything is durable, or nothing more can be done now.
+func (e *execution) finish(ctx context.Context) error {
+	c := e.c
+	left, err := c.collect(ctx, e.wave, e.queues)
 	if err != nil {
 		return err
 	}
-	if len(order) == 1 {
-		return c.run(ctx, order[0], queues[order[0]])
+	left = append(left, e.left...)
+	if len(left) > 0 {
+		// Who was busy a moment ago has mostly finished with the same fsync.
+		var more []region.UIN
+		e.wave, more = c.submit(ctx, left, e.queues)
+		if left, err = c.collect(ctx, e.wave, e.queues); err != nil {
+			return err
+		}
+		left = append(left, more...)
 	}
-	errs := make([]error, len(order))
+	if len(left) == 1 {
+		return c.run(ctx, left[0], e.queues[left[0]])
+	}
+	errs := make([]error, len(left))
 	var running sync.WaitGroup
 	free := make(chan struct{}, c.o.Parallel)
-	for i, u := range order {
+	for i, u := range left {
 		free <- struct{}{}
 		running.Add(1)
 		go func() {
 			defer running.Done()
-			errs[i] = c.run(ctx, u, queues[u])
+			errs[i] = c.run(ctx, u, e.queues[u])
 			<-free
 		}()
 	}

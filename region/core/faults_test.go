@@ -199,33 +199,43 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (r store.Receipt, e
 	return r, err
 }
 
-// committed is a batch that was durable at once.
-type committed store.Receipt
-
-func (c committed) Wait(context.Context) (store.Receipt, error) { return store.Receipt(c), nil }
-
-func (f *faulty) Submit(ctx context.Context, b *store.Batch) (p store.Pending, err error) {
-	err = f.write(func() error {
-		s, ok := f.Store.(store.Submitter)
-		if !ok {
-			r, err := f.Store.Commit(ctx, b)
-			p = committed(r)
+func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
+	var crashed bool
+	decided, durable := make(chan struct{}), make(chan struct{})
+	s, submits := f.Store.(store.Submitter)
+	var receipt store.Receipt
+	begun := false
+	err := f.write(func() (err error) {
+		if !submits {
+			receipt, err = f.Store.Commit(ctx, b)
 			return err
 		}
-		p, err = s.Submit(ctx, b)
+		err = s.Submit(ctx, b, func(r store.Receipt, err error) {
+			<-decided
+			if !crashed {
+				then(r, err)
+			}
+			close(durable)
+		})
+		begun = err == nil
 		return err
 	})
+	crashed = err != nil
+	close(decided)
 	if err != nil {
-		if p != nil {
-			_, _ = p.Wait(ctx) // durable, but nobody was told
+		if begun {
+			<-durable // but nobody was told
 		}
-		return nil, err
+		return err
+	}
+	if !submits {
+		then(receipt, nil)
 	}
 	f.mu.Lock()
 	f.commits++
 	f.rows += len(b.Writes) + len(b.Commands)
 	f.mu.Unlock()
-	return p, nil
+	return nil
 }
 
 func (f *faulty) SetPosition(ctx context.Context, p journal.Position) error {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -39,7 +40,19 @@ type cursor struct {
 	from  uint64 // where to read on: everything before it was executed or is not in the stream
 	done  journal.Position
 	dirty time.Time // when done first differed from what is stored; zero when it does not
+
+	flying []*round // launched and not finished, in order
 }
+
+// round is a piece of the stream under way.
+type round struct {
+	*execution
+	end journal.Position
+}
+
+// maxFlying bounds the rounds of a stream under way, and so, with roundBytes, their
+// memory.
+const maxFlying = 8
 
 func newCommandLoop(c *Core, s store.Store, p region.Partition) *commandLoop {
 	return &commandLoop{c: c, store: s, partition: p, cursors: map[region.ID]*cursor{}}
@@ -70,6 +83,7 @@ func (l *commandLoop) run(ctx context.Context) {
 				case <-world:
 				}
 			}
+		case <-l.landed():
 		case <-world:
 		case <-timer.C:
 		}
@@ -80,6 +94,9 @@ func (l *commandLoop) run(ctx context.Context) {
 	// The last positions, so that the next start has little to repeat.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
+	for _, k := range l.cursors {
+		_ = l.settle(closing, k, 0) // what it did not learn is executed again
+	}
 	if err := l.save(closing, true); err != nil {
 		l.c.log.Info("positions of executed commands not saved; they are executed again", "partition", l.partition, "error", err)
 	}
@@ -114,6 +131,9 @@ func (l *commandLoop) round(ctx context.Context) error {
 	}
 	for _, r := range v.World.Regions {
 		if acting, _, ok := v.Acting(r.ID); !ok || acting != l.c.o.Self {
+			if k := l.cursors[r.ID]; k != nil {
+				_ = l.settle(ctx, k, 0)
+			}
 			delete(l.cursors, r.ID) // when it comes back, from what is stored
 			continue
 		}
@@ -124,7 +144,17 @@ func (l *commandLoop) round(ctx context.Context) error {
 	return l.save(ctx, false)
 }
 
-// drain executes a stream to its end, or to an error.
+// landed is ready when a round under way has ended; nil when none is.
+func (l *commandLoop) landed() <-chan struct{} {
+	for _, k := range l.cursors {
+		if len(k.flying) > 0 {
+			return k.flying[0].ended()
+		}
+	}
+	return nil
+}
+
+// drain launches what a stream has, and finishes what has landed.
 func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 	s := l.store
 	stream := journal.StreamTo(home)
@@ -138,6 +168,9 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 		l.cursors[home] = k
 	}
 	for ctx.Err() == nil {
+		if err := l.settle(ctx, k, maxFlying-1); err != nil {
+			return err
+		}
 		// The head tells cheaply that there is nothing, without reading over
 		// other streams' records every time the journal grows.
 		h := s.Head(l.partition)
@@ -160,8 +193,9 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 		if err != nil || len(batches) == 0 {
 			return err
 		}
-		if err := l.c.Execute(ctx, batches); err != nil {
-			return err
+		e, err := l.c.launch(ctx, batches)
+		if err != nil {
+			return errors.Join(err, l.settle(ctx, k, 0))
 		}
 		b := batches[len(batches)-1]
 		p := journal.Position{Origin: l.c.o.Self, Stream: stream, Partition: l.partition, Incarnation: b.Incarnation, Seq: b.Last(), UnixMilli: b.UnixMilli}
@@ -170,12 +204,39 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 				p.Chain = link.Chain
 			}
 		}
-		k.done, k.from = p, p.Seq+1
+		k.flying, k.from = append(k.flying, &round{e, p}), p.Seq+1
+		if !e.whole() { // what follows could overtake it
+			if err := l.settle(ctx, k, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// settle finishes the rounds that have ended, and waits for the oldest until no
+// more than some are under way. After an error the stream goes on behind what was
+// done.
+func (l *commandLoop) settle(ctx context.Context, k *cursor, some int) error {
+	for len(k.flying) > 0 {
+		r := k.flying[0]
+		select {
+		case <-r.ended():
+		default:
+			if len(k.flying) <= some {
+				return nil
+			}
+		}
+		if err := r.finish(ctx); err != nil {
+			k.flying, k.from = nil, k.done.Seq+1
+			return err
+		}
+		k.flying, k.done = k.flying[1:], r.end
 		if k.dirty.IsZero() {
 			k.dirty = l.c.o.Clock()
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
 // save stores the positions that are due, or all.

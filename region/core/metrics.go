@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec // method, outcome
 	messages  *prometheus.CounterVec // kind: own, user, group, system
+	own       prometheus.Counter     // of messages
 	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead, blocked
 	delay     prometheus.Histogram
 	paced     *prometheus.CounterVec // by: user, device
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		loop: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_command_rounds_total",
 			Help: "Rounds of executing this region's own commands, by ok or the kind of error."}, []string{"outcome"}),
 	}
+	m.own = m.messages.WithLabelValues("own")
 	if reg == nil {
 		return m, nil
 	}

@@ -68,47 +68,88 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 // another message; BadInput; TooLarge for a body over its kind's limit (MaxText,
 // MaxPreview; 24 KiB in all); Overloaded, retryable after the time that the error
 // says, above Options.UserRate or Options.DeviceRate.
-func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (_ *v1.SendResponse, err error) {
-	defer c.m.count("Send", &err)
-	if err := needUser(by); err != nil {
-		return nil, err
+func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (*v1.SendResponse, error) {
+	type outcome struct {
+		resp *v1.SendResponse
+		err  error
 	}
-	if err := checkKey("client_message_id", r.ClientMessageId); err != nil {
-		return nil, err
+	done := make(chan outcome, 1)
+	c.SendThen(ctx, by, r, func(resp *v1.SendResponse, err error) { done <- outcome{resp, err} })
+	select {
+	case o := <-done:
+		return o.resp, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	if err := checkBody(r.Body); err != nil {
-		return nil, err
+}
+
+// SendThen is Send for a caller who does not wait until the message is durable:
+// then is told what Send would return, once, and must not block. SendThen returns
+// when the message has its place in the sender's inbox, so that the next one comes
+// behind it; ctx bounds that, and not how long the disk takes.
+func (c *Core) SendThen(ctx context.Context, by Caller, r *v1.SendRequest, then func(*v1.SendResponse, error)) {
+	answer := func(resp *v1.SendResponse, t *txn, err error) {
+		if err != nil {
+			resp = nil
+		} else {
+			resp.Mark = c.mark(by.UIN, t.receipt)
+			if !resp.Repeated {
+				c.m.own.Inc()
+			}
+		}
+		c.m.count("Send", &err)
+		then(resp, err)
 	}
-	if err := c.paceSend(by); err != nil {
-		return nil, err
+	id, to, err := c.acceptable(ctx, by, r)
+	if err != nil {
+		answer(nil, nil, err)
+		return
+	}
+	var resp *v1.SendResponse
+	err = c.flight(ctx, by.UIN, func(t *txn) (err error) {
+		if err = c.exists(by.UIN); err == nil {
+			resp, err = t.send(id, to, r)
+		}
+		return err
+	}, func(t *txn, err error) { answer(resp, t, err) })
+	if _, grounded := err.(errGrounded); grounded {
+		var done *txn
+		err = c.asUser(ctx, by.UIN, func(t *txn) (err error) {
+			done = t
+			if _, err = t.theAccount(); err != nil { // remembered, so that the next one flies
+				return err
+			}
+			resp, err = t.send(id, to, r)
+			return err
+		})
+		answer(resp, done, err)
+	} else if err != nil {
+		answer(nil, nil, err)
+	}
+}
+
+// acceptable checks a message before anything is written.
+func (c *Core) acceptable(ctx context.Context, by Caller, r *v1.SendRequest) (id [16]byte, to recipient, err error) {
+	if err = needUser(by); err != nil {
+		return id, to, err
+	}
+	if err = checkKey("client_message_id", r.ClientMessageId); err != nil {
+		return id, to, err
+	}
+	if err = checkBody(r.Body); err != nil {
+		return id, to, err
+	}
+	if err = c.paceSend(by); err != nil {
+		return id, to, err
 	}
 	u, err := c.target(ctx, r.To, r.ToHandle)
 	if err != nil {
-		return nil, err
+		return id, to, err
 	}
-	to, err := c.reachable(ctx, u)
-	if err != nil {
-		return nil, err
+	if to, err = c.reachable(ctx, u); err != nil {
+		return id, to, err
 	}
-	if err := c.maySend(ctx, by.UIN, to); err != nil {
-		return nil, err
-	}
-	id := MessageID(by.UIN, r.ClientMessageId)
-	var resp *v1.SendResponse
-	var done *txn
-	err = c.asUser(ctx, by.UIN, func(t *txn) (err error) {
-		done = t
-		resp, err = t.send(id, to, r)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	resp.Mark = c.mark(by.UIN, done.receipt)
-	if !resp.Repeated {
-		c.m.messages.WithLabelValues("own").Inc()
-	}
-	return resp, nil
+	return MessageID(by.UIN, r.ClientMessageId), to, c.maySend(ctx, by.UIN, to)
 }
 
 // maySend refuses at once what the group's own region would refuse later. Only

@@ -35,6 +35,7 @@ type txn struct {
 	now   int64 // Unix milliseconds
 
 	first bool // try: see repeats
+	flies bool // its owner's lock is not held any more when it ends: see flight
 
 	batch   store.Batch
 	written map[string]int // index in batch.Writes by table and row, when they are many: see wrote
@@ -121,7 +122,8 @@ func (c *Core) newTxn(ctx context.Context, owner region.UIN, p region.Placement,
 func (t *txn) empty() bool { return len(t.batch.Writes)+len(t.batch.Commands) == 0 }
 
 // ended takes what became of the commit, and tells who has to know. It is called
-// under the owner's lock, so that notices come in the order of sequences.
+// under the owner's lock, or, of flights, in their order: so notices come in the
+// order of sequences.
 func (t *txn) ended(receipt store.Receipt, err error) error {
 	if err != nil {
 		t.c.heads.Remove(t.owner) // whether it happened is unknown
@@ -131,7 +133,9 @@ func (t *txn) ended(receipt store.Receipt, err error) error {
 		return err
 	}
 	t.receipt = receipt
-	t.keepHead()
+	if !t.flies {
+		t.keepHead()
+	}
 	if t.erased {
 		t.c.gone.Store(t.owner, struct{}{})
 	}

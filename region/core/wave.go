@@ -2,104 +2,144 @@ package core
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/store"
 )
 
 // begun is what one target's operations have become while their commit is under
-// way. It holds the target's lock.
+// way.
 type begun struct {
 	target   region.UIN
-	t        *txn
-	pending  store.Pending
 	outcomes []string
 	kinds    []string
-	unlock   func()
+	err      error // valid when the wave has ended
 }
 
-// wavesOf executes the first operations of many targets with one goroutine:
-// those of a wave are all submitted, and then all waited for. It takes what was
-// done out of the queues and returns the targets that have something left, in
-// order: those with more than fits one commit, and those that somebody else
-// changes just now, that conflict, or whose operations failed, for run to deal
-// with. Without a store.Submitter that is all of them.
+// wave is commits of many targets under way, all submitted by one goroutine.
+type wave struct {
+	begun []*begun
+	flies bool // nothing that follows can overtake what was begun
+	left  atomic.Int32
+	ended chan struct{}
+}
+
+// done counts one down.
+func (w *wave) done() {
+	if w.left.Add(-1) == 0 {
+		close(w.ended)
+	}
+}
+
+// submit begins the first operations of every target. It returns the targets that
+// it could not begin: those that somebody else changes just now, that conflict, or
+// whose operations failed, for run to deal with. Without a store.Submitter that
+// is all of them.
 //
 // A target whose lock is taken is not waited for: two waves that wait for each
 // other's targets would wait for ever.
-func (c *Core) wavesOf(ctx context.Context, order []region.UIN, queues map[region.UIN][]*operation) ([]region.UIN, error) {
+func (c *Core) submit(ctx context.Context, order []region.UIN, queues map[region.UIN][]*operation) (w *wave, left []region.UIN) {
+	w = &wave{flies: true, ended: make(chan struct{})}
+	w.left.Add(1) // of this goroutine
+	defer w.done()
 	s, ok := c.o.Store.(store.Submitter)
 	if !ok {
-		return order, nil
+		return w, order
 	}
-	left, err := c.waves(ctx, s, order, queues)
-	if err != nil || len(left) == 0 {
-		return left, err
+	for _, u := range order {
+		if !c.begin(ctx, s, w, u, queues[u]) {
+			left = append(left, u)
+		}
 	}
-	// Who was busy a moment ago has mostly finished with the same fsync.
-	return c.waves(ctx, s, left, queues)
+	return w, left
 }
 
-func (c *Core) waves(ctx context.Context, s store.Submitter, order []region.UIN, queues map[region.UIN][]*operation) (left []region.UIN, err error) {
-	for len(order) > 0 {
-		n := min(len(order), c.o.Parallel)
-		var wave []begun
-		for _, u := range order[:n] {
-			if b, ok := c.begin(ctx, s, u, queues[u]); ok {
-				wave = append(wave, b)
-			} else {
-				left = append(left, u)
-			}
-		}
-		var failed error
-		for i := range wave {
-			b := &wave[i]
-			receipt, err := b.pending.Wait(ctx)
-			err = b.t.ended(receipt, err)
-			b.unlock()
-			if err != nil {
-				failed = err
-				continue
-			}
-			c.stored(b.kinds)
-			ops := queues[b.target]
-			if queues[b.target] = ops[c.executed(ops, b.outcomes):]; len(queues[b.target]) > 0 {
-				left = append(left, b.target)
-			}
-		}
-		if failed != nil {
-			return nil, failed
-		}
-		order = order[n:]
+// collect waits for a wave, takes what was done out of the queues, and returns the
+// targets that have something left.
+func (c *Core) collect(ctx context.Context, w *wave, queues map[region.UIN][]*operation) (left []region.UIN, err error) {
+	select {
+	case <-w.ended:
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return left, nil
+	for _, b := range w.begun {
+		if b.err != nil {
+			err = b.err
+			continue
+		}
+		c.stored(b.kinds)
+		ops := queues[b.target]
+		if queues[b.target] = ops[c.executed(ops, b.outcomes):]; len(queues[b.target]) > 0 {
+			left = append(left, b.target)
+		}
+	}
+	return left, err
 }
 
-// begin submits a target's first operations. It is false when run has to do
-// them.
-func (c *Core) begin(ctx context.Context, s store.Submitter, u region.UIN, ops []*operation) (b begun, ok bool) {
-	unlock, ok := c.locks.try(u)
+// begin submits a target's first operations as part of a wave. It is false when
+// run has to do them.
+func (c *Core) begin(ctx context.Context, s store.Submitter, w *wave, u region.UIN, ops []*operation) (ok bool) {
+	o, flying, ok := c.locks.try(u)
 	if !ok {
-		return b, false
+		return false
 	}
+	stays := false // the lock, until the commit is durable
 	defer func() {
-		if !ok {
-			unlock()
+		if !stays {
+			c.locks.leave(u, o)
 		}
 	}()
 	p, err := c.admit(u)
 	if err != nil {
-		return b, false
+		return false
 	}
 	t := c.newTxn(ctx, u, p, true)
-	outcomes, kinds, err := t.executeSome(ops)
-	if err != nil || t.empty() {
-		return b, false
+	light, some := ops[0].message != nil && t.isUser(), ops
+	if light {
+		some = messages(ops)
+	} else if flying {
+		return false
 	}
-	pending, err := s.Submit(ctx, &t.batch)
+	b := &begun{target: u}
+	if b.outcomes, b.kinds, err = t.executeSome(some); err != nil || t.empty() {
+		return false
+	}
+	if !light || len(b.outcomes) < len(ops) {
+		w.flies = false
+	}
+	w.left.Add(1)
+	if light {
+		err = c.depart(ctx, s, o, t, func(_ *txn, err error) {
+			b.err = err
+			w.done()
+		})
+	} else {
+		stays = true
+		err = s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
+			b.err = t.ended(receipt, err)
+			c.locks.leave(u, o)
+			w.done()
+		})
+		if err != nil {
+			stays = false
+			_ = t.ended(store.Receipt{}, err)
+		}
+	}
 	if err != nil {
-		_ = t.ended(store.Receipt{}, err)
-		return b, false
+		w.left.Add(-1)
+		return false
 	}
-	return begun{target: u, t: t, pending: pending, outcomes: outcomes, kinds: kinds, unlock: unlock}, true
+	w.begun = append(w.begun, b)
+	return true
+}
+
+// messages returns the operations before the first that is more than a message.
+func messages(ops []*operation) []*operation {
+	for i, o := range ops {
+		if o.message == nil {
+			return ops[:i]
+		}
+	}
+	return ops
 }

@@ -107,20 +107,19 @@ type Head struct {
 	Streams     []journal.StreamHead
 }
 
-// Submitter is a store that takes a batch and makes it durable while its caller
-// does something else. Submit and Wait together are Commit.
+// Submitter is a store that takes a batch and tells when it is durable, while its
+// caller does something else.
 type Submitter interface {
 	// Submit puts the batch where nothing but a failure of the whole store keeps
 	// it from becoming durable, after everything submitted for the same partition
 	// before. It blocks only to refuse a conflict, as Commit does. Errors: those
-	// of Commit.
-	Submit(ctx context.Context, b *Batch) (Pending, error)
-}
-
-// Pending is a batch that was submitted.
-type Pending interface {
-	// Wait blocks until the batch is durable, the store failed or ctx ended.
-	Wait(ctx context.Context) (Receipt, error)
+	// of Commit, and then is not called.
+	//
+	// Otherwise then is called once: when the batch is durable, or with the error
+	// of the store that failed, by Close at the latest. That may be before Submit
+	// returns. Calls for one partition come one at a time, in the order of Submit.
+	// then must not block, nor wait for another commit.
+	Submit(ctx context.Context, b *Batch, then func(Receipt, error)) error
 }
 
 // Store is a region's store. All methods are safe for concurrent use. Methods

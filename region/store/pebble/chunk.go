@@ -19,6 +19,7 @@ type chunk struct {
 	writes  int
 	journal int // bytes
 	found   lookups
+	told    []told // in the order of their batches
 
 	done chan struct{} // closed when err is final
 	err  error         // nil: durable

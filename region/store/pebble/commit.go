@@ -11,64 +11,51 @@ import (
 // Commit makes the batch durable together with its journal records: see
 // store.Store.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error) {
-	p, err := s.begin(ctx, b)
+	c, receipt, err := s.begin(ctx, b, nil)
 	if err != nil {
 		return store.Receipt{}, err
 	}
-	return p.Wait(ctx)
+	if err := c.wait(ctx); err != nil {
+		return store.Receipt{}, err
+	}
+	return receipt, nil
 }
 
 // Submit begins a commit: see store.Submitter.
-func (s *Store) Submit(ctx context.Context, b *store.Batch) (store.Pending, error) {
-	p, err := s.begin(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
+func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
+	_, _, err := s.begin(ctx, b, then)
+	return err
 }
 
 var _ store.Submitter = (*Store)(nil)
 
-func (s *Store) begin(ctx context.Context, b *store.Batch) (pending, error) {
+func (s *Store) begin(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (*chunk, store.Receipt, error) {
 	if err := ctx.Err(); err != nil {
-		return pending{}, err
+		return nil, store.Receipt{}, err
 	}
 	if err := b.Validate(); err != nil {
-		return pending{}, err
+		return nil, store.Receipt{}, err
 	}
 	if err := s.admit(); err != nil {
-		return pending{}, err
+		return nil, store.Receipt{}, err
 	}
 	p := s.parts[region.PartitionOf(b.Owner, len(s.parts))]
-	c, receipt, err := p.commit(b)
+	c, receipt, err := p.commit(b, then)
 	if err != nil {
 		s.metrics.Refused(err)
 		// What it conflicts with has to be there for the caller who looks.
 		if c != nil && region.KindOf(err) == region.Conflict {
 			err = cmp.Or(c.wait(ctx), err)
 		}
-		return pending{}, err
+		return nil, store.Receipt{}, err
 	}
-	return pending{c, receipt}, nil
+	return c, receipt, nil
 }
 
-// pending is a batch in a chunk.
-type pending struct {
-	c       *chunk
-	receipt store.Receipt
-}
-
-// Wait blocks until the chunk is durable: see store.Pending.
-func (p pending) Wait(ctx context.Context) (store.Receipt, error) {
-	if err := p.c.wait(ctx); err != nil {
-		return store.Receipt{}, err
-	}
-	return p.receipt, nil
-}
-
-// commit puts a batch into the partition's open chunk, or nothing of it. With a
+// commit puts a batch into the partition's open chunk, or nothing of it; then, if
+// not nil, is told what becomes of the chunk. With a
 // conflict it returns the chunk that has the row, unless that is durable.
-func (p *part) commit(b *store.Batch) (*chunk, store.Receipt, error) {
+func (p *part) commit(b *store.Batch, then func(store.Receipt, error)) (*chunk, store.Receipt, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.s.failed.Load(); e != nil {
@@ -80,6 +67,9 @@ func (p *part) commit(b *store.Batch) (*chunk, store.Receipt, error) {
 		return p.holds(), store.Receipt{}, err
 	}
 	p.open.commits++
+	if then != nil {
+		p.open.told = append(p.open.told, told{receipt, then})
+	}
 	return p.open, receipt, nil
 }
 

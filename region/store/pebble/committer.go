@@ -81,6 +81,8 @@ func (s *Store) submit(c *chunk) error {
 // waits. It owns the order of everything that is written.
 func (s *Store) commitLoop() {
 	defer close(s.done)
+	s.telling.start()
+	defer s.telling.stop()
 	group := s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(2 * maxGroup))
 	defer func() {
 		if s.failed.Load() == nil { // after an error Pebble may still look at the memory
@@ -185,6 +187,7 @@ func (s *Store) commitGroup(batch *pebble.Batch, chunks []*chunk) {
 	for _, c := range chunks {
 		c.free()
 		close(c.done)
+		s.telling.ended(c)
 	}
 }
 

@@ -32,6 +32,7 @@ type Store struct {
 	fenceMu sync.Mutex // one Fence at a time
 
 	queue   queue
+	telling telling
 	done    chan struct{} // closed when the committer has ended
 	learned chan struct{} // closed when learn has ended
 

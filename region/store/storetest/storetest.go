@@ -40,6 +40,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Concurrency", testConcurrency},
 		{"Counter", testCounter},
 		{"Conflicts", testConflicts},
+		{"Submits", testSubmits},
 		{"Streams", testStreams},
 		{"JournalPieces", testJournalPieces},
 		{"Trim", testTrim},
