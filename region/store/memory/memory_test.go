@@ -52,7 +52,7 @@ func TestCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range byte(2) {
-			if _, err := s.Submit(ctx, row(i+1)); err != nil {
+			if _, err := s.Write(ctx, row(i+1)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -31,6 +32,8 @@ type Store struct {
 	changed []chan struct{}
 	lost    bool // power, or Close
 	closed  bool // with everything synced
+
+	telling sync.Mutex // held while who submitted is told
 }
 
 var (
@@ -145,54 +148,50 @@ func (s *Store) work(ctx context.Context, id region.Partition, step func(*partit
 
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error) {
-	p, err := s.Submit(ctx, b)
-	if err != nil {
-		return store.Receipt{}, err
-	}
-	return p.Wait(ctx)
+	return s.commit(ctx, b, true)
 }
 
-// Submit implements store.Submitter.
-func (s *Store) Submit(ctx context.Context, b *store.Batch) (store.Pending, error) {
+// Write is Commit without the sync: the batch is lost with the power unless
+// something after it is synced.
+func (s *Store) Write(ctx context.Context, b *store.Batch) (store.Receipt, error) {
+	return s.commit(ctx, b, false)
+}
+
+func (s *Store) commit(ctx context.Context, b *store.Batch, sync bool) (store.Receipt, error) {
 	if err := b.Validate(); err != nil {
-		return nil, err
+		return store.Receipt{}, err
 	}
 	if err := s.enter(ctx); err != nil {
-		return nil, err
+		return store.Receipt{}, err
 	}
 	defer s.disk.mu.Unlock()
 	p := s.parts[region.PartitionOf(b.Owner, len(s.parts))]
 	p.begin()
 	receipt, err := p.step.Commit(b)
-	if err != nil {
+	if err == nil {
+		p.end()
+	}
+	if err != nil || sync {
 		if lost := s.settle(); lost != nil { // what it conflicts with has to be there
 			err = lost
 		}
-		return nil, err
 	}
-	p.end()
-	return pending{s, receipt}, nil
-}
-
-type pending struct {
-	s       *Store
-	receipt store.Receipt
-}
-
-// Wait implements store.Pending.
-func (p pending) Wait(ctx context.Context) (store.Receipt, error) {
-	if err := ctx.Err(); err != nil {
+	if err != nil {
 		return store.Receipt{}, err
 	}
-	p.s.disk.mu.Lock()
-	defer p.s.disk.mu.Unlock()
-	if p.s.closed {
-		return p.receipt, nil
+	return receipt, nil
+}
+
+// Submit implements store.Submitter: it tells before it returns, because nothing
+// in a simulation may happen by itself.
+func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	receipt, err := s.Commit(ctx, b)
+	if err == nil {
+		then(receipt, nil)
 	}
-	if err := p.s.settle(); err != nil {
-		return store.Receipt{}, err
-	}
-	return p.receipt, nil
+	return err
 }
 
 // Apply implements store.Store.
