@@ -46,8 +46,14 @@ func (w *World) Validate() error {
 }
 
 // Problems lists everything that is wrong with a world on its own.
-func (w *World) Problems() []Problem {
-	c := checker{w: w}
+func (w *World) Problems() []Problem { return w.problems(false) }
+
+// ProblemsAlone lists everything that is wrong with the world of a stand-alone
+// DNS server: it has names in place of regions, and nobody signs it.
+func (w *World) ProblemsAlone() []Problem { return w.problems(true) }
+
+func (w *World) problems(alone bool) []Problem {
+	c := checker{w: w, alone: alone}
 	c.head()
 	c.regions()
 	c.nodes()
@@ -59,6 +65,7 @@ func (w *World) Problems() []Problem {
 
 type checker struct {
 	w         *World
+	alone     bool // of a stand-alone DNS server
 	problems  []Problem
 	keys      map[string]string // key bytes -> path
 	addresses map[string]string // address -> node's path
@@ -84,6 +91,13 @@ func (c *checker) head() {
 		c.add("partitions", "64 is a good number; it can never change", "%d partitions: want 1 to %d", w.Partitions, MaxPartitions)
 	}
 	c.keys = make(map[string]string)
+	if c.alone {
+		c.names()
+		return
+	}
+	if len(w.Names) > 0 {
+		c.add("names", "regions and POPs serve long, short and web", "names are for a stand-alone DNS server")
+	}
 	if len(w.Operators) == 0 {
 		c.add("operators", "`homing world init` makes one", "the world has no operator key, so nobody could sign the next one")
 	}
@@ -99,6 +113,9 @@ func (c *checker) head() {
 // key checks that a key is there and nobody else's: who holds two nodes' key
 // could pass for either.
 func (c *checker) key(path string, k PublicKey) {
+	if c.alone {
+		return
+	}
 	if len(k) != 32 {
 		c.add(path, "`homing world init` makes keys", "the key is missing")
 		return
@@ -113,7 +130,7 @@ func (c *checker) key(path string, k PublicKey) {
 func (c *checker) regions() {
 	w := c.w
 	c.addresses = make(map[string]string)
-	if len(w.Regions) == 0 {
+	if len(w.Regions) == 0 && !c.alone {
 		c.add("regions", "add at least one", "the world has no region")
 	}
 	seen := make(map[ID]bool)
@@ -210,6 +227,7 @@ func (c *checker) nodes() {
 		c.place(at+".place", p.Place)
 		c.key(at+".key", p.Key)
 		c.endpoints(at, p.Serves)
+		c.listeners(at, p)
 		c.hostPort(at+".admin", p.Admin)
 		c.share(at+".drainShare", p.DrainShare)
 	}

@@ -130,8 +130,12 @@ func (c *checker) match(at string, m Match, depth int) {
 		c.match(at+".not", *m.Not, depth+1)
 	}
 	for j, s := range m.Services {
-		if s != Long && s != Short && s != Web {
-			c.add(fmt.Sprintf("%s.services[%d]", at, j), Nearest(string(s), []string{"long", "short", "web"}), "%q is no service", s)
+		if known := c.w.Services(); !slices.Contains(known, s) {
+			names := make([]string, len(known))
+			for i, k := range known {
+				names[i] = string(k)
+			}
+			c.add(fmt.Sprintf("%s.services[%d]", at, j), Nearest(string(s), names), "%q is no service", s)
 		}
 	}
 	c.ranges += len(m.UINs)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -33,7 +34,21 @@ type World struct {
 	Places   []Prefix  `json:"places"` // configured places of prefixes, before any database (loopback, labs)
 	Rules    []Rule    `json:"rules"`  // the operator's steering rules, in order
 	Steering Steering  `json:"steering"`
+
+	// Names are the steered names of a stand-alone DNS server, which has them in
+	// place of the services, sorted. A world of regions has none.
+	Names []Service `json:"names,omitempty"`
 }
+
+// Services are the names below the zone that are steered.
+func (w *World) Services() []Service {
+	if len(w.Names) > 0 {
+		return w.Names
+	}
+	return services[:]
+}
+
+var services = [...]Service{Long, Short, Web}
 
 // Region is one autonomous region.
 type Region struct {
@@ -100,7 +115,31 @@ type POP struct {
 	// hundredths of a percent: raised step by step it drains slowly.
 	DrainShare uint32 `json:"drainShare,omitempty"`
 	Users      uint64 `json:"users"` // capacity, concurrent connections; 0 is unstated
+	Check      Check  `json:"check,omitzero"`
 }
+
+// Check says how to find out whether a member can take clients. The zero value
+// is what its kind of member usually gets.
+type Check struct {
+	Via  Via    `json:"via,omitempty"`
+	Port uint16 `json:"port,omitempty"` // 0 is the listener's own
+	Path string `json:"path,omitempty"` // of HTTP; empty is /
+	Host string `json:"host,omitempty"` // asked for by TLS and HTTP; empty is the address
+}
+
+// Via is the protocol of a check.
+type Via string
+
+// The protocols of checks. Of HTTP the answer has to have a status of 200 to
+// 399, of hello it has to be one to the first frame of a long connection.
+const (
+	ViaTCP   Via = "tcp"
+	ViaTLS   Via = "tls"
+	ViaHTTP  Via = "http"
+	ViaHTTPS Via = "https"
+	ViaHello Via = "hello"
+	ViaNone  Via = "none" // always taken to be healthy
+)
 
 // Node is a DNS or ids node.
 type Node struct {
@@ -117,6 +156,31 @@ type Endpoints struct {
 	Long  netip.AddrPort `json:"long"`
 	Short netip.AddrPort `json:"short"`
 	Web   netip.AddrPort `json:"web"`
+	// Named are those of a stand-alone DNS server's names.
+	Named []Listener `json:"named,omitempty"`
+}
+
+// Listener is where a name leads: one address, or one of each family. A port of
+// 0 is unstated: DNS answers do without.
+type Listener struct {
+	Name    Service        `json:"name"`
+	Address netip.AddrPort `json:"address"`
+	Other   netip.AddrPort `json:"other,omitzero"` // of the other family; invalid for none
+}
+
+// Equal says whether two members listen alike.
+func (e Endpoints) Equal(o Endpoints) bool {
+	return e.Long == o.Long && e.Short == o.Short && e.Web == o.Web && slices.Equal(e.Named, o.Named)
+}
+
+// Other returns the address of the other family that a name leads to, if any.
+func (e Endpoints) Other(s Service) netip.AddrPort {
+	for i := range e.Named {
+		if e.Named[i].Name == s {
+			return e.Named[i].Other
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // Service names one of the client-facing services. It is also the label in
@@ -140,6 +204,12 @@ func (e Endpoints) Of(s Service) (netip.AddrPort, bool) {
 		a = e.Short
 	case Web:
 		a = e.Web
+	default:
+		for i := range e.Named {
+			if e.Named[i].Name == s {
+				a = e.Named[i].Address
+			}
+		}
 	}
 	return a, a.IsValid()
 }

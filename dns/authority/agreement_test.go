@@ -117,7 +117,7 @@ func TestAllTransportsAgree(t *testing.T) {
 		view, health := h.view.Load(), *h.health.Load()
 		addr := randomAddr(r)
 		prefix := netip.PrefixFrom(addr, addr.BitLen()-r.IntN(3)*4).Masked()
-		c := steer.Client{Service: services[r.IntN(2)], Prefix: prefix, Facts: h.geo.LookupPrefix(prefix)}
+		c := steer.Client{Service: testWorld().Services()[r.IntN(2)], Prefix: prefix, Facts: h.geo.LookupPrefix(prefix)}
 		name := string(c.Service) + ".demo.test"
 		params := url.Values{"host": {name}, "ip": {prefix.String()}}
 		if r.IntN(2) == 0 {

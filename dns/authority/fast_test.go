@@ -39,7 +39,7 @@ func (o overlay) Lookup(u region.UIN) (region.Moved, bool) { m, ok := o[u]; retu
 
 // randomPacket is mostly a question that a client sends, sometimes a damaged one.
 func randomPacket(t testing.TB, r *rand.Rand) []byte {
-	name := string(services[r.IntN(3)]) + ".demo.test."
+	name := string(testWorld().Services()[r.IntN(3)]) + ".demo.test."
 	if r.IntN(2) == 0 {
 		name = fmt.Sprintf("v-%d.", []uint32{1, 5, 9, 10, 20, 21, 30, 89_999, 90_000, 1<<32 - 1}[r.IntN(10)]) + name
 	}

@@ -16,7 +16,7 @@ type glance struct {
 	end     int // of the question
 	zoneAt  int // offset of the zone's name in the question
 	qtype   uint16
-	service uint8 // index in services
+	service uint16 // index in the plan's services
 	uin     region.UIN
 	version uint32
 
@@ -32,8 +32,8 @@ type glance struct {
 
 // read reads a packet of the common form, and nothing else: what it refuses may
 // be right or wrong, which parse decides. What it takes, parse takes as well.
-func (g *glance) read(p []byte, zone []byte) bool {
-	if len(p) < headerLen+5 || len(zone) == 0 {
+func (g *glance) read(p []byte, at *plan) bool {
+	if len(p) < headerLen+5 || len(at.zone) == 0 {
 		return false
 	}
 	g.flags = binary.BigEndian.Uint16(p[2:])
@@ -42,7 +42,7 @@ func (g *glance) read(p []byte, zone []byte) bool {
 	if g.flags&0xf800 != 0 || (counts != one && counts != one+1) { // QR and opcode; one question, perhaps one additional record
 		return false
 	}
-	if !g.readName(p, zone) || g.end+4 > len(p) {
+	if !g.readName(p, at.zone, at.services) || g.end+4 > len(p) {
 		return false
 	}
 	g.qtype = binary.BigEndian.Uint16(p[g.end:])
@@ -58,7 +58,7 @@ func (g *glance) read(p []byte, zone []byte) bool {
 }
 
 // readName reads [u-<uin>.][v-<version>.]<service>.<zone> and sets end behind it.
-func (g *glance) readName(p []byte, zone []byte) bool {
+func (g *glance) readName(p []byte, zone []byte, services []region.Service) bool {
 	g.uin, g.version = 0, 0
 	at := headerLen
 	for step := 0; ; {
@@ -86,7 +86,7 @@ func (g *glance) readName(p []byte, zone []byte) bool {
 		}
 		for i := range services {
 			if foldEqual(label, string(services[i])) {
-				g.service, g.zoneAt, g.end = uint8(i), at, at+len(zone)
+				g.service, g.zoneAt, g.end = uint16(i), at, at+len(zone)
 				return g.end-headerLen <= maxName && foldEqual(p[at:at+len(zone)], string(zone))
 			}
 		}

@@ -116,7 +116,9 @@ func (s *Server) steerReply(v *region.View, ask ask) Reply {
 		reply.IPs, reply.IPv6 = ask.families.split(reply.IPs)
 	}
 	for i, e := range a.Endpoints {
-		reply.Endpoints = append(reply.Endpoints, e.Address)
+		if e.Address.Port() != 0 { // a name of a stand-alone server need not say one
+			reply.Endpoints = append(reply.Endpoints, e.Address)
+		}
 		if e.POP != "" {
 			reply.POPs = append(reply.POPs, e.POP)
 		}
@@ -180,15 +182,15 @@ func (s *Server) asked(v *region.View, r *http.Request) (ask, error) {
 		service := p.Get("service")
 		if service == "" {
 			if r.URL.Path != "/explain" {
-				return ask{}, badParameter("host", "", "such as long."+v.World.Zone)
+				return ask{}, badParameter("host", "", "such as "+string(v.World.Services()[0])+"."+v.World.Zone)
 			}
-			service = string(region.Long)
+			service = string(v.World.Services()[0])
 		}
 		host = service + "." + v.World.Zone
 	}
 	t := find(v.World, strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), "."))
 	if t.kind != steered {
-		return ask{}, badParameter("host", host, "long, short or web in zone "+v.World.Zone)
+		return ask{}, badParameter("host", host, steeredNames(v.World)+" in zone "+v.World.Zone)
 	}
 	if err := mergeNumber(p, "uin", 64, (*uint64)(&t.uin)); err != nil {
 		return ask{}, err
@@ -209,6 +211,20 @@ func (s *Server) asked(v *region.View, r *http.Request) (ask, error) {
 		}
 	}
 	return out, nil
+}
+
+// steeredNames lists the labels of steered names, for people.
+func steeredNames(w *region.World) string {
+	all := w.Services()
+	names := make([]string, min(len(all), 8))
+	for i := range names {
+		names[i] = string(all[i])
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // mergeNumber reads a parameter into n, where the host name may have put a

@@ -99,7 +99,7 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 // when it takes respond to answer it. Both give the same bytes.
 func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 	g := &m.g
-	if m.plan == nil || !g.read(packet, m.plan.zone) || (g.do && m.s.signer != nil) {
+	if m.plan == nil || !g.read(packet, m.plan) || (g.do && m.s.signer != nil) {
 		return nil
 	}
 	c, ok := m.plan.classOf(g)
@@ -132,7 +132,7 @@ func (m *memory) note(addr netip.Addr) {
 	if !client.IsValid() {
 		client = whole(addr)
 	}
-	m.s.questions.add(Question{At: int64(m.now), Service: services[g.service], UIN: g.uin, Version: g.version, Client: client})
+	m.s.questions.add(Question{At: int64(m.now), Service: m.plan.services[g.service], UIN: g.uin, Version: g.version, Client: client})
 }
 
 // slot is where the answer of a class for an address is, if anywhere.
@@ -177,7 +177,7 @@ func covers(s *slot, addr netip.Addr) bool {
 // recall fills the slot by asking steer.
 func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 	m.s.metrics.misses.Inc()
-	t := target{kind: steered, service: services[m.g.service], uin: m.g.uin, version: m.g.version}
+	t := target{kind: steered, service: m.plan.services[m.g.service], uin: m.g.uin, version: m.g.version}
 	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), "")
 	a := steer.Decide(m.plan.view, m.plan.health, client)
 	if c.uin != 0 && m.homeOf(a) != c.home {

@@ -22,6 +22,7 @@ type plan struct {
 	health steer.Health
 	geo    uint64 // generation
 
+	services []region.Service
 	zone     []byte // wire form, lower case
 	soa      []byte // the record that negative answers carry, with holes for pointers to the zone's name
 	homes    map[region.ID]uint16
@@ -49,7 +50,7 @@ type class struct {
 	sticky  uint16 // what choices that stick to the UIN go by; 0 where there are none
 	home    uint16 // 0: in nobody's segment
 	qtype   uint16
-	service uint8
+	service uint16
 }
 
 // current returns the plan for this moment, or nil when there is no world or
@@ -68,7 +69,7 @@ func (s *Server) current() *plan {
 }
 
 func newPlan(v *region.View, h steer.Health, geo uint64) *plan {
-	p := &plan{view: v, health: h, geo: geo, homes: make(map[region.ID]uint16)}
+	p := &plan{view: v, health: h, geo: geo, services: v.World.Services(), homes: make(map[region.ID]uint16)}
 	zone := make([]byte, maxName)
 	n, err := dns.PackDomainName(dns.CanonicalName(v.World.Zone), zone, 0, nil, false)
 	if err != nil || n == 1 {

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/miekg/dns"
@@ -254,15 +255,12 @@ func whole(a netip.Addr) netip.Prefix {
 // addrsOf are the different addresses of the endpoints, in order.
 func addrsOf(endpoints []steer.Endpoint) []netip.Addr {
 	out := make([]netip.Addr, 0, len(endpoints))
-next:
-	for _, e := range endpoints {
-		a := e.Address.Addr().Unmap()
-		for _, b := range out {
-			if a == b {
-				continue next
+	for i := range endpoints {
+		for _, at := range [...]netip.AddrPort{endpoints[i].Address, endpoints[i].Other} {
+			if a := at.Addr().Unmap(); a.IsValid() && !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
-		out = append(out, a)
 	}
 	return out
 }
@@ -338,6 +336,9 @@ func (z *zone) apex(m *dns.Msg, q *query) {
 // clients choose at random what steering has ordered.
 func (z *zone) services(m *dns.Msg, name string, a steer.Answer) {
 	for i, e := range a.Endpoints {
+		if e.Address.Port() == 0 {
+			continue // a name of a stand-alone server need not say one
+		}
 		host := hostOf(e, z.name)
 		m.Answer = append(m.Answer, &dns.SRV{
 			Hdr: header(name, dns.TypeSRV, a.TTL), Priority: uint16(i + 1), Port: e.Address.Port(), Target: host,

@@ -184,7 +184,7 @@ func (s *Server) wholeZone(name string) []dns.RR {
 		r := &v.World.Regions[i]
 		out = append(out, bothFamilies(string(r.ID)+".region."+z.name, z.ttl(), hostAddrs(r.Serves))...)
 	}
-	for _, service := range services {
+	for _, service := range v.World.Services() {
 		name := string(service) + "." + z.name
 		a := steer.Decide(v, s.o.Health(), steer.Client{Service: service})
 		out = append(out, bothFamilies(name, a.TTL, addrsOf(a.Endpoints))...)

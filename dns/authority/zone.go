@@ -32,9 +32,6 @@ type target struct {
 	types   []uint16     // that the zone's file has, for denials
 }
 
-// services are the labels of steered names.
-var services = []region.Service{region.Long, region.Short, region.Web}
-
 // find says what a name, as lower-case labels, stands for in a world.
 func find(w *region.World, labels []string) target {
 	rest, ok := below(labels, w.Zone)
@@ -47,7 +44,7 @@ func find(w *region.World, labels []string) target {
 	last := rest[len(rest)-1]
 	rest = rest[:len(rest)-1]
 	switch {
-	case slices.Contains(services, region.Service(last)):
+	case slices.Contains(w.Services(), region.Service(last)):
 		return findSteered(region.Service(last), rest)
 	case last == "pop" && len(w.POPs) > 0:
 		return findHost(rest, func(id string) (region.Endpoints, bool) {
@@ -120,10 +117,17 @@ func findHost(rest []string, endpoints func(id string) (region.Endpoints, bool))
 // hostAddrs are the different addresses of the listeners.
 func hostAddrs(e region.Endpoints) []netip.Addr {
 	var out []netip.Addr
-	for _, s := range services {
-		if a, ok := e.Of(s); ok && !slices.Contains(out, a.Addr()) {
+	add := func(a netip.AddrPort) {
+		if a.IsValid() && !slices.Contains(out, a.Addr()) {
 			out = append(out, a.Addr())
 		}
+	}
+	for _, a := range []netip.AddrPort{e.Long, e.Short, e.Web} {
+		add(a)
+	}
+	for _, l := range e.Named {
+		add(l.Address)
+		add(l.Other)
 	}
 	return out
 }

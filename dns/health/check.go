@@ -17,6 +17,7 @@ type Target struct {
 	Region region.ID      // empty for a POP
 	Listen netip.AddrPort // the listener to try; see listenerOf
 	Admin  string         // host:port of the admin listener; may be empty
+	Check  region.Check   // how; the zero value is as [Default] says
 }
 
 // String names the target for people.
@@ -39,6 +40,9 @@ func Default(config *tls.Config, ready bool) CheckFunc {
 	// A connection per check: a kept one would prove only that it once worked.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context, t Target) error {
+		if t.Check.Via != "" {
+			return probe(ctx, client, config, t)
+		}
 		if err := connect(ctx, t.Listen, config); err != nil {
 			return err
 		}
@@ -50,22 +54,35 @@ func Default(config *tls.Config, ready bool) CheckFunc {
 }
 
 func connect(ctx context.Context, to netip.AddrPort, config *tls.Config) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", to.String())
+	conn, err := dial(ctx, to, config)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
+	return conn.Close()
+}
+
+// dial connects, with TLS when there is a config.
+func dial(ctx context.Context, to netip.AddrPort, config *tls.Config) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // no TIME_WAIT: checks would fill the port range
 	}
 	if config == nil {
-		return nil
+		return conn, nil
 	}
 	if config.ServerName == "" {
 		config = config.Clone()
 		config.ServerName = to.Addr().String()
 	}
-	return tls.Client(conn, config).HandshakeContext(ctx)
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 func isReady(ctx context.Context, client *http.Client, admin string) error {
@@ -89,7 +106,7 @@ func targets(w *region.World) []Target {
 	out := make([]Target, 0, len(w.POPs)+len(w.Regions))
 	for _, p := range w.POPs {
 		if listen, ok := listenerOf(p.Serves); ok {
-			out = append(out, Target{POP: p.ID, Listen: listen, Admin: p.Admin})
+			out = append(out, Target{POP: p.ID, Listen: listen, Admin: p.Admin, Check: p.Check})
 		}
 	}
 	for _, r := range w.Regions {
@@ -100,12 +117,16 @@ func targets(w *region.World) []Target {
 	return out
 }
 
-// listenerOf is the long listener, or the first other that is offered.
+// listenerOf is the long listener, or the first other that is offered, or where
+// the first name of a stand-alone DNS server's POP leads.
 func listenerOf(e region.Endpoints) (netip.AddrPort, bool) {
 	for _, s := range []region.Service{region.Long, region.Short, region.Web} {
 		if a, ok := e.Of(s); ok {
 			return a, true
 		}
+	}
+	if len(e.Named) > 0 {
+		return e.Named[0].Address, true
 	}
 	return netip.AddrPort{}, false
 }

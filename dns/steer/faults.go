@@ -55,7 +55,7 @@ func neverAnswers(w *region.World, rule *region.Rule) string {
 	}
 	wanted := rule.Match.Services
 	if len(wanted) == 0 {
-		wanted = []region.Service{region.Long, region.Short, region.Web}
+		wanted = w.Services()
 	}
 	for _, s := range wanted {
 		for _, id := range rule.Act.POPs {

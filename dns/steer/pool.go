@@ -132,7 +132,7 @@ func (d *decision) popOf(id region.POPID) Candidate {
 func (d *decision) pop(p *region.POP) Candidate {
 	c := Candidate{Endpoint: Endpoint{POP: p.ID, KM: notConsulted}, Healthy: d.health.POP(p.ID)}
 	addr, offered := p.Serves.Of(d.client.Service)
-	c.Address = addr
+	c.Address, c.Other = addr, p.Serves.Other(d.client.Service)
 	switch {
 	case !offered:
 		c.Skipped = skipService

@@ -54,8 +54,9 @@ type Endpoint struct {
 	POP     region.POPID   `json:"pop,omitempty"`    // empty for a region's listener
 	Region  region.ID      `json:"region,omitempty"` // empty for a POP
 	Address netip.AddrPort `json:"address"`
-	KM      float64        `json:"km"`           // whole kilometres from the client, or from the acting region when its place is unknown; -1 when distance had no say
-	Millis  uint32         `json:"ms,omitempty"` // estimated round trip to the acting region through it, when the order is by that
+	Other   netip.AddrPort `json:"other,omitzero"` // of the other family, where a name of a stand-alone server has one
+	KM      float64        `json:"km"`             // whole kilometres from the client, or from the acting region when its place is unknown; -1 when distance had no say
+	Millis  uint32         `json:"ms,omitempty"`   // estimated round trip to the acting region through it, when the order is by that
 }
 
 // Name is the ID of the POP or region.

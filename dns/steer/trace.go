@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/homing-im/homing/region"
@@ -48,7 +49,7 @@ func (c Candidate) String() string {
 	}
 	address := "-"
 	if c.Address.IsValid() {
-		address = c.Address.String()
+		address = written(c.Address)
 	}
 	distance := ""
 	switch {
@@ -80,9 +81,13 @@ func (a Answer) Text() string {
 	if a.Fallback != "" {
 		fallback = fmt.Sprintf(" (all down: %s)", a.Fallback)
 	}
-	fmt.Fprintf(&b, "answer: rule %s%s, home %s, acting %s, ttl %d s, scope /%d\n", a.Rule, fallback, a.Home, a.Acting, a.TTL, a.Scope)
+	led := ""
+	if a.Home != "" {
+		led = fmt.Sprintf(" home %s, acting %s,", a.Home, a.Acting)
+	}
+	fmt.Fprintf(&b, "answer: rule %s%s,%s ttl %d s, scope /%d\n", a.Rule, fallback, led, a.TTL, a.Scope)
 	for i, e := range a.Endpoints {
-		fmt.Fprintf(&b, "  %d. %s %s\n", i+1, e.Name(), e.Address)
+		fmt.Fprintf(&b, "  %d. %s %s\n", i+1, e.Name(), written(e.Address))
 	}
 	return b.String()
 }
@@ -103,12 +108,22 @@ func (d *decision) describeHome() string {
 		from = fmt.Sprintf("%s in %s", d.client.Prefix, where)
 	}
 	switch {
+	case len(d.view.World.Regions) == 0:
+		return "client " + from
 	case d.placed:
 		return fmt.Sprintf("UIN %d is at home in %s, served by %s; client %s", d.client.UIN, d.answer.Home, d.answer.Acting, from)
 	case d.client.UIN != 0:
 		return fmt.Sprintf("UIN %d belongs to no region; a newcomer would go to %s, served by %s; client %s", d.client.UIN, d.answer.Home, d.answer.Acting, from)
 	}
 	return fmt.Sprintf("no UIN; a newcomer would go to %s, served by %s; client %s", d.answer.Home, d.answer.Acting, from)
+}
+
+// written leaves out a port that nobody stated.
+func written(a netip.AddrPort) string {
+	if a.Port() == 0 {
+		return a.Addr().String()
+	}
+	return a.String()
 }
 
 func describePool(held string, policy region.AllDown, chosen, of int) string {

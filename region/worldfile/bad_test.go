@@ -131,7 +131,15 @@ func FuzzCompile(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	alone, err := os.ReadFile("../../deploy/dns-only/names.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(alone)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if w, err := CompileAlone("fuzz.yaml", data, 1); err == nil && len(w.ProblemsAlone()) > 0 {
+			t.Errorf("a world with problems: %v", w.ProblemsAlone())
+		}
 		w, err := Compile("fuzz.yaml", data, nil)
 		if err != nil {
 			return

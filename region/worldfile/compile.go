@@ -37,6 +37,7 @@ func Compile(name string, src []byte, keys Keys, parents ...*region.Known) (*reg
 	}
 	c := &compiler{source: s, keys: keys}
 	w := c.world()
+	c.refuseNames()
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -141,7 +142,7 @@ func (c *compiler) world() *region.World {
 		at := fmt.Sprintf("pops[%d]", i)
 		w.POPs = append(w.POPs, region.POP{ID: region.POPID(p.ID), Title: p.Title, Place: place(p.Place), Serves: c.serves(at, p.Serves),
 			Admin: p.Admin, Key: c.key(at+".key", p.Key, "pop-"+p.ID), Witness: p.Witness, Drain: p.Drain, Users: p.Users,
-			DrainShare: c.optionalShare(at+".drain-share", p.DrainShare)})
+			DrainShare: c.optionalShare(at+".drain-share", p.DrainShare), Check: check(p.Check)})
 	}
 	w.DNS = c.nodes("dns", f.DNS)
 	w.IDs = c.nodes("ids", f.IDs)
@@ -244,6 +245,10 @@ func (c *compiler) match(at string, m matchY) region.Match {
 
 func place(p placeY) region.Place {
 	return region.Place{City: p.City, Country: p.Country, Continent: p.Continent, Subdivision: p.Subdivision, Latitude: p.Latitude, Longitude: p.Longitude}
+}
+
+func check(k checkY) region.Check {
+	return region.Check{Via: region.Via(k.Via), Port: k.Port, Path: k.Path, Host: k.Host}
 }
 
 // convert keeps an absent list nil, so that a world reads back as it was.

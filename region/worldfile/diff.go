@@ -84,7 +84,7 @@ func (d *differ) regions() {
 		if !reflect.DeepEqual(was.Key, now.Key) {
 			d.add("tickets and votes of "+string(now.ID)+" under the old key", "key of region %s is replaced", now.ID)
 		}
-		if was.Serves != now.Serves {
+		if !was.Serves.Equal(now.Serves) {
 			d.add("clients of "+string(now.ID)+" when they connect next", "listeners of %s: %s instead of %s", now.ID, endpoints(now.Serves), endpoints(was.Serves))
 		}
 		if was.Admin != now.Admin || was.Queue != now.Queue {
@@ -147,7 +147,7 @@ func (d *differ) pops() {
 		if !reflect.DeepEqual(was.Key, now.Key) {
 			d.add("whoever holds the old key: it is worth nothing", "key of POP %s is replaced", now.ID)
 		}
-		if was.Serves != now.Serves || was.Admin != now.Admin {
+		if !was.Serves.Equal(now.Serves) || was.Admin != now.Admin {
 			d.add("its clients when they connect next", "addresses of POP %s: %s, admin %s", now.ID, endpoints(now.Serves), now.Admin)
 		}
 		if was.Title != now.Title || was.Place != now.Place || was.Users != now.Users {

@@ -68,6 +68,24 @@ type popY struct {
 	Drain      bool   `yaml:"drain"`
 	DrainShare string `yaml:"drain-share"`
 	Users      uint64 `yaml:"users"`
+
+	Check checkY  `yaml:"check"`
+	Names []nameY `yaml:"names"`
+}
+
+type checkY struct {
+	Via  string `yaml:"via"`
+	Port uint16 `yaml:"port"`
+	Path string `yaml:"path"`
+	Host string `yaml:"host"`
+}
+
+// nameY is where a name of a stand-alone DNS server leads.
+type nameY struct {
+	Name string `yaml:"name"`
+	A    string `yaml:"a"`
+	AAAA string `yaml:"aaaa"`
+	Port uint16 `yaml:"port"`
 }
 
 type nodeY struct {

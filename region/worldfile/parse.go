@@ -161,7 +161,7 @@ func (s *source) check(n ast.Node, t reflect.Type, path string) error {
 // scalar says in our words what the library would say in Go's.
 func (s *source) scalar(n ast.Node, t reflect.Type, here string) error {
 	switch t.Kind() {
-	case reflect.Int, reflect.Int64, reflect.Uint32, reflect.Uint64:
+	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		i, ok := n.(*ast.IntegerNode)
 		if !ok {
 			return s.at(n, fmt.Sprintf("%s is a whole number, not %q", here, n.String()), "")

@@ -38,6 +38,7 @@ func Show(w *region.World) string {
 		p.flag("witness", o.Witness)
 		p.flag("drain", o.Drain)
 		p.field("drain-share", shareText(o.DrainShare))
+		p.check(o.Check)
 		p.number("users", o.Users)
 		p.line("    key: %s", o.Key)
 	}
@@ -133,6 +134,23 @@ func (p *printer) region(r *region.Region) {
 	}
 	p.number("users", r.Users)
 	p.line("    key: %s", r.Key)
+}
+
+func (p *printer) check(k region.Check) {
+	if k == (region.Check{}) {
+		return
+	}
+	parts := []string{"via: " + string(k.Via)}
+	if k.Port != 0 {
+		parts = append(parts, fmt.Sprintf("port: %d", k.Port))
+	}
+	if k.Path != "" {
+		parts = append(parts, "path: "+quote(k.Path))
+	}
+	if k.Host != "" {
+		parts = append(parts, "host: "+quote(k.Host))
+	}
+	p.line("    check: {%s}", strings.Join(parts, ", "))
 }
 
 func (p *printer) nodes(kind string, nodes []region.Node) {

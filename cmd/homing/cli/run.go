@@ -29,7 +29,7 @@ func newRunCommand(e *env) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use: "run -c node.yaml", Short: "Run the roles that a node's file lists",
-		Long: "Runs the roles that a node's file lists, until it is told to stop. SIGHUP makes it read geo databases and zone files again.", Args: cobra.NoArgs,
+		Long: "Runs the roles that a node's file lists, until it is told to stop. SIGHUP makes it read geo databases and zone files again, and the names of a stand-alone DNS server.", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if path == "" {
 				return errors.New("say which node: homing run -c node.yaml")
@@ -45,7 +45,7 @@ func newRunCommand(e *env) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
-			n, err := node.Start(c.Context(), cfg, node.Options{Logger: logger})
+			n, err := startNode(c.Context(), cfg, logger)
 			if err != nil {
 				return err
 			}
@@ -60,9 +60,22 @@ func newRunCommand(e *env) *cobra.Command {
 	return cmd
 }
 
+// runner is a node, whether it belongs to a world or not.
+type runner interface {
+	Reload() error
+	Close(context.Context) error
+}
+
+func startNode(ctx context.Context, cfg *node.Config, logger *slog.Logger) (runner, error) {
+	if cfg.Alone != nil {
+		return node.StartAlone(ctx, cfg, logger)
+	}
+	return node.Start(ctx, cfg, node.Options{Logger: logger})
+}
+
 // reloadUntil reads the node's databases and zone files again at every SIGHUP,
 // until ctx ends.
-func reloadUntil(ctx context.Context, n *node.Node, log *slog.Logger) {
+func reloadUntil(ctx context.Context, n runner, log *slog.Logger) {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGHUP)
 	defer signal.Stop(again)
@@ -72,7 +85,7 @@ func reloadUntil(ctx context.Context, n *node.Node, log *slog.Logger) {
 			if err := n.Reload(); err != nil {
 				log.Error("not everything was reloaded; what is wrong stays as it was", "err", err)
 			} else {
-				log.Info("databases and zone files reloaded")
+				log.Info("reloaded")
 			}
 		case <-ctx.Done():
 			return

@@ -118,6 +118,7 @@ var edges = []edge{
 	{"dns/geo", "region", "places and carriers"},
 	{"dns/health", "dns/steer", "it implements the health that steering asks for"},
 	{"dns/health", "region", "it checks what the world lists"},
+	{"dns/health", "region/wire", "a check may say HELLO as a client would"},
 	{"dns/authority", "dns/steer", "its answers are steering's"},
 	{"dns/authority", "dns/authority/static", "names that nobody steers"},
 	{"dns/authority/static", "region", "errors"},

@@ -80,6 +80,7 @@ type Config struct {
 	ShedAbove int      `yaml:"shedAbove,omitempty"`
 	Log       Log      `yaml:"log,omitempty"`
 	DNS       DNS      `yaml:"dns,omitempty"`      // only for the dns role
+	Alone     *Alone   `yaml:"alone,omitempty"`    // a DNS server without any region
 	Store     Store    `yaml:"store,omitempty"`    // only for the roles region and store
 	Kafka     Kafka    `yaml:"kafka,omitempty"`    // only for the role replicator
 	Messages  Messages `yaml:"messages,omitempty"` // only for the roles region, store and logic
@@ -113,6 +114,29 @@ type Health struct {
 	Fall    int           `yaml:"fall"` // failures before unhealthy, default 3
 }
 
+// validate fills in defaults.
+func (h *Health) validate() error {
+	if h.Interval == 0 {
+		h.Interval = 500 * time.Millisecond
+	}
+	if h.Interval < 50*time.Millisecond {
+		return wrongf("health.interval", "health.interval %s is below 50ms: checks would be a load of their own", h.Interval)
+	}
+	if h.Timeout == 0 {
+		h.Timeout = 2 * time.Second
+	}
+	if h.Timeout < 0 {
+		return wrongf("health.timeout", "health.timeout %s: want a positive duration, such as 2s", h.Timeout)
+	}
+	if h.Rise == 0 {
+		h.Rise = 2
+	}
+	if h.Fall == 0 {
+		h.Fall = 3
+	}
+	return nil
+}
+
 // Log is where log lines go: standard error, always.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error; default info
@@ -141,6 +165,7 @@ func ReadConfig(path string) (*Config, error) {
 		}
 	}
 	c.DNS.resolve(dir)
+	c.Alone.resolve(dir)
 	c.Store.resolve(dir)
 	c.Kafka.resolve(dir)
 	if err := c.Validate(); err != nil {
@@ -193,6 +218,9 @@ func firstLine(s string) string {
 func (c *Config) Validate() error {
 	if c.Name == "" {
 		return errors.New(`"name" is missing: say this node's own name, such as sh-1`)
+	}
+	if c.Alone != nil {
+		return c.validateAlone()
 	}
 	kind, member, err := c.member()
 	if err != nil {
@@ -257,25 +285,7 @@ func (c *Config) Validate() error {
 	if err := c.Processes.validate(c); err != nil {
 		return err
 	}
-	if c.Health.Interval == 0 {
-		c.Health.Interval = 500 * time.Millisecond
-	}
-	if c.Health.Interval < 50*time.Millisecond {
-		return wrongf("health.interval", "health.interval %s is below 50ms: checks would be a load of their own", c.Health.Interval)
-	}
-	if c.Health.Timeout == 0 {
-		c.Health.Timeout = 2 * time.Second
-	}
-	if c.Health.Timeout < 0 {
-		return wrongf("health.timeout", "health.timeout %s: want a positive duration, such as 2s", c.Health.Timeout)
-	}
-	if c.Health.Rise == 0 {
-		c.Health.Rise = 2
-	}
-	if c.Health.Fall == 0 {
-		c.Health.Fall = 3
-	}
-	return nil
+	return c.Health.validate()
 }
 
 // Has says whether the node runs the role.
