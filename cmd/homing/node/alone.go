@@ -146,7 +146,7 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 		if err != nil {
 			return nil, fmt.Errorf("admin listener: %w", err)
 		}
-		s.admin = newAdmin(s.reg, s.Status, s.log)
+		s.admin = newAdmin(s.reg, s.Status, new(line), s.log)
 		s.admin.serve(l)
 	}
 	w := s.view.Load().World
