@@ -27,8 +27,17 @@ type Options struct {
 	Fall        int                 // failures in a row to go down; 2
 	Concurrency int                 // checks under way at once; 64
 	Check       CheckFunc           // Default(nil, false)
-	Logger      *slog.Logger        // nil is silent
-	Registry    prometheus.Registerer
+	// Measured returns what is known besides health, nil for nothing; another pointer
+	// when it has changed. It does not block. May be nil.
+	Measured func() *Measured
+	Logger   *slog.Logger // nil is silent
+	Registry prometheus.Registerer
+}
+
+// Measured is what others have measured. It never changes.
+type Measured struct {
+	Loads map[steer.Site]uint32 // hundredths of a percent of capacity
+	RTTs  map[steer.Path]uint32 // milliseconds
 }
 
 // Checker checks the members of the newest world until it is closed.
@@ -52,8 +61,9 @@ type Checker struct {
 // Snapshot is the health at one moment. It never changes and implements
 // [steer.Health]. The zero value knows nobody.
 type Snapshot struct {
-	up     *steer.Up
-	report map[Target]State
+	up       *steer.Up
+	measured *Measured
+	report   map[Target]State
 }
 
 var _ steer.Health = (*Snapshot)(nil)
@@ -195,6 +205,9 @@ func (c *Checker) loop(ctx context.Context) {
 			c.adopt(members, world)
 			c.publish(members)
 		}
+		if c.measured() != c.Health().measured {
+			c.publish(members)
+		}
 		now := c.now()
 		for t, m := range members {
 			if m.busy || running >= c.o.Concurrency || now.Before(m.due) {
@@ -271,19 +284,24 @@ func (c *Checker) take(o outcome, m *member) {
 // went up or down.
 func (c *Checker) publish(members map[Target]*member) {
 	old := c.Health()
-	up := &steer.Up{POPs: make(map[region.POPID]bool), Regions: make(map[region.ID]bool)}
-	s := &Snapshot{up: up, report: make(map[Target]State, len(members))}
+	up := &steer.Up{POPs: make(map[region.POPID]bool), Regions: make(map[region.ID]bool), Falls: make(map[steer.Site]int64)}
+	s := &Snapshot{up: up, measured: c.measured(), report: make(map[Target]State, len(members))}
+	if s.measured != nil {
+		up.Loads, up.RTTs = s.measured.Loads, s.measured.RTTs
+	}
 	for t, m := range members {
 		s.report[t] = m.state
 		switch {
+		case !m.state.Up && m.state.Since.IsZero(): // never was
 		case !m.state.Up:
+			up.Falls[steer.Site{POP: t.POP, Region: t.Region}] = m.state.Since.Unix()
 		case t.POP != "":
 			up.POPs[t.POP] = true
 		default:
 			up.Regions[t.Region] = true
 		}
 	}
-	same := maps.Equal(old.Up().POPs, up.POPs) && maps.Equal(old.Up().Regions, up.Regions)
+	same := old.measured == s.measured && maps.Equal(old.Up().POPs, up.POPs) && maps.Equal(old.Up().Regions, up.Regions)
 	if same {
 		s.up = old.Up()
 	}
@@ -295,6 +313,13 @@ func (c *Checker) publish(members map[Target]*member) {
 	defer c.mu.Unlock()
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+func (c *Checker) measured() *Measured {
+	if c.o.Measured == nil {
+		return nil
+	}
+	return c.o.Measured()
 }
 
 // jitter spreads checks over time, so that observers do not knock in step.

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
 )
 
@@ -92,6 +93,35 @@ func TestListenerLivesAndDies(t *testing.T) {
 	if got := gauges(t, reg, "homing_dns_health_up_bool"); !maps.Equal(got, map[string]float64{"pop pop-1": 0, "region sh": 1}) {
 		t.Errorf("metrics: %v", got)
 	}
+}
+
+// What was measured and when somebody fell is in the snapshot; a new measure is
+// a new snapshot.
+func TestMeasuredAndFalls(t *testing.T) {
+	pop, popAddr := listen(t)
+	var measured atomic.Pointer[Measured]
+	c := New(Options{
+		View:     viewOf(&region.World{POPs: []region.POP{{ID: "pop-1", Serves: region.Endpoints{Long: popAddr}}}}),
+		Interval: 20 * time.Millisecond, Measured: measured.Load,
+	})
+	defer c.Close()
+	site := steer.Site{POP: "pop-1"}
+	await(t, c, "up", func(s *Snapshot) bool { return s.POP("pop-1") })
+	if _, ok := c.Health().Up().Fell(site); ok {
+		t.Error("it fell before it did")
+	}
+	measured.Store(&Measured{Loads: map[steer.Site]uint32{site: 9000}, RTTs: map[steer.Path]uint32{{From: site, To: "sh"}: 12}})
+	await(t, c, "measured", func(s *Snapshot) bool {
+		load, _ := s.Up().Load(site)
+		ms, _ := s.Up().RTT(steer.Path{From: site, To: "sh"})
+		return load == 9000 && ms == 12
+	})
+	before := time.Now().Unix()
+	_ = pop.Close()
+	await(t, c, "down", func(s *Snapshot) bool {
+		at, ok := s.Up().Fell(site)
+		return ok && at >= before && !s.POP("pop-1")
+	})
 }
 
 // gauges returns a gauge's values by the label member.

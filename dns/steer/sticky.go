@@ -105,6 +105,15 @@ func Sticks(w *region.World) bool {
 	return false
 }
 
+// Measuring says which measures the world's rules look at: loads, round trips.
+func Measuring(w *region.World) (loads, rtts bool) {
+	for i := range w.Rules {
+		a := &w.Rules[i].Act
+		loads, rtts = loads || a.Spill > 0, rtts || a.Order == region.OrderMeasured
+	}
+	return loads, rtts
+}
+
 // balances says whether equal members share the clients, instead of all going
 // to the first.
 func balances(a *region.Act) bool {

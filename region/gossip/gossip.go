@@ -48,6 +48,10 @@ const (
 	TagAdmin  = "admin"  // URL of the admin listener
 )
 
+// TagLoad is one that a member may have and change: its part of its region's or
+// POP's capacity in use, in hundredths of a percent.
+const TagLoad = "load"
+
 // Options configure a [Gossip].
 type Options struct {
 	Name string            // unique; kind and name, such as "region/sh"
@@ -190,6 +194,20 @@ func (g *Gossip) config(host string, port int) *serf.Config {
 
 // Addr is the host:port this node is reached at.
 func (g *Gossip) Addr() string { return g.serf.Memberlist().LocalNode().FullAddress().Addr }
+
+// SetTag changes one of this node's tags, which the others hear of within
+// moments. The empty value removes it. It waits up to a few seconds until the
+// change is on its way.
+func (g *Gossip) SetTag(name, value string) error {
+	tags := maps.Clone(g.serf.LocalMember().Tags)
+	if tags[name] == value {
+		return nil
+	}
+	if tags[name] = value; value == "" {
+		delete(tags, name)
+	}
+	return g.serf.SetTags(tags)
+}
 
 // Announce tells the others, now and from time to time, which world is the
 // newest here. It does not block.

@@ -130,3 +130,24 @@ func TestBadOptions(t *testing.T) {
 		}
 	}
 }
+
+// A tag that a member changes reaches the others, and so does its removal.
+func TestTagsChange(t *testing.T) {
+	a, _ := open(t, "a")
+	b, _ := open(t, "b", a.Addr())
+	<-b.Joined()
+	load := func() string {
+		for _, m := range a.Members() {
+			if m.Name == "b" {
+				return m.Tags[TagKind] + " " + m.Tags[TagLoad]
+			}
+		}
+		return ""
+	}
+	for _, value := range []string{"8500", "9000", ""} {
+		if err := b.SetTag(TagLoad, value); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "load "+value, func() bool { return load() == "region "+value })
+	}
+}

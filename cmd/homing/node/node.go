@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,7 @@ import (
 	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/cmd/homing/pki"
+	"github.com/homing-im/homing/dns/health"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access/presence"
 	"github.com/homing-im/homing/region/gossip"
@@ -67,6 +69,7 @@ type Node struct {
 	ids      *idsRole
 
 	steering *steering // of the region or DNS role
+	measured atomic.Pointer[health.Measured]
 
 	mu      sync.Mutex
 	ready   bool
@@ -281,6 +284,7 @@ func (n *Node) startGossip(tags map[string]string) error {
 		}
 	}()
 	n.onClose("announcer", func(context.Context) error { close(stop); <-done; return nil })
+	n.startMeasuring()
 	return nil
 }
 

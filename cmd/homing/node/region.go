@@ -311,7 +311,8 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 	}
 	s.health = health.New(health.Options{
 		View: n.world.View, Interval: n.cfg.Health.Interval, Timeout: n.cfg.Health.Timeout, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
-		Check: health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
+		Measured: n.measured.Load,
+		Check:    health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
 	})
 	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
 	n.steering = s
@@ -347,7 +348,7 @@ func (s *steering) addresses(service region.Service, c core.Caller) []netip.Addr
 		client.Prefix = netip.PrefixFrom(a, a.BitLen())
 		client.Facts = s.geo.Lookup(a)
 	}
-	answer := steer.Decide(s.node.world.View(), s.health.Health(), client)
+	answer := steer.Decide(s.node.world.View(), s.health.Health().Up(), client)
 	out := make([]netip.AddrPort, 0, len(answer.Endpoints))
 	for _, e := range answer.Endpoints {
 		out = append(out, e.Address)
