@@ -30,7 +30,9 @@ type Reader struct {
 //
 // Errors: region.BadInput when it is no dump, damaged or cut off;
 // region.Unsupported for another version; those of r.
-func Open(r io.Reader) (*Reader, error) {
+func Open(r io.Reader) (*Reader, error) { return open(r, magic) }
+
+func open(r io.Reader, magic string) (*Reader, error) {
 	d := &Reader{r: bufio.NewReaderSize(r, 256<<10), sum: sha256.New()}
 	head := make([]byte, len(magic))
 	if err := d.read(head); err != nil {

@@ -35,6 +35,24 @@ func (s *Store) Apply(ctx context.Context, name journal.Stream, batches []*journ
 	return report, nil
 }
 
+// Mend changes a partition's replica of one origin: see store.Mender.
+func (s *Store) Mend(ctx context.Context, id region.Partition, m *store.Mending) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := store.ValidateMending(s.options.Region, len(s.parts), id, m); err != nil {
+		return err
+	}
+	if err := s.admit(); err != nil {
+		return err
+	}
+	c, err := s.parts[id].work(func(p *part) (bool, error) { return true, p.step.Mend(m) })
+	if err != nil {
+		return err
+	}
+	return c.wait(ctx)
+}
+
 // work takes a step in the partition, and returns the chunk to wait for. When
 // there was nothing to write, that is the newest: what was repeated may be in
 // it, and not durable yet.

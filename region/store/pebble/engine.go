@@ -95,8 +95,18 @@ func (p *part) Put(at int, fresh bool, r *partition.Row) {
 	if fresh {
 		p.added(to.hash)
 	}
+	fresh = fresh && to.serial == 0 // else it was erased, which recent knows, and is asked first
 	to.serial = p.open.serial
 	p.keeps(to.hash, to.key, fresh, &known{version: r.Version, deleted: r.Deleted, home: r.Home, epoch: r.Epoch, sum: r.Sum, serial: p.open.serial})
+}
+
+// Erase removes a row in the open chunk.
+func (p *part) Erase(at int) {
+	to := &p.scratch.places[at]
+	_ = p.open.ops.Delete(to.key, nil) // of a batch without index: never an error
+	p.open.writes++
+	to.serial = p.open.serial
+	p.keeps(to.hash, to.key, false, &known{serial: p.open.serial})
 }
 
 // Append puts a batch into the open chunk's journal.
@@ -126,4 +136,10 @@ func (p *part) Keep(b *journal.Batch) {
 	p.scratch.key = appendCopyKey(p.scratch.key[:0], p.id, b.Origin, b.First())
 	p.scratch.value = journal.Encode(b)
 	set(p.open.log, p.scratch.key, p.scratch.value, nil)
+}
+
+// Forget drops in the open chunk what was kept of another region's full stream.
+func (p *part) Forget(origin region.ID) {
+	from := appendCopyKey(nil, p.id, origin, 0)
+	_ = p.open.log.DeleteRange(from, after(from[:len(from)-8]), nil) // of a batch without index: never an error
 }

@@ -38,6 +38,15 @@ func replayKeys(batches []*journal.Batch) []key {
 	return keys
 }
 
+// mendKeys names the rows of a mending.
+func mendKeys(m *store.Mending) []key {
+	keys := make([]key, len(m.Rows))
+	for i := range m.Rows {
+		keys[i] = key{m.Rows[i].Owner, m.Rows[i].Table, string(m.Rows[i].Row.Row)}
+	}
+	return keys
+}
+
 // step is one partition's part of a group, with what the group's operations
 // change: what becomes durable in one transaction with the state.
 type step struct {
@@ -48,6 +57,7 @@ type step struct {
 	journal []entry
 	moved   []journal.Position // the last of a source counts
 	kept    []*journal.Batch   // of other regions' full streams
+	forgot  []region.ID        // whose copies go, before kept
 }
 
 var _ partition.Engine = (*step)(nil)
@@ -57,6 +67,7 @@ type change struct {
 	key     key
 	found   partition.Found
 	written bool
+	gone    bool // it was written last by being removed
 	row     partition.Row
 }
 
@@ -98,8 +109,18 @@ func (s *step) Put(place int, _ bool, r *partition.Row) {
 		c.written = true
 		s.writes++
 	}
-	c.row = *r
+	c.row, c.gone = *r, false
 	c.found = partition.Found{Version: r.Version, Deleted: r.Deleted, Home: r.Home, Epoch: r.Epoch, Sum: r.Sum, Place: place}
+}
+
+// Erase removes a row.
+func (s *step) Erase(place int) {
+	c := &s.rows[place]
+	if !c.written {
+		c.written = true
+		s.writes++
+	}
+	c.gone, c.row, c.found = true, partition.Row{}, partition.Found{Place: place}
 }
 
 // Append puts a batch into the journal.
@@ -119,8 +140,16 @@ func (s *step) Turn(region.ID, store.Turn) {}
 // Keep puts a batch of another region's full stream by.
 func (s *step) Keep(b *journal.Batch) { s.kept = append(s.kept, b) }
 
+// Forget drops what was kept of another region's full stream.
+func (s *step) Forget(origin region.ID) {
+	s.forgot = append(s.forgot, origin)
+	s.kept = slices.DeleteFunc(s.kept, func(b *journal.Batch) bool { return b.Origin == origin })
+}
+
 // changed says whether there is anything to make durable.
-func (s *step) changed() bool { return s.Touched || s.writes > 0 }
+func (s *step) changed() bool {
+	return s.Touched || s.writes > 0 || len(s.kept) > 0 || len(s.forgot) > 0
+}
 
 // clone copies a batch into memory of its own: the caller may change or drop
 // his when his context ends, while the group goes on.

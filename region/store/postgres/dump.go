@@ -88,13 +88,13 @@ func (s *Store) dump(ctx context.Context, p *part, to partition.Sink) error {
 		return err
 	}
 	// The driver hands rows on as they come: nothing is held but one.
-	err = each(`SELECT owner, tab, key, version, moves, counter, raised, deleted, home, value FROM homing_row WHERE partition = $1 ORDER BY partition, owner, tab, key`, func(scan func(...any) error) error {
+	err = each(`SELECT owner, tab, key, version, moves, counter, raised, deleted, home, value, sum FROM homing_row WHERE partition = $1 ORDER BY partition, owner, tab, key`, func(scan func(...any) error) error {
 		var owner, version, moves, counter int64
 		var table uint8
 		var key, raised sql.RawBytes
 		var r partition.Row
-		var value sql.RawBytes
-		if err := scan(&owner, &table, &key, &version, &moves, &counter, &raised, &r.Deleted, &r.Home, &value); err != nil {
+		var value, sum sql.RawBytes
+		if err := scan(&owner, &table, &key, &version, &moves, &counter, &raised, &r.Deleted, &r.Home, &value, &sum); err != nil {
 			return err
 		}
 		r.Version, r.Value = uint64(version), value
@@ -102,6 +102,7 @@ func (s *Store) dump(ctx context.Context, p *part, to partition.Sink) error {
 		if copy(r.Epoch.Term.Raised[:], raised) != len(r.Epoch.Term.Raised) {
 			return region.Errorf(region.Internal, "row %x of table %d of %d is damaged", []byte(key), table, uint64(owner))
 		}
+		copy(r.Sum[:], sum) // as it is kept: whoever needs to be sure adds it up
 		return to.Row(region.UIN(owner), journal.Table(table), key, &r)
 	}, p.id)
 	if err != nil {

@@ -56,6 +56,8 @@ type group struct {
 	args     []any
 	moved    []any // arguments of the positions' statement; nil for none
 	kept     []any // of the copies' statement; nil for none
+	erased   []any // of the removed rows' statement; nil for none
+	forgot   []any // of the forgotten copies' statement; nil for none
 	writes   int
 	journal  int  // bytes
 	unknown  bool // it was sent, and nobody knows what became of it
@@ -99,6 +101,14 @@ const keepSQL = `
 INSERT INTO homing_copy (partition, origin, first, last, data)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])
 ON CONFLICT (partition, origin, first) DO UPDATE SET last = excluded.last, data = excluded.data`
+
+const eraseSQL = `
+DELETE FROM homing_row r USING unnest($1::integer[], $2::bigint[], $3::smallint[], $4::bytea[]) AS k (partition, owner, tab, key)
+WHERE r.partition = k.partition AND r.owner = k.owner AND r.tab = k.tab AND r.key = k.key`
+
+const forgetSQL = `
+DELETE FROM homing_copy c USING unnest($1::integer[], $2::text[]) AS k (partition, origin)
+WHERE c.partition = k.partition AND c.origin = k.origin`
 
 // step begins a partition's part of a group.
 func (d *shard) step(p *part) *step {
@@ -171,6 +181,8 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 	var j journalColumns
 	var m positionColumns
 	var k copyColumns
+	var gone rowColumns
+	var forgot copyColumns
 	for q, s := range steps {
 		if !s.changed() {
 			continue
@@ -189,11 +201,18 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 				continue
 			}
 			k, row := &s.rows[i].key, &s.rows[i].row
+			if s.rows[i].gone {
+				gone.add(q.id, k.owner, k.table, []byte(k.row), row)
+				continue
+			}
 			r.add(q.id, k.owner, k.table, []byte(k.row), row)
 		}
 		for _, e := range s.journal {
 			j.add(q.id, e.first, e.streams, e.data)
 			g.journal += len(e.data)
+		}
+		for _, origin := range s.forgot {
+			forgot.part, forgot.origin = append(forgot.part, int64(q.id)), append(forgot.origin, string(origin))
 		}
 		for _, b := range s.kept {
 			k.add(q.id, b, journal.Encode(b))
@@ -216,6 +235,12 @@ func (d *shard) assemble(steps map[*part]*step) (*group, error) {
 	}
 	if len(k.part) > 0 {
 		g.kept = k.args()
+	}
+	if len(gone.part) > 0 {
+		g.erased = gone.args()[:4]
+	}
+	if len(forgot.part) > 0 {
+		g.forgot = []any{a(forgot.part), a(forgot.origin)}
 	}
 	return g, nil
 }
@@ -280,6 +305,16 @@ func (d *shard) fill(g *group) error {
 	}
 	if g.moved != nil {
 		if _, err := s.conn.ExecContext(always, moveSQL, g.moved...); err != nil {
+			return err
+		}
+	}
+	if g.erased != nil {
+		if _, err := s.conn.ExecContext(always, eraseSQL, g.erased...); err != nil {
+			return err
+		}
+	}
+	if g.forgot != nil {
+		if _, err := s.conn.ExecContext(always, forgetSQL, g.forgot...); err != nil {
 			return err
 		}
 	}

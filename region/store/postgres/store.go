@@ -260,6 +260,21 @@ func (s *Store) Apply(ctx context.Context, name journal.Stream, batches []*journ
 	return report, nil
 }
 
+// Mend changes a partition's replica of one origin: see store.Mender.
+func (s *Store) Mend(ctx context.Context, id region.Partition, m *store.Mending) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := store.ValidateMending(s.options.Region, len(s.parts), id, m); err != nil {
+		return err
+	}
+	o := &op{ctx: ctx, part: s.parts[id], keys: mendKeys(m), eval: func(step *step) error { return step.Mend(m) }}
+	for i := range m.Rows {
+		o.size += len(m.Rows[i].Row.Row) + len(m.Rows[i].Value)
+	}
+	return s.do(o)
+}
+
 // SetPosition moves the position of a command stream: see store.Store.
 func (s *Store) SetPosition(ctx context.Context, at journal.Position) error {
 	if err := ctx.Err(); err != nil {

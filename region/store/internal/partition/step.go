@@ -52,6 +52,9 @@ type Engine interface {
 	// What r points to belongs to the step.
 	Put(place int, fresh bool, r *Row)
 
+	// Erase removes the row at a place, as if it had never been written.
+	Erase(place int)
+
 	// Append puts a batch into the journal.
 	Append(e *Entry)
 
@@ -63,6 +66,10 @@ type Engine interface {
 
 	// Keep puts by a batch of another region's full stream, as that carries it.
 	Keep(b *journal.Batch)
+
+	// Forget drops all that was kept of a region's full stream before this
+	// operation.
+	Forget(origin region.ID)
 }
 
 // Step is one partition at work: operations see the effects of those before. It

@@ -65,6 +65,18 @@ func (e *breaking) Keep(*journal.Batch) {
 	}
 }
 
+func (e *breaking) Erase(int) {
+	if !e.begun {
+		e.t.Error("Erase before Begin")
+	}
+}
+
+func (e *breaking) Forget(region.ID) {
+	if !e.begun {
+		e.t.Error("Forget before Begin")
+	}
+}
+
 func (e *breaking) Append(*Entry) {
 	if !e.begun {
 		e.t.Error("Append before Begin")
@@ -103,6 +115,12 @@ func TestErrorChangesNothing(t *testing.T) {
 		"SetPosition": func(s *Step) error {
 			_, err := s.SetPosition(journal.Position{Origin: "hk", Stream: "to-sh", Incarnation: 1, Seq: 4})
 			return err
+		},
+		"Mend": func(s *Step) error {
+			return s.Mend(&store.Mending{Origin: "hk", Forget: true, Rows: []store.MendRow{
+				{Owner: 10, Home: "hk", Row: store.Row{Table: 1, Row: []byte("y"), Version: 3}},
+				{Owner: 11, Gone: true, Row: store.Row{Table: 1, Row: []byte("z")}},
+			}, End: &store.MendEnd{Position: journal.Position{Origin: "hk", Stream: journal.Full, Incarnation: 2, Seq: 7}}})
 		},
 		"Watermark": func(s *Step) error {
 			_, err := s.Watermark()
