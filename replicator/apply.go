@@ -35,7 +35,7 @@ type applier struct {
 	metrics  *metrics
 	logger   *slog.Logger
 	now      func() time.Time
-	did      func(batches, mismatches int)
+	did      func(batches int, mismatches []store.Mismatch)
 	retry    backOff
 
 	pending  []*journal.Batch
@@ -71,7 +71,7 @@ func (a *applier) apply(ctx context.Context) error {
 		a.retry.reset()
 		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Batches))
 		a.metrics.rows.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Rows))
-		a.did(len(run), len(done.Mismatches))
+		a.did(len(run), done.Mismatches)
 		a.report(done.Mismatches)
 		if last := run[len(run)-1].Last(); done.Position.Seq < last {
 			return fmt.Errorf("%w: applied up to %d, the store says %d", errElsewhere, last, done.Position.Seq)
@@ -109,7 +109,7 @@ func (a *applier) execute(ctx context.Context) error {
 		a.pending = a.pending[len(run):]
 		a.retry.reset()
 		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(run)))
-		a.did(len(run), 0)
+		a.did(len(run), nil)
 		last := run[len(run)-1]
 		a.position.Incarnation, a.position.UnixMilli = last.Incarnation, last.UnixMilli
 		a.position.Seq, a.position.Chain = last.Last(), last.Links[0].Chain
@@ -156,6 +156,14 @@ func (a *applier) report(mismatches []store.Mismatch) {
 		a.logger.Error("this replica differs from its origin", "what", what, "sequence", m.Seq, "home", m.Home,
 			"owner", m.Owner, "table", m.Table, "row", clip(m.Row), "want", fmt.Sprintf("%x", m.Want), "have", fmt.Sprintf("%x", m.Have))
 	}
+}
+
+// describe says where a replica differs.
+func describe(m *store.Mismatch) string {
+	if m.Owner == 0 {
+		return fmt.Sprintf("rows of home %s differ from the origin's as of sequence %d", m.Home, m.Seq)
+	}
+	return fmt.Sprintf("a row of owner %d, table %d, differed from the origin's at sequence %d", m.Owner, m.Table, m.Seq)
 }
 
 // translate makes the store's and the journal's ways to say "this does not

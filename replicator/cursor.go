@@ -38,6 +38,9 @@ const (
 type cursor struct {
 	spot
 	replica Replica
+	sums    interface {
+		Sums(p region.Partition, home region.ID) journal.Watermark
+	}
 	feeds   []*feed // one per queue group
 	peers   Peers
 	gate    *gate
@@ -47,6 +50,7 @@ type cursor struct {
 	wake    chan struct{}
 	finders chan struct{} // shared by the origin's cursors: each search takes a connection
 
+	mender  mender
 	order   *order // nil until the stored position is read
 	applier applier
 	loading backOff   // of that
@@ -65,6 +69,7 @@ type cursor struct {
 // run replays until ctx ends.
 func (c *cursor) run(ctx context.Context) {
 	defer c.applier.flush(context.WithoutCancel(ctx))
+	defer c.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for c.gate.pass(ctx) {
@@ -106,6 +111,7 @@ func (c *cursor) load(ctx context.Context) bool {
 
 // step does all there is to do now.
 func (c *cursor) step(ctx context.Context) {
+	c.mendNow(ctx)
 	if c.halted() {
 		c.drop()
 		return
@@ -146,7 +152,7 @@ func (c *cursor) step(ctx context.Context) {
 // deadline is when step has to run although nothing woke it.
 func (c *cursor) deadline() (time.Time, bool) {
 	if c.halted() {
-		return time.Time{}, false
+		return time.Time{}, false // but for an operator, who wakes it
 	}
 	if !c.again.IsZero() {
 		return c.again, true
@@ -164,6 +170,9 @@ func (c *cursor) deadline() (time.Time, bool) {
 		sooner(t)
 	}
 	sooner(c.applier.due)
+	if t, ok := c.dueMending(); ok {
+		sooner(t)
+	}
 	for _, f := range c.feeds {
 		if f.unfound() {
 			sooner(f.findAt)
@@ -243,6 +252,7 @@ func (c *cursor) fill(ctx context.Context) {
 		c.order.postpone(c.now().Add(c.asking.next()))
 		if region.KindOf(err) == region.NotFound {
 			c.note(StateBootstrap, "the origin has trimmed its journal past "+u64(from)+"; waiting for the queue, or for a bootstrap")
+			c.want("the origin has trimmed its journal past " + u64(from))
 		} else {
 			c.stall("gap at "+u64(from)+" not filled", err)
 		}
@@ -364,6 +374,7 @@ func (c *cursor) learn(sent time.Time, before journal.StreamHead, h *Head) {
 	if behind {
 		c.signal()
 	}
+	c.learnTaken(before, h)
 }
 
 // learnCopy takes how far the copy of a region that is gone reaches. This replica

@@ -55,6 +55,22 @@
 // that region's journal. Errors are a status and one line of text; 410 says that
 // the journal was trimmed before SEQ.
 //
+// GET /part?partition=N&homes=A,B[&own=1][&journal=1] answers with that part of the
+// region's store (package dump), as one zstd frame (RFC 8878); the trailer
+// Homing-Error says why it ends early, when it does.
+//
+// # What replay cannot do
+//
+// A replica that is new, or whose origin has trimmed what it needs next, is begun
+// by comparison with a part of the origin's store (package mend), and then
+// followed: by itself, and carefully, so that nothing here that the origin lacks
+// is lost. A backup does so too when its origin has taken a home over, whose rows
+// were written by others. A replica that has another history than its origin, or
+// rows that are not the origin's, says so, and is made equal only when an operator
+// asks for it ([Replay.Repair]). Rows that were changed behind the store's back are
+// found by adding all of them up, again and again, with a twentieth of one
+// processor.
+//
 // # Regions that are gone
 //
 // The backup keeps what it replays of a full stream (store.Store.Copy). When a

@@ -10,6 +10,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 // JournalStore is what [JournalHandler] reads. [store.Store] satisfies it.
@@ -18,6 +19,8 @@ type JournalStore interface {
 	Positions(ctx context.Context) ([]journal.Position, error)
 	Position(ctx context.Context, origin region.ID, s journal.Stream, p region.Partition) (journal.Position, error)
 	Copy(ctx context.Context, origin region.ID, p region.Partition, s journal.Stream, from uint64, maxBytes int) ([]*journal.Batch, error)
+	Turns(p region.Partition) map[region.ID]store.Turn
+	Sums(p region.Partition, home region.ID) journal.Watermark
 }
 
 // JournalHandler serves a region's journal, heads and positions: GET /journal,
@@ -94,7 +97,7 @@ func (h *journalHandler) heads(w http.ResponseWriter, r *http.Request) {
 	heads := Heads{Region: h.store.Region()}
 	for p := range h.store.Partitions() {
 		s := h.store.Head(region.Partition(p))
-		head := Head{Incarnation: s.Incarnation, First: s.First, Next: s.Next, UnixMilli: s.UnixMilli}
+		head := Head{Incarnation: s.Incarnation, First: s.First, Next: s.Next, UnixMilli: s.UnixMilli, Taken: tookOver(h.store, region.Partition(p))}
 		for _, l := range s.Streams {
 			head.Streams = append(head.Streams, streamLast(l))
 		}

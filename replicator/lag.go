@@ -19,11 +19,12 @@ const (
 	StatePaused    State = "paused"    // an operator holds it
 	StateUnknown   State = "unknown"   // the origin has not told its heads lately
 	StateStalled   State = "stalled"   // no progress although there is something to apply; tried again by itself
+	StateDiffers   State = "differs"   // follows, but rows here are not the origin's: needs a repair
 	StateBootstrap State = "bootstrap" // the origin trimmed what is missing here
 	StateDiverged  State = "diverged"  // the histories differ: halted, needs a person
 )
 
-var severity = map[State]int{StateLive: 0, StateBehind: 1, StatePaused: 2, StateUnknown: 3, StateStalled: 4, StateBootstrap: 5, StateDiverged: 6}
+var severity = map[State]int{StateLive: 0, StateBehind: 1, StatePaused: 2, StateUnknown: 3, StateStalled: 4, StateDiffers: 5, StateBootstrap: 6, StateDiverged: 7}
 
 const (
 	// headsEvery is how often an origin is asked for its heads: the resolution
@@ -82,6 +83,7 @@ type PartitionLag struct {
 type progress struct {
 	state   State
 	reason  string
+	differs string // how the rows are known to be other than the origin's; "" when they are not
 	applied uint64
 	chain   journal.Sum // at applied
 	known   uint64      // the origin's head of the stream, as last told
@@ -151,6 +153,8 @@ func (p *progress) show(part region.Partition, now, start time.Time, paused bool
 		asked = start
 	}
 	switch {
+	case p.differs != "" && severity[l.State] < severity[StateDiffers]:
+		l.State, l.Reason = StateDiffers, p.differs
 	case l.State != StateLive:
 	case paused:
 		l.State, l.Reason = StatePaused, "paused by an operator"

@@ -19,6 +19,8 @@ type metrics struct {
 	quarantined  *prometheus.CounterVec
 	mismatches   *prometheus.CounterVec
 	halted       *prometheus.CounterVec
+	mendings     *prometheus.CounterVec
+	damaged      prometheus.Gauge
 	watermarks   prometheus.Counter
 	trimmed      prometheus.Counter
 }
@@ -43,6 +45,8 @@ func newMetrics() *metrics {
 		quarantined:  byStream("quarantined_messages_total", "Queue messages that are not the batch the origin wrote."),
 		mismatches:   byStream("mismatches_total", "Rows or watermarks in which this replica differs from its origin. Must be 0."),
 		halted:       byStream("halts_total", "Times a stream of a partition stopped because the histories differ. Must be 0."),
+		mendings:     byStream("mendings_total", "Partitions of replicas that were begun or repaired by comparison with their origin."),
+		damaged:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "homing_replicator_damaged_partitions", Help: "Homes in partitions whose rows were changed behind the store's back. Must be 0."}),
 		watermarks:   counter("watermarks_total", "Watermark records written."),
 		trimmed:      counter("trimmed_records_total", "Records of the own journal forgotten because all who need them have applied them."),
 	}
@@ -50,7 +54,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.shipped, m.shipErrors, m.resets, m.groupChanges, m.batches, m.rows, m.duplicates, m.fills, m.rereads,
-		m.quarantined, m.mismatches, m.halted, m.watermarks, m.trimmed}
+		m.quarantined, m.mismatches, m.halted, m.mendings, m.damaged, m.watermarks, m.trimmed}
 }
 
 // lagCollector reads the lag when it is asked for.

@@ -13,6 +13,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/mend"
 )
 
 // Source is the region's own journal. [store.Store] satisfies it.
@@ -42,6 +43,7 @@ type Store interface {
 	Positions(ctx context.Context) ([]journal.Position, error)
 	Watermark(ctx context.Context, p region.Partition) (int, error)
 	Trim(ctx context.Context, p region.Partition, before uint64) error
+	Sums(p region.Partition, home region.ID) journal.Watermark
 	Copies
 }
 
@@ -76,6 +78,12 @@ type Options struct {
 	Store    Store
 	Executor Executor
 	Merger   Merger
+
+	// Mend is Store once more, as what can be compared and changed row by row.
+	// Optional; nil leaves a replica that replay cannot continue as it is, gives
+	// other regions no parts, and finds no rows that were changed behind the
+	// store's back.
+	Mend mend.Replica
 
 	// View returns the newest world, nil when there is none yet; Changed is
 	// closed at its next change, and is taken before View. keeper.Keeper has both.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 // Heads says where the partitions of a region's journal stand.
@@ -30,6 +31,30 @@ type Head struct {
 	Next        uint64       `json:"next"`
 	UnixMilli   int64        `json:"unixMilli"` // of the newest record; 0 when none
 	Streams     []StreamLast `json:"streams"`
+	Taken       []HomeSum    `json:"taken,omitempty"` // of homes that the region took over: its journal alone does not make their rows
+}
+
+// HomeSum is the digest of a home's rows in a partition. It is read apart from
+// the head, so while there are writes it may be of a moment later.
+type HomeSum struct {
+	Home   region.ID `json:"home"`
+	Shared []byte    `json:"shared"` // 16 bytes, as Own
+	Own    []byte    `json:"own"`
+}
+
+// tookOver returns the digests of the homes a region took over in a partition.
+func tookOver(s interface {
+	Turns(p region.Partition) map[region.ID]store.Turn
+	Sums(p region.Partition, home region.ID) journal.Watermark
+}, p region.Partition) []HomeSum {
+	var out []HomeSum
+	for home, turn := range s.Turns(p) {
+		if turn.Owns() {
+			w := s.Sums(p, home)
+			out = append(out, HomeSum{home, w.SharedSum[:], w.OwnSum[:]})
+		}
+	}
+	return out
 }
 
 // StreamLast is the last sequence of a stream, and its chain there.
@@ -215,6 +240,24 @@ func (h *httpPeers) getJSON(ctx context.Context, of region.ID, path string, into
 }
 
 func (h *httpPeers) get(ctx context.Context, of region.ID, path string) ([]byte, error) {
+	res, err := h.open(ctx, of, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("region %s: the answer to %s is over %d bytes", of, path, maxAnswer)
+	}
+	return body, nil
+}
+
+// open asks a region's admin listener; the caller closes the body of what it
+// answers well.
+func (h *httpPeers) open(ctx context.Context, of region.ID, path string) (*http.Response, error) {
 	view := h.view()
 	if view == nil {
 		return nil, errors.New("no world yet")
@@ -228,25 +271,19 @@ func (h *httpPeers) get(ctx context.Context, of region.ID, path string) ([]byte,
 		return nil, err
 	}
 	res, err := h.client.Do(req)
-	if err != nil {
-		return nil, err
+	if err != nil || res.StatusCode == http.StatusOK {
+		return res, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, 200))
 	if err != nil {
 		return nil, err
-	}
-	if len(body) > maxAnswer {
-		return nil, fmt.Errorf("region %s: the answer to %s is over %d bytes", of, path, maxAnswer)
-	}
-	if res.StatusCode == http.StatusOK {
-		return body, nil
 	}
 	kind := region.Unavailable
 	if res.StatusCode == http.StatusGone {
 		kind = region.NotFound
 	}
-	text, _, _ := bytes.Cut(body[:min(len(body), 200)], []byte("\n"))
+	text, _, _ := bytes.Cut(body, []byte("\n"))
 	return nil, region.Errorf(kind, "region %s answered %s: %s", of, res.Status, text)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 // maxFinding bounds how many cursors of an origin search their place in its
@@ -76,16 +77,17 @@ type Replay struct {
 	cancel  context.CancelFunc
 	group   sync.WaitGroup
 	begin   func(context.Context, *origin) // of an origin that is needed now
+	parts   parts
+	menders chan struct{} // slots
 
 	mu      sync.Mutex
 	origins map[region.ID]*origin
 	needs   map[region.ID]need
 }
 
-func newReplay(o *Options, peers Peers, m *metrics) *Replay {
-	r := &Replay{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "replay"),
+func newReplay(o *Options, peers Peers, parts parts, m *metrics) *Replay {
+	return &Replay{options: o, peers: peers, parts: parts, menders: make(chan struct{}, mendersAtOnce), metrics: m, logger: o.Logger.With("part", "replay"),
 		begin: func(ctx context.Context, o *origin) { o.run(ctx) }, origins: make(map[region.ID]*origin), needs: make(map[region.ID]need)}
-	return r
 }
 
 func (r *Replay) start() {
@@ -162,8 +164,9 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 			at := spot{origin: id, stream: s, partition: region.Partition(p)}
 			log := logger.With("stream", s, "partition", p)
 			c := &cursor{
-				spot: at, replica: r.options.Store, peers: r.peers, gate: &r.gate,
+				spot: at, replica: r.options.Store, sums: r.options.Store, peers: r.peers, gate: &r.gate,
 				metrics: r.metrics, logger: log, now: r.options.Now, wake: make(chan struct{}, 1), finders: finders,
+				mender: mender{replica: r.options.Mend, parts: r.parts, view: r.options.View, slots: r.menders},
 			}
 			for _, g := range o.groups {
 				f := &feed{cursor: c, queue: g.queue, offset: unfound}
@@ -171,10 +174,13 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 			}
 			c.progress.state = StateLive
 			c.applier = applier{spot: at, now: r.options.Now, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
-				did: func(batches, mismatches int) {
+				did: func(batches int, mismatches []store.Mismatch) {
 					c.count(func(p *progress) {
 						p.batches += uint64(batches)
-						p.mismatches += uint64(mismatches)
+						p.mismatches += uint64(len(mismatches))
+						if len(mismatches) > 0 && p.differs == "" {
+							p.differs = describe(&mismatches[0])
+						}
 					})
 				}}
 			o.cursors = append(o.cursors, c)

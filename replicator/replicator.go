@@ -18,6 +18,7 @@ type Replicator struct {
 	keeper  *keeper
 	shipper *Shipper
 	replay  *Replay
+	scanner *scanner
 	opened  []Queue
 
 	registered []prometheus.Collector
@@ -33,6 +34,7 @@ func New(o Options) (*Replicator, error) {
 	r.keeper.start()
 	r.shipper.start()
 	r.replay.start()
+	r.scanner.start()
 	if err := r.register(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -56,7 +58,8 @@ func assemble(o Options) (*Replicator, error) {
 	peers := &httpPeers{client: o.Client, view: o.View, self: o.Self, copies: o.Store, at: o.Store}
 	r.keeper = newKeeper(&r.options, peers, r.metrics)
 	r.shipper = newShipper(&r.options, queues, r.keeper.oldest, r.metrics)
-	r.replay = newReplay(&r.options, peers, r.metrics)
+	r.replay = newReplay(&r.options, peers, peers, r.metrics)
+	r.scanner = newScanner(&r.options, r.replay, r.metrics)
 	return r, nil
 }
 
@@ -121,22 +124,32 @@ type Status struct {
 	ReplayPaused  bool        `json:"replayPaused"`
 	Shipping      []ShipState `json:"shipping"`
 	Replay        []Lag       `json:"replay"`
+	Damaged       []Damage    `json:"damaged"`
 }
 
 // Status does not block.
 func (r *Replicator) Status() Status {
-	return Status{ShipperPaused: r.shipper.Paused(), ReplayPaused: r.replay.Paused(), Shipping: r.shipper.Status(), Replay: r.Lag()}
+	return Status{ShipperPaused: r.shipper.Paused(), ReplayPaused: r.replay.Paused(), Shipping: r.shipper.Status(), Replay: r.Lag(), Damaged: r.scanner.list()}
 }
 
 // JournalHandler serves the region's journal, heads and positions to the other
-// regions: see the function of that name.
+// regions, and parts of its store: see the function of that name and
+// [PartHandler].
 func (r *Replicator) JournalHandler() http.Handler {
-	return JournalHandler(r.options.Store, r.options.Logger)
+	journal := JournalHandler(r.options.Store, r.options.Logger)
+	if r.options.Mend == nil {
+		return journal
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", journal)
+	mux.Handle("/part", PartHandler(r.options.Mend, r.options.Logger))
+	return mux
 }
 
 // Close stops copying in, then out, and waits until the store is no longer
 // used. What is not shipped yet is shipped after the next start.
 func (r *Replicator) Close() error {
+	r.scanner.close()
 	r.keeper.close()
 	r.replay.close()
 	r.shipper.close()

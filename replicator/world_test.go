@@ -20,6 +20,7 @@ import (
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/store/mend"
 	"github.com/homing-im/homing/region/store/storetest"
 	"github.com/homing-im/homing/replicator"
 	"github.com/homing-im/homing/replicator/embedded"
@@ -163,6 +164,7 @@ func (r *testRegion) startBroker() {
 
 func (r *testRegion) startReplicator() {
 	r.metrics = prometheus.NewRegistry()
+	mended, _ := r.store.(mend.Replica) // stores in memory are none
 	logger := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		logger = slog.New(slog.NewTextHandler(testWriter{r.w.t}, nil)).With("region", r.id)
@@ -174,7 +176,7 @@ func (r *testRegion) startReplicator() {
 	}
 	var err error
 	r.Replicator, err = replicator.New(replicator.Options{
-		Self: r.id, Store: r.store, Executor: r.ran, Merger: noTail{}, View: r.w.View, Changed: r.w.Changed,
+		Self: r.id, Store: r.store, Mend: mended, Executor: r.ran, Merger: noTail{}, View: r.w.View, Changed: r.w.Changed,
 		Open: func(_ region.ID, brokers string) (replicator.Queue, error) {
 			copies := r.w.copies
 			if brokers == r.w.spare {
@@ -187,6 +189,7 @@ func (r *testRegion) startReplicator() {
 	if err != nil {
 		r.w.t.Fatal(err)
 	}
+	r.down.serve(r.JournalHandler())
 }
 
 func (r *testRegion) stopReplicator() {

@@ -40,10 +40,11 @@ type Region struct {
 	Term      uint64   `json:"term"`   // counter of the home's term: how often the acting region changed
 	Backups   []string `json:"backups"`
 
-	Reachable bool   `json:"reachable"`         // its admin listener answered; else the numbers below are its last
-	Ready     bool   `json:"ready"`             // admits writes
-	Refuses   string `json:"refuses,omitempty"` // why it admits none, in its own words
-	Fenced    bool   `json:"fenced"`            // refuses writes for its own home: not started, cut off, or another region acts
+	Reachable bool     `json:"reachable"`         // its admin listener answered; else the numbers below are its last
+	Ready     bool     `json:"ready"`             // admits writes
+	Refuses   string   `json:"refuses,omitempty"` // why it admits none, in its own words
+	Damaged   []string `json:"damaged,omitempty"` // rows changed behind its store's back: home and partition
+	Fenced    bool     `json:"fenced"`            // refuses writes for its own home: not started, cut off, or another region acts
 
 	Users             uint64  `json:"users"`             // online: distinct UINs with a connection
 	Connections       uint64  `json:"connections"`       // long and web
@@ -85,6 +86,7 @@ const (
 	PairBehind     PairState = "behind"     // progressing, but late
 	PairStalled    PairState = "stalled"    // no progress although there is something to apply
 	PairDiverged   PairState = "diverged"   // chain or digest differs: stopped, needs a person
+	PairDiffers    PairState = "differs"    // follows, but rows are not the origin's: needs a repair
 	PairBootstrap  PairState = "bootstrap"  // copying rows before it can follow the stream
 	PairUnknown    PairState = "unknown"    // the origin or the destination does not answer
 	PairQuarantine PairState = "quarantine" // follows, but owners are blocked in quarantine
@@ -99,6 +101,7 @@ type Pair struct {
 	Records uint64    `json:"records"` // in the origin's journal when it last told, not yet applied at the destination
 	Seconds float64   `json:"seconds"` // everything the origin had this long ago is applied; grows while the origin is silent
 	State   PairState `json:"state"`
+	Reason  string    `json:"reason,omitempty"` // when not live; names the worst partition
 }
 
 // Node is a DNS or ids node.

@@ -165,6 +165,7 @@ type engine struct {
 var engines = []engine{
 	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
 	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
+	{"github.com/klauspost/compress", []string{"replicator"}, "parts of stores cross oceans"},
 	{"github.com/miekg/dns", []string{"dns/authority", "dns/authority/static"}, "DNS messages"},
 	{"golang.org/x/sys", []string{"dns/authority", "deploy/lab/netns"}, "many packets per system call; network namespaces and TUN devices"},
 	{"github.com/cockroachdb/pebble/v2", []string{"region/store/pebble", "ids/pebble", "region/disk"}, "the embedded engine, and its file system"},

@@ -210,7 +210,7 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 		return err
 	}
 	if r.replicator, err = replicator.New(replicator.Options{
-		Self: id, Store: r.store, Executor: r.core, Merger: merger{r}, View: n.world.View, Changed: n.world.Changed, Open: open,
+		Self: id, Store: r.store, Mend: r.store, Executor: r.core, Merger: merger{r}, View: n.world.View, Changed: n.world.Changed, Open: open,
 		Client: n.peers, Logger: log, Registry: n.reg,
 	}); err != nil {
 		return err
@@ -220,7 +220,8 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	journal := peer.NewVerifier(peer.Options{View: n.world.View}).Require(
 		func(i peer.Identity) bool { return i.Kind == peer.KindRegion }, r.replicator.JournalHandler())
 	n.admin.mux.HandleFunc("GET /region/report", r.report)
-	for _, path := range []string{"/journal", "/positions", "/heads"} {
+	n.repairing(r.replicator)
+	for _, path := range []string{"/journal", "/positions", "/heads", "/part"} {
 		n.admin.mux.Handle(path, journal)
 	}
 	return nil
@@ -271,6 +272,9 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 	for _, l := range r.replicator.Lag() {
 		s.Lags = append(s.Lags, observe.Lag{Origin: string(l.Origin), Stream: string(l.Stream), Records: l.Records,
 			Seconds: l.Seconds, State: string(pairState(l)), Reason: l.Reason})
+	}
+	for _, d := range r.replicator.Damaged() {
+		s.Damaged = append(s.Damaged, fmt.Sprintf("home %s, partition %d", d.Home, d.Partition))
 	}
 }
 

@@ -187,7 +187,7 @@ func regionState(v *region.View, r *region.Region, answers map[string]answer) co
 		s.Users, s.Connections = uint64(st.Users), uint64(st.Connections)
 		if a.ok {
 			s.Ready, s.MessagesPerSecond = a.status.Ready && st.Admitting, a.rate
-			s.Refuses = st.Refuses
+			s.Refuses, s.Damaged = st.Refuses, st.Damaged
 		}
 	}
 	s.Fenced = a.ok && (!s.Ready || acting != r.ID)
@@ -231,7 +231,7 @@ func pairs(w *region.World, to region.ID, a answer) []console.Pair {
 		return out
 	}
 	for _, l := range a.status.Region.Lags {
-		p := console.Pair{From: l.Origin, To: string(to), Stream: l.Stream, Records: l.Records, Seconds: l.Seconds, State: console.PairState(l.State)}
+		p := console.Pair{From: l.Origin, To: string(to), Stream: l.Stream, Records: l.Records, Seconds: l.Seconds, State: console.PairState(l.State), Reason: l.Reason}
 		if !a.ok {
 			p.State = console.PairUnknown
 		}
@@ -260,6 +260,9 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		case !r.Ready:
 			add(console.Critical, r.ID, "the region admits no writes", cmp.Or(r.Refuses, "see /readyz on its admin listener"))
 		}
+		for _, d := range r.Damaged {
+			add(console.Critical, r.ID, "rows were changed behind the store's back: "+d, "another region's copy: homing replicate repair; the region's own: homing store restore")
+		}
 		if r.Loss != nil && r.Loss.Single {
 			add(console.Warning, r.ID, "single copy: no backup is caught up", "look at the replicator of "+r.Loss.Backup)
 		}
@@ -276,8 +279,15 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		}
 	}
 	for _, p := range s.Pairs {
-		if p.State == console.PairStalled || p.State == console.PairDiverged || p.State == console.PairQuarantine {
-			add(console.Warning, p.From+" -> "+p.To+" "+p.Stream, "replication is "+string(p.State), "see the destination's /status and log")
+		subject, text := p.From+" -> "+p.To+" "+p.Stream, "replication is "+string(p.State)
+		if p.Reason != "" {
+			text += ": " + p.Reason
+		}
+		switch p.State {
+		case console.PairDiffers, console.PairDiverged:
+			add(console.Critical, subject, text, "look first, then mend: homing replicate repair "+p.From+" --in "+p.To+" --dry-run")
+		case console.PairStalled, console.PairQuarantine:
+			add(console.Warning, subject, text, "see the destination's /status and log")
 		}
 	}
 	for _, n := range append(append([]console.Node(nil), s.DNS...), s.IDs...) {

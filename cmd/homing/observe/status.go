@@ -27,6 +27,8 @@ type RegionStatus struct {
 	Admitting   bool   `json:"admitting"`
 	Refuses     string `json:"refuses,omitempty"` // why it admits no writes
 	Lags        []Lag  `json:"lags"`              // of what this region replays
+
+	Damaged []string `json:"damaged,omitempty"` // rows changed behind the store's back: home and partition
 }
 
 // Lag is how far the replay of one origin's stream is behind, over all its

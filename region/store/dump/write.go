@@ -48,9 +48,10 @@ type Source interface {
 	Dump(ctx context.Context, id region.Partition, to partition.Sink) error
 }
 
-// Engine is an open store that can be dumped.
+// Engine is an open store that can be dumped, and mended by another one's dump.
 type Engine interface {
 	store.Store
+	store.Mender
 	Source
 }
 

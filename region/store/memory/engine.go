@@ -48,6 +48,13 @@ func (p *part) Put(place int, _ bool, r *partition.Row) {
 	p.open.rows = append(p.open.rows, rowWrite{k, row})
 }
 
+// Erase implements partition.Engine. Only a mending erases, and this store is no
+// store.Mender.
+func (p *part) Erase(int) { panic("a store in memory is not mended") }
+
+// Forget implements partition.Engine; see Erase.
+func (p *part) Forget(region.ID) { panic("a store in memory is not mended") }
+
 // Append implements partition.Engine.
 func (p *part) Append(e *partition.Entry) {
 	p.open.own = append(p.open.own, newEntry(slices.Concat(e.Links, e.Body)))
