@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/homing-im/homing/deploy/lab/traffic"
 	"github.com/homing-im/homing/deploy/lab/wan"
+	"github.com/homing-im/homing/region"
 )
 
 // outcome reads the report that a change left on disk.
@@ -110,30 +112,42 @@ func (w *world) loseQueue(ctx context.Context, at string) error {
 	return w.ready(ctx, wan.Site(at))
 }
 
-// resolve asks a DNS node for the long connection of a user at an address.
-func (l *location) resolve(ctx context.Context, uin, ip string) ([]string, error) {
-	var a struct {
-		IPs []string `json:"ips"`
+// reply is what the lab reads of an answer of HTTPDNS.
+type reply struct {
+	IPs    []string  `json:"ips"`
+	Acting region.ID `json:"acting"`
+}
+
+// resolve asks a DNS node, where it is, for the long connection of a user (or of
+// nobody known) at an address.
+func (l *location) resolve(ctx context.Context, uin region.UIN, ip netip.Addr) (r reply, err error) {
+	url := fmt.Sprintf("http://%s:7080/d?host=long.im.test&ver=80003&ip=%s", l.address, ip)
+	if uin != 0 {
+		url += "&uin=" + uin.String()
 	}
-	err := l.get(ctx, fmt.Sprintf("http://%s:7080/d?host=long.im.test&uin=%s&ver=80003&ip=%s", l.address, uin, ip), &a)
-	return a.IPs, err
+	err = l.get(ctx, url, &r)
+	return r, err
 }
 
 func (w *world) nameServers() []*location {
 	return []*location{w.sites["dns-1"], w.sites["dns-2"]}
 }
 
+// beside is where people at the place of a site are.
+func (w *world) beside(at wan.Site) netip.Addr {
+	return w.sites["c-"+wan.Site(w.sites[at].place)].address
+}
+
 // answered says why a site's address is still, or not yet, among the answers of
 // all DNS nodes, for people right beside it.
 func (w *world) answered(ctx context.Context, at wan.Site, there bool) error {
-	s := w.sites[at]
 	for _, dns := range w.nameServers() {
-		got, err := dns.resolve(ctx, "", w.sites["c-"+wan.Site(s.place)].address.String())
+		r, err := dns.resolve(ctx, 0, w.beside(at))
 		if err != nil {
 			return err
 		}
-		if slices.Contains(got, s.address.String()) != there {
-			return fmt.Errorf("%s answers %q", dns.name, got)
+		if slices.Contains(r.IPs, w.sites[at].address.String()) != there {
+			return fmt.Errorf("%s answers %q", dns.name, r.IPs)
 		}
 	}
 	return nil
@@ -141,60 +155,48 @@ func (w *world) answered(ctx context.Context, at wan.Site, there bool) error {
 
 // answers watches the DNS nodes while who acts for a home changes.
 type answers struct {
-	mu    sync.Mutex
-	first map[wan.Site]time.Duration // from the command to the first answer with the successor
-	want  int
-	last  map[wan.Site]string
+	asking sync.WaitGroup
+
+	mu      sync.Mutex
+	slowest time.Duration // from the command to a name server's first answer of the successor
+	errs    []error
 }
 
 // watchFor bounds how long the name servers are asked.
 const watchFor = 20 * time.Second
 
-// watch asks every DNS node all the time where a user of the home, far from
-// POPs that could hide it, should go, until the successor comes before the one
-// that acted.
+// watch asks every DNS node all the time, until ctx ends, where a user of the
+// home should go, until the answer is the successor's.
 func (w *world) watch(ctx context.Context, c change, h *traffic.History) *answers {
-	a := &answers{first: map[wan.Site]time.Duration{}, last: map[wan.Site]string{}, want: len(w.nameServers())}
-	var uin string
+	a := &answers{}
+	var someone region.UIN
 	for u, home := range h.Users() {
 		if home == c.home {
-			uin = u.String()
+			someone = u
 		}
 	}
-	to := w.sites[wan.Site(c.to)].address.String()
 	for _, dns := range w.nameServers() {
-		w.watching.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, watchFor)
-			defer cancel()
+		a.asking.Go(func() {
 			err := wait(ctx, watchFor, func() error {
-				got, err := dns.resolve(ctx, uin, w.sites["c-"+wan.Site(w.sites[wan.Site(c.home)].place)].address.String())
-				if err == nil && !slices.Contains(got, to) {
-					err = fmt.Errorf("it answers %q", got)
+				r, err := dns.resolve(ctx, someone, w.beside(wan.Site(c.home)))
+				if err == nil && r.Acting != c.to {
+					err = fmt.Errorf("%s answers %s", dns.name, r.Acting)
 				}
 				return err
 			})
+			took := time.Since(c.at)
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			if err == nil {
-				a.first[dns.name] = time.Since(c.at)
-			} else {
-				a.last[dns.name] = err.Error()
-			}
+			a.slowest = max(a.slowest, took)
+			a.errs = append(a.errs, err)
 		})
 	}
 	return a
 }
 
-// took is how long the slowest name server needed, from the command.
+// took is how long the slowest name server needed, from the command. It blocks
+// until all have answered, or were asked long enough.
 func (a *answers) took() (time.Duration, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var slowest time.Duration
-	for _, d := range a.first {
-		slowest = max(slowest, d)
-	}
-	if len(a.first) < a.want {
-		return 0, fmt.Errorf("of %d name servers %d answer with the successor: %v", a.want, len(a.first), a.last)
-	}
-	return slowest, nil
+	a.asking.Wait()
+	return a.slowest, errors.Join(a.errs...)
 }

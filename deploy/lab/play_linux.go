@@ -27,6 +27,7 @@ type player struct {
 	trace   map[*script.Step][]string
 	figures []figure
 	change  change
+	watched []*answers    // of every change
 	gone    time.Duration // the last "when gone" took, from the kill
 	killed  time.Time
 }
@@ -44,8 +45,12 @@ type change struct {
 // play starts everything, and does one step after the other.
 func (p *player) play(ctx context.Context, record bool) error {
 	ctx, stop := context.WithCancel(ctx)
-	defer p.world.watching.Wait()
-	defer stop()
+	defer func() {
+		stop()
+		for _, a := range p.watched {
+			a.asking.Wait()
+		}
+	}()
 	if err := p.world.startAll(ctx); err != nil {
 		return err
 	}
@@ -159,6 +164,7 @@ func (p *player) handOver(ctx context.Context, kind string, words []string) ([]s
 		args = append(args, "--to", words[1])
 	}
 	p.change.answers = p.world.watch(ctx, p.change, p.people.history)
+	p.watched = append(p.watched, p.change.answers)
 	out, status, err := p.world.admin(ctx, args...)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,6 @@ type world struct {
 	sites  map[wan.Site]*location
 	queues map[string]string // address of a region's queue that is not the embedded broker
 
-	watching  sync.WaitGroup // of name servers
 	mu        sync.Mutex
 	processes map[string]*process // by node
 }

@@ -40,7 +40,7 @@ var grammar = map[Verb]map[string]string{
 		"refused":    "<", // longest that a message of the home's users waited for its answer
 		"serving":    "<", // the successor had taken every partition over
 		"gone":       "<", // the last "when gone" took
-		"redirected": "<", // every DNS node answered with the successor, after its world was signed
+		"redirected": "<", // every DNS node answered with the successor, after the command
 	},
 }
 
@@ -50,7 +50,7 @@ func (p *parser) step(words []string) (*Step, error) {
 	st := &Step{}
 	if words[0] == "at" {
 		if len(words) < 3 {
-			return nil, fmt.Errorf("want: at DURATION do ...")
+			return nil, fmt.Errorf("want: at DURATION do WHAT")
 		}
 		st.Timed = true
 		if st.At, err = duration(words[1]); err != nil {
