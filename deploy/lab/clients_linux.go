@@ -148,8 +148,27 @@ func (c *clients) pause(ctx context.Context, within time.Duration) error {
 	return c.more(ctx, within, traffic.Paused, 0, before)
 }
 
+// phones has the people of a site switch theirs off, or log in on new ones, and
+// waits.
+func (c *clients) phones(ctx context.Context, at wan.Site, what traffic.Kind) error {
+	i := slices.IndexFunc(c.all, func(one *crowd) bool { return one.at == at })
+	if i < 0 {
+		return fmt.Errorf("nobody is at %s", at)
+	}
+	told := func(e traffic.Event) bool { return e.Kind == what }
+	before := c.history.Count(told)
+	_, _ = fmt.Fprintln(c.all[i].in, what)
+	return wait(ctx, time.Minute, func() error {
+		if c.history.Count(told) == before {
+			return fmt.Errorf("the phones of %s are not %s", at, what)
+		}
+		return nil
+	})
+}
+
 // judge reads every inbox, again until nothing is missing or time is over.
-func (c *clients) judge(ctx context.Context, within time.Duration) (v traffic.Verdict, err error) {
+// Excused is as for [traffic.History.Judge].
+func (c *clients) judge(ctx context.Context, within time.Duration, excused func(traffic.Event, region.UIN) bool) (v traffic.Verdict, err error) {
 	deadline := time.Now().Add(within)
 	for {
 		c.round++
@@ -157,7 +176,7 @@ func (c *clients) judge(ctx context.Context, within time.Duration) (v traffic.Ve
 		if err := c.until(ctx, time.Minute, traffic.Done, c.round); err != nil {
 			return v, err
 		}
-		v = c.history.Judge(c.round, nil)
+		v = c.history.Judge(c.round, excused)
 		if v.Good() || v.Twice > 0 || time.Now().After(deadline) {
 			return v, nil
 		}

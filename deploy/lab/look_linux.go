@@ -62,9 +62,9 @@ func (w *world) status(ctx context.Context, at string) (*status, error) {
 	return st, nil
 }
 
-// caughtUp says which copy still lacks something; regions that do not run are
-// not asked.
-func (w *world) caughtUp(ctx context.Context) error {
+// copies says which replay does not follow its origin or, with whole, still lacks
+// something. Regions that do not run are not asked.
+func (w *world) copies(ctx context.Context, whole bool) error {
 	for _, r := range vocabulary().Regions {
 		w.mu.Lock()
 		runs := w.processes[r] != nil
@@ -80,7 +80,7 @@ func (w *world) caughtUp(ctx context.Context) error {
 			return fmt.Errorf("%s replays nobody", r)
 		}
 		for _, l := range st.Region.Lags {
-			if l.State != "live" || l.Records > 0 {
+			if l.State != "live" || whole && l.Records > 0 {
 				return fmt.Errorf("%s lacks %d records of %s's %s, %s %s", r, l.Records, l.Origin, l.Stream, l.State, l.Reason)
 			}
 		}
@@ -158,7 +158,7 @@ type answers struct {
 	asking sync.WaitGroup
 
 	mu      sync.Mutex
-	slowest time.Duration // from the command to a name server's first answer of the successor
+	slowest time.Time // when the last of the name servers first answered with the successor
 	errs    []error
 }
 
@@ -184,19 +184,18 @@ func (w *world) watch(ctx context.Context, c change, h *traffic.History) *answer
 				}
 				return err
 			})
-			took := time.Since(c.at)
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.slowest = max(a.slowest, took)
+			a.slowest = time.Now()
 			a.errs = append(a.errs, err)
 		})
 	}
 	return a
 }
 
-// took is how long the slowest name server needed, from the command. It blocks
-// until all have answered, or were asked long enough.
-func (a *answers) took() (time.Duration, error) {
+// all is when the slowest name server answered with the successor. It blocks
+// until all have, or were asked long enough.
+func (a *answers) all() (time.Time, error) {
 	a.asking.Wait()
 	return a.slowest, errors.Join(a.errs...)
 }

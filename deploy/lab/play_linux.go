@@ -27,7 +27,8 @@ type player struct {
 	trace   map[*script.Step][]string
 	figures []figure
 	change  change
-	watched []*answers    // of every change
+	watched []*answers // of every change
+	excused int
 	gone    time.Duration // the last "when gone" took, from the kill
 	killed  time.Time
 }
@@ -37,9 +38,12 @@ type change struct {
 	home, to region.ID
 	at       time.Time // when the operator pressed the key
 	report   struct {
-		Serving float64 `json:"servingSeconds"`
+		Began   time.Time `json:"began"`
+		Signed  float64   `json:"signedSeconds"`
+		Serving float64   `json:"servingSeconds"`
 	}
-	answers *answers
+	open, partitions int // of the report, right after the command
+	answers          *answers
 }
 
 // play starts everything, and does one step after the other.
@@ -145,14 +149,42 @@ func (p *player) do(ctx context.Context, st *script.Step) ([]string, error) {
 		out, status, err := p.world.admin(ctx, st.Words...)
 		lines := strings.Split(strings.TrimSpace(out), "\n")
 		return []string{fmt.Sprintf("exit %d: %s", status, lines[len(lines)-1])}, err
+	case "phones":
+		return nil, p.people.phones(ctx, wan.Site(st.Words[0]), traffic.Kind(st.Words[1]))
 	case "check":
-		v, err := p.people.judge(ctx, 40*time.Second)
-		if err == nil && !v.Good() {
-			err = fmt.Errorf("the service did not keep its word: %s:\n%s", v, strings.Join(v.Complaints, "\n"))
+		v, err := p.judge(ctx, nil)
+		return []string{v.String()}, err
+	case "account":
+		h, err := p.home(ctx, p.change.home, p.change.to)
+		if err != nil {
+			return nil, err
 		}
+		v, err := p.judge(ctx, func(m traffic.Event, _ region.UIN) bool { return reported(h, m) })
+		p.excused = v.Excused
+		p.figure("in open ranges only", "%d", v.Excused)
 		return []string{v.String()}, err
 	}
 	return nil, fmt.Errorf("%q is in the grammar, and nobody does it", st.What)
+}
+
+// settled bounds how long people wait for what was acknowledged to others.
+const settled = 40 * time.Second
+
+func (p *player) judge(ctx context.Context, excused func(traffic.Event, region.UIN) bool) (traffic.Verdict, error) {
+	v, err := p.people.judge(ctx, settled, excused)
+	if err == nil && !v.Good() {
+		err = fmt.Errorf("the service did not keep its word: %s:\n%s", v, strings.Join(v.Complaints, "\n"))
+	}
+	return v, err
+}
+
+// reported says whether an acknowledged message is in an open range: what its
+// sender's region wrote in the sender's partition, behind what the successor has.
+// Both inboxes hang on that: the recipient's entry is a command of the same batch.
+func reported(h *succession.HomeReport, m traffic.Event) bool {
+	return m.Home == h.Home && m.Region == h.Before && slices.ContainsFunc(h.Open, func(r succession.OpenRange) bool {
+		return r.Partition == region.PartitionOf(m.User, h.Partitions) && m.Mark > r.After
+	})
 }
 
 // handOver has another region act for a home.
@@ -182,7 +214,8 @@ func (p *player) handOver(ctx context.Context, kind string, words []string) ([]s
 	if err != nil {
 		return nil, err
 	}
-	return []string{fmt.Sprintf("%s acts for %s: %d of %d partitions, %d open ranges", h.Acting, h.Home, h.Opened, h.Partitions, len(h.Open))}, nil
+	p.change.open, p.change.partitions = len(h.Open), h.Partitions
+	return []string{fmt.Sprintf("%s acts for %s: %d of %d partitions", h.Acting, h.Home, h.Opened, h.Partitions)}, nil
 }
 
 // home asks a region how it stands with a home.
@@ -223,8 +256,8 @@ func (p *player) when(ctx context.Context, st *script.Step) error {
 			}
 			return nil
 		})
-	case "caught-up":
-		return wait(ctx, st.Within, func() error { return p.world.caughtUp(ctx) })
+	case "live", "caught-up":
+		return wait(ctx, st.Within, func() error { return p.world.copies(ctx, st.What == "caught-up") })
 	case "complete":
 		return wait(ctx, st.Within, func() error {
 			h, err := p.home(ctx, region.ID(st.Words[0]), p.change.to)
@@ -248,6 +281,8 @@ func (p *player) of(home region.ID) int {
 	return p.people.history.Count(func(e traffic.Event) bool { return e.Kind == traffic.Joined && e.Home == home })
 }
 
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
 // share is how many of a home's people have to act at the successor in time.
 const share = 0.99
 
@@ -256,6 +291,16 @@ func (p *player) expect(st *script.Step) error {
 	var took time.Duration
 	h := p.people.history
 	switch st.What {
+	case "open":
+		if want := p.change.partitions; st.Words[0] == "all" && p.change.open != want || st.Words[0] == "none" && p.change.open != 0 {
+			return fmt.Errorf("the report has %d open ranges of %d partitions", p.change.open, want)
+		}
+		return nil
+	case "excused":
+		if some := p.excused > 0; some != (st.Words[0] == "some") {
+			return fmt.Errorf("%d messages are in open ranges only", p.excused)
+		}
+		return nil
 	case "rto":
 		acting, all := h.Acting(p.change.home, p.change.to, p.change.at), p.of(p.change.home)
 		if float64(len(acting)) < share*float64(all) {
@@ -265,17 +310,18 @@ func (p *player) expect(st *script.Step) error {
 	case "refused":
 		took = h.Slowest(p.change.home, p.change.at)
 	case "serving":
-		took = time.Duration(p.change.report.Serving * float64(time.Second))
+		took = seconds(p.change.report.Serving)
 		if took <= 0 {
 			return fmt.Errorf("the report does not say when %s served", p.change.to)
 		}
 	case "gone":
 		took = p.gone
 	case "redirected":
-		var err error
-		if took, err = p.change.answers.took(); err != nil {
+		all, err := p.change.answers.all()
+		if err != nil {
 			return err
 		}
+		took = all.Sub(p.change.report.Began.Add(seconds(p.change.report.Signed)))
 	default:
 		return fmt.Errorf("%q is in the grammar, and nobody looks", st.What)
 	}

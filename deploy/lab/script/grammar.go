@@ -24,23 +24,28 @@ var grammar = map[Verb]map[string]string{
 		"failover":   "region region", // the same
 		"failback":   "region",        // home
 		"admin":      "...",           // homing with these arguments; the trace has exit status and last line
+		"phones":     "place off|new", // switched off; thrown away, and everybody logs in on one without a memory
+		"account":    "",              // as check, but what is missing may be in an open range of the newest report
 		"check":      "",              // reads every inbox and judges
 	},
 	When: {
 		"acked":     "count",         // so many more messages
 		"served":    "region region", // home and by whom: everybody, since the last change
-		"caught-up": "",              // every replay is live and lacks nothing
+		"live":      "",              // every replay follows its origin; what is under way now may lack
+		"caught-up": "",              // and lacks nothing, which takes a pause in the traffic
 		"complete":  "region",        // nothing of the home's tail is missing where it is acting
 		"fenced":    "region",        // it admits no writes for its own home
 		"gone":      "node",          // from every DNS node's answers
 		"back":      "node",          // in them again
 	},
 	Expect: {
-		"rto":        "<", // 99 % of the home's connected users acted at the successor
-		"refused":    "<", // longest that a message of the home's users waited for its answer
-		"serving":    "<", // the successor had taken every partition over
-		"gone":       "<", // the last "when gone" took
-		"redirected": "<", // every DNS node answered with the successor, after the command
+		"rto":        "<",         // 99 % of the home's connected users acted at the successor
+		"refused":    "<",         // longest that a message of the home's users waited for its answer
+		"serving":    "<",         // the successor had taken every partition over
+		"open":       "all|none",  // partitions in which the report of the last change has an open range
+		"excused":    "some|none", // what the last account found in open ranges only
+		"gone":       "<",         // the last "when gone" took
+		"redirected": "<",         // every DNS node answered with the successor, after its world was signed
 	},
 }
 

@@ -7,7 +7,7 @@
 // histories alone whether the service kept its word.
 //
 // A process ([Run]) is a group of people at one place. It is told what to do on
-// its standard input, a line each ("go", "pause", "inbox N"), and writes
+// its standard input, a line each ("go", "pause", "off", "new", "inbox N"), and writes
 // [Event]s to its standard output, a JSON object each.
 package traffic
 
@@ -30,6 +30,8 @@ const (
 	Pulled    Kind = "pulled"    // User's snapshot brought IDs
 	Inbox     Kind = "inbox"     // User's whole inbox has IDs, in order; Text says what is wrong with their numbers
 	Paused    Kind = "paused"    // nobody of the process is sending any more
+	Off       Kind = "off"       // the process's phones are
+	New       Kind = "new"       // and others, which know nothing, are connected
 	Done      Kind = "done"      // with "inbox Round"
 )
 

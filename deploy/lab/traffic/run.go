@@ -61,7 +61,7 @@ func Run(ctx context.Context, c Config, in io.Reader, out io.Writer) error {
 	g.roots.AppendCertsFromPEM(pem)
 	defer func() {
 		for _, u := range g.users {
-			u.close()
+			u.off()
 		}
 	}()
 	if err := g.join(ctx); err != nil {
@@ -83,6 +83,20 @@ func Run(ctx context.Context, c Config, in io.Reader, out io.Writer) error {
 			pause()
 			pause = func() {}
 			g.tell(Event{Kind: Paused})
+		case "off":
+			pause()
+			pause = func() {}
+			for _, u := range g.users {
+				u.off()
+			}
+			g.tell(Event{Kind: Off})
+		case "new":
+			for _, u := range g.users {
+				if err := u.on(ctx); err != nil {
+					return err
+				}
+			}
+			g.tell(Event{Kind: New})
 		case "inbox":
 			round, err := strconv.Atoi(rest)
 			if err != nil {
@@ -127,13 +141,10 @@ func (g *group) join(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("registering in %s: %w", p.Home, err)
 			}
-			u, err := newUser(g, id, p)
-			if err != nil {
-				return err
-			}
+			u := &user{group: g, people: p, uin: id.UIN, id: id}
 			g.users = append(g.users, u)
-			if err := u.client.Connect(ctx); err != nil {
-				return fmt.Errorf("connecting %d of %s: %w", id.UIN, p.Home, err)
+			if err := u.on(ctx); err != nil {
+				return err
 			}
 			g.tell(Event{Kind: Joined, User: id.UIN, Home: p.Home})
 		}

@@ -19,7 +19,9 @@ type user struct {
 	group  *group
 	people People
 	uin    region.UIN
-	client *client.Client
+	id     client.Identity
+	phones int            // so far
+	client *client.Client // nil while the phone is off
 
 	stop    chan struct{}
 	pulling sync.WaitGroup
@@ -39,25 +41,37 @@ const (
 	attempt = 3 * time.Second
 )
 
-func newUser(g *group, id client.Identity, p People) (*user, error) {
-	u := &user{group: g, people: p, uin: id.UIN, stop: make(chan struct{})}
-	var err error
-	u.client, err = client.New(client.Options{
-		Zone: g.config.Zone, HTTPDNS: g.config.HTTPDNS, DNS: g.config.DNS, Short: g.config.Short[p.Home], RootCAs: g.roots,
-		Identity: id, ClientVersion: 80003, Platform: "lab", Dir: filepath.Join(g.config.Dir, id.UIN.String()),
+// on gives the user a phone without a memory, and connects it.
+func (u *user) on(ctx context.Context) error {
+	u.phones++
+	g := u.group
+	c, err := client.New(client.Options{
+		Zone: g.config.Zone, HTTPDNS: g.config.HTTPDNS, DNS: g.config.DNS, Short: g.config.Short[u.people.Home], RootCAs: g.roots,
+		Identity: u.id, ClientVersion: 80003, Platform: "lab", Dir: filepath.Join(g.config.Dir, fmt.Sprint(u.uin, "-", u.phones)),
 		BackoffMax: backoff, Settle: settle, ConnectTimeout: attempt,
 		OnEvent: u.happened,
 	})
-	if err == nil {
-		u.pulling.Go(u.look)
+	if err != nil {
+		return err
 	}
-	return u, err
+	u.client, u.snapshot, u.stop = c, nil, make(chan struct{})
+	u.pulling.Go(u.look)
+	if err := c.Connect(ctx); err != nil {
+		return fmt.Errorf("connecting %d of %s: %w", u.uin, u.people.Home, err)
+	}
+	return nil
 }
 
-func (u *user) close() {
+// off switches the phone off for good, if there is one.
+func (u *user) off() {
+	if u.client == nil {
+		return
+	}
 	close(u.stop)
+	u.id = u.client.Identity() // a login that the next phone shares
 	_ = u.client.Close()
 	u.pulling.Wait()
+	u.client = nil
 }
 
 func (u *user) happened(e client.Event) {
