@@ -56,6 +56,7 @@ func (l *line) offer(now time.Time, size int, chance func() float64) (arrives ti
 func (l *line) set(s Shape) {
 	if s.Cut && !l.Cut {
 		l.cuts++
+		l.free, l.last = time.Time{}, time.Time{} // nothing is under way any more
 	}
 	l.Shape = s
 }
