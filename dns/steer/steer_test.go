@@ -294,6 +294,19 @@ func TestSteerProperties(t *testing.T) {
 	t.Logf("%d worlds: %v", *worlds, seen)
 }
 
+func drawClient(t *rapid.T, g geoTable) Client {
+	c := Client{
+		Service:  rapid.SampledFrom([]region.Service{region.Long, region.Short}).Draw(t, "service"),
+		UIN:      region.UIN(rapid.Uint64Range(0, 35).Draw(t, "uin")),
+		Version:  rapid.Uint32Range(0, 5).Draw(t, "version"),
+		Platform: rapid.SampledFrom(platforms).Draw(t, "platform"),
+	}
+	if rapid.IntRange(0, 9).Draw(t, "address stated") > 0 {
+		c = withAddr(c, g, drawAddr(t))
+	}
+	return c
+}
+
 // checkRandomWorld holds all guarantees for a client of a world.
 func checkRandomWorld(t *rapid.T, seen map[string]int) {
 	v := region.NewView(drawWorld(t), region.Hash{}, nil)
@@ -302,16 +315,8 @@ func checkRandomWorld(t *rapid.T, seen map[string]int) {
 	for range rapid.IntRange(0, 4).Draw(t, "geo") {
 		g = append(g, region.Prefix{Prefix: drawPrefix(t), Place: drawPlace(t), ASN: rapid.Uint32Range(0, 4).Draw(t, "asn")})
 	}
-	c := Client{
-		Service:  rapid.SampledFrom([]region.Service{region.Long, region.Short}).Draw(t, "service"),
-		UIN:      region.UIN(rapid.Uint64Range(0, 35).Draw(t, "uin")),
-		Version:  rapid.Uint32Range(0, 5).Draw(t, "version"),
-		Platform: rapid.SampledFrom(platforms).Draw(t, "platform"),
-	}
-	addr := drawAddr(t)
-	if rapid.IntRange(0, 9).Draw(t, "address stated") > 0 {
-		c = withAddr(c, g, addr)
-	}
+	c := drawClient(t, g)
+	addr := c.Prefix.Addr()
 	a := Steer(v, h, c)
 
 	// Guarantee 1, and that the trace changes nothing.

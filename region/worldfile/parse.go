@@ -3,6 +3,7 @@ package worldfile
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -216,6 +217,23 @@ func (s *source) find(path string) ast.Node {
 }
 
 func parentPath(p string) string { return p[:max(0, strings.LastIndexAny(p, ".["))] }
+
+// Locate places problems of a world in the file that it was compiled from.
+func Locate(path string, problems []region.Problem) ([]*Mistake, error) {
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parse(path, src)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Mistake, len(problems))
+	for i, p := range problems {
+		out[i] = s.problem(p)
+	}
+	return out, nil
+}
 
 // problem places a problem that the kernel found.
 func (s *source) problem(p region.Problem) *Mistake {

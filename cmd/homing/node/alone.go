@@ -179,7 +179,11 @@ func (s *Standalone) readSteering() error {
 		return err
 	}
 	for _, f := range steer.Faults(w) {
-		return fmt.Errorf("%s: %s", path, f)
+		at, err := worldfile.Locate(path, []region.Problem{f.Problem()})
+		if err != nil {
+			return err
+		}
+		return at[0]
 	}
 	s.view.Store(region.NewView(w, region.Hash{}, nil))
 	s.source.Store(&src)

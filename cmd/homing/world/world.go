@@ -246,7 +246,7 @@ func (c *commands) check() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := faults(w); err != nil {
+			if err := faults(path, w); err != nil {
 				return err
 			}
 			c.printf("%s: good for world %d: %d regions, %d POPs, %d segments, %d rules, %d voters of which %d decide\n",
@@ -312,8 +312,8 @@ between them. Name the first as a --parent too, and the second comes after both.
 when they are gone, not when they disagree: a region that is only cut off goes
 on under the old world until it hears of this one.
 
-A world in which a rule can never answer, or a region has no front door, is
-signed only when it is --forced.`,
+A world in which a rule can never answer or is reached by no client, prefixes
+overlap, or a region has no front door, is signed only when it is --forced.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withLedger(func(d worldfile.Directory, l *worldfile.Ledger) error {
 				parents, err := c.parentsOf(l)
@@ -328,7 +328,7 @@ signed only when it is --forced.`,
 				if len(paths) == 0 {
 					paths = []string{d.KeyFile("operator")}
 				}
-				if err := faults(w); err != nil && !c.forced {
+				if err := faults(d.File(), w); err != nil && !c.forced {
 					return err
 				}
 				var keys []ed25519.PrivateKey
@@ -357,14 +357,23 @@ signed only when it is --forced.`,
 	return cmd
 }
 
-// faults is an error that says what would break steering, nil for nothing.
-func faults(w *region.World) error {
-	var all []string
+// faults is an error that says what of a world file would break steering, and
+// where; nil for nothing.
+func faults(path string, w *region.World) error {
+	var problems []region.Problem
 	for _, f := range steer.Faults(w) {
-		all = append(all, f.String())
+		problems = append(problems, f.Problem())
 	}
-	if len(all) == 0 {
+	if len(problems) == 0 {
 		return nil
+	}
+	mistakes, err := worldfile.Locate(path, problems)
+	if err != nil {
+		return err
+	}
+	var all []string
+	for _, m := range mistakes {
+		all = append(all, m.Error())
 	}
 	return region.Errorf(region.BadInput, "%s", strings.Join(all, "; "))
 }

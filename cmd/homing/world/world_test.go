@@ -35,6 +35,11 @@ func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
+			rules, err := filepath.Abs("../../../region/worldfile/testdata/rules.yaml")
+			if err != nil {
+				return err
+			}
+			e.Setenv("RULES", rules)
 			e.Values[earsKey] = make(map[string]net.Listener)
 			return nil
 		},
