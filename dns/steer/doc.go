@@ -51,6 +51,16 @@
 // answers without endpoints. The built-in rule has the policy of the world's
 // steering; its last-known-good is everything where none ever was up.
 //
+// # How long a failover takes
+//
+// A world takes effect in answers as soon as a node has it, which is well below a
+// second after the push; what lives on is answers that resolvers and clients keep.
+// So the time until the last client asks anew is the TTL: that of the rule that
+// answered, else the world's steering.ttl (30 in a world file that says nothing,
+// 10 in the demo). `homing region failover --dry-run` prints the longest. A
+// client behind a POP need not ask at all: the POP follows the world. A dead POP is led around after its health checks fail
+// (2.5 s at most), plus the TTL for those who do not try the answer's next address.
+//
 // # Trying a change
 //
 // [Simulate] answers clients in two worlds and says what differs; [Faults] finds

@@ -116,12 +116,3 @@ func TestScopeIsAsWideAsItMayBe(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkDecide(b *testing.B) {
-	v, h := smallWorld()
-	c := Client{Service: region.Long, Prefix: netip.MustParsePrefix("223.5.5.5/32"), Facts: Facts{Prefix: netip.MustParsePrefix("223.5.5.0/24"), Known: true}}
-	b.ReportAllocs()
-	for b.Loop() {
-		Decide(v, h, c)
-	}
-}

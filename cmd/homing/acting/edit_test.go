@@ -3,6 +3,7 @@ package acting
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +64,24 @@ func TestAuditEntry(t *testing.T) {
 	e.Plan = &Plan{Home: "hk"}
 	if e.Valid() {
 		t.Error("an altered entry is valid")
+	}
+}
+
+// The plan says how long old answers of the DNS live, and which rule is to blame.
+func TestPlanSaysTheTTL(t *testing.T) {
+	w := &region.World{Steering: region.Steering{TTL: 10}, Rules: []region.Rule{{Name: "short", Act: region.Act{TTL: 5}}}}
+	for _, c := range []struct{ rule, want string }{
+		{"", "lead to sh for up to 10 s more (steering.ttl of the world)"},
+		{"slow", "lead to sh for up to 600 s more (ttl of rule slow)"},
+	} {
+		if c.rule != "" {
+			w.Rules = append(w.Rules, region.Rule{Name: c.rule, Act: region.Act{TTL: 600}}, region.Rule{Name: "mid", Act: region.Act{TTL: 60}})
+		}
+		p := Plan{Kind: Failover, Home: "sh", From: "sh", To: "hk", HasCopy: true}
+		p.TTL, p.TTLRule = longestTTL(w)
+		var b strings.Builder
+		if p.Print(&b); !strings.Contains(b.String(), c.want) {
+			t.Errorf("%s", b.String())
+		}
 	}
 }

@@ -56,6 +56,21 @@ type Plan struct {
 	Seconds     float64 `json:"seconds"`  // everything From wrote before that age is at To
 	State       string  `json:"state"`    // of that replay
 	Single      bool    `json:"single"`   // afterwards no other live region has a copy
+
+	TTL     uint32 `json:"ttl"`               // seconds that resolvers and clients keep an old answer of the DNS
+	TTLRule string `json:"ttlRule,omitempty"` // the steering rule that makes it longer than the world's default, if any
+}
+
+// longestTTL is how long an answer of the smart DNS may live on after a change,
+// and the rule that is to blame when it is longer than the default.
+func longestTTL(w *region.World) (seconds uint32, rule string) {
+	seconds = w.Steering.TTL
+	for i := range w.Rules {
+		if ttl := w.Rules[i].Act.TTL; ttl > seconds {
+			seconds, rule = ttl, w.Rules[i].Name
+		}
+	}
+	return seconds, rule
 }
 
 // status is what a region's admin listener tells.
@@ -132,6 +147,7 @@ func (o *Operator) plan(ctx context.Context, w *region.World, kind Kind, home, t
 		return nil, region.Errorf(region.BadInput, "world %d has no region %s", w.Version, home)
 	}
 	p := &Plan{Kind: kind, Home: home, From: r.Acting.Region, To: to, World: w.Version}
+	p.TTL, p.TTLRule = longestTTL(w)
 	switch {
 	case kind == Failback:
 		p.To = home
@@ -223,6 +239,11 @@ func (p *Plan) Print(w io.Writer) {
 			say("  %s IS TOO SMALL for both", p.To)
 		}
 	}
+	because := "steering.ttl of the world"
+	if p.TTLRule != "" {
+		because = "ttl of rule " + p.TTLRule
+	}
+	say("  DNS answers already given lead to %s for up to %d s more (%s); clients behind a POP are not held up by them", p.From, p.TTL, because)
 	if p.Single {
 		say("  SINGLE COPY afterwards, until %s returns", p.From)
 	}
