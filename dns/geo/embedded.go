@@ -1,6 +1,9 @@
 package geo
 
-import _ "embed"
+import (
+	"bytes"
+	_ "embed"
+)
 
 // Names of the embedded databases, for [Options].Files.
 const (
@@ -14,6 +17,9 @@ const (
 	// approximately, for demonstrations.
 	EmbeddedDemo = "demo"
 )
+
+// CountryDatabase is a copy of the file of EmbeddedCountry, for other programs.
+func CountryDatabase() []byte { return bytes.Clone(country) }
 
 // Embedded says whether a name is that of an embedded database.
 func Embedded(name string) bool { return name == EmbeddedCountry || name == EmbeddedDemo }

@@ -1,0 +1,221 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// DNSOptions say what is measured of the smart DNS and its rivals.
+type DNSOptions struct {
+	Against  []string
+	Duration time.Duration // of each measurement
+	Rounds   int           // each measures every server once, in turn, so that all have the same neighbours
+	Rules    int
+	Overlay  int
+	Networks int // different client subnets asked for
+	Build    bool
+}
+
+// Validate reports what is wrong with the options, or nil.
+func (o *DNSOptions) Validate() error {
+	for _, a := range o.Against {
+		if _, ok := rivals[a]; !ok {
+			return fmt.Errorf("--against %s: want some of gdnsd,knot,pdns,coredns", a)
+		}
+	}
+	switch {
+	case o.Duration < 100*time.Millisecond:
+		return fmt.Errorf("--duration %s: want 100ms or more", o.Duration)
+	case o.Rounds < 1 || o.Rounds > 100:
+		return fmt.Errorf("--rounds %d: want 1 to 100", o.Rounds)
+	case o.Rules < 0 || o.Rules > 10_000:
+		return fmt.Errorf("--rules %d: want 0 to 10000", o.Rules)
+	case o.Overlay < 0 || o.Overlay > 10_000_000:
+		return fmt.Errorf("--overlay %d: want 0 to 10000000", o.Overlay)
+	case o.Networks < 1 || o.Networks > 1<<16:
+		return fmt.Errorf("--networks %d: want 1 to %d", o.Networks, 1<<16)
+	}
+	return nil
+}
+
+func newDNSCommand(out io.Writer) *cobra.Command {
+	o := DNSOptions{Against: []string{"gdnsd", "knot", "pdns", "coredns"}, Duration: 2 * time.Second, Rounds: 3, Rules: 1000, Overlay: 100_000, Networks: 1000}
+	var output string
+	cmd := &cobra.Command{
+		Use: "dns", Short: "Measure the smart DNS beside other geo DNS servers",
+		Long: `Starts each server in turn, on loopback and with the same country database, and
+asks it for one steered name on behalf of many client networks (EDNS client
+subnet), with a window of questions under way at all times. What counts is the
+processor time of the server's process for each query, because rates depend on
+the load generator and on the neighbours; on Linux the server has the first
+processor and the generator the others, as far as there are others.
+
+"echo" sends every packet back and does nothing else, by the same system calls:
+what is left to save. "homing" has --rules rules that all are consulted, and an
+overlay of --overlay moved owners, whom one in eight questions is about;
+"homing-2" has two workers on all processors. "delay" is measured at half the
+rate that homing reached. HTTPDNS is measured beside a net/http handler that
+returns a constant.
+
+Peers that are not installed are listed as skipped. Debian has them:
+  apt-get install gdnsd knot knot-module-geoip pdns-server pdns-backend-geoip
+CoreDNS is taken from PATH, or with --build built by go install (minutes).`,
+		Example: "  homing bench dns\n  homing bench dns --against gdnsd -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if output == "table" {
+				output = ""
+			}
+			if err := errors.Join(checkOutput(output), o.Validate()); err != nil {
+				return err
+			}
+			report, err := DNS(contextOf(c), o)
+			if err != nil {
+				return err
+			}
+			return printReport(out, output, report, report.print)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Against, "against", o.Against, "the servers to measure beside")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "of each measurement")
+	f.IntVar(&o.Rounds, "rounds", o.Rounds, "how often each server is measured, in turn with the others")
+	f.IntVar(&o.Rules, "rules", o.Rules, "steering rules")
+	f.IntVar(&o.Overlay, "overlay", o.Overlay, "owners who moved")
+	f.IntVar(&o.Networks, "networks", o.Networks, "different client networks")
+	f.BoolVar(&o.Build, "build", false, "build CoreDNS when it is not installed (go install)")
+	f.StringVarP(&output, "output", "o", "", "json, or a table for people")
+	cmd.AddCommand(newDNSServerCommand(out))
+	return cmd
+}
+
+// benchZone and benchName are what is asked for.
+const (
+	benchZone = "bench.test"
+	benchName = "long." + benchZone
+)
+
+// contestant is a server to be measured. It is started anew for each round.
+type contestant struct {
+	name  string
+	start func(dir string, at netip.AddrPort) (*child, error)
+	asks  func(networks int) [][]byte
+	two   bool // has two workers, on all processors
+}
+
+// DNS measures.
+func DNS(ctx context.Context, o DNSOptions) (*DNSReport, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "homing-bench-dns-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	r := &DNSReport{Options: o, Machine: machine(), Skipped: []Skipped{}}
+	all := []contestant{
+		{name: "echo", start: startSelf("echo", o), asks: questions},
+		{name: "homing", start: startSelf("dns", o), asks: questionsWithUsers},
+		{name: "homing-2", start: startSelf("dns2", o), asks: questionsWithUsers, two: true},
+	}
+	for _, name := range o.Against {
+		p := rivals[name]
+		if why := p.missing(ctx, o.Build); why != "" {
+			r.Skipped = append(r.Skipped, Skipped{Name: name, Why: why})
+			continue
+		}
+		all = append(all, contestant{name: name, start: p.start, asks: questions})
+	}
+	broken := map[string]bool{}
+	for round := range o.Rounds {
+		for _, c := range all {
+			if broken[c.name] {
+				continue
+			}
+			m, err := c.measure(ctx, fmt.Sprintf("%s/%s-%d", dir, c.name, round), o, 0)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				if c.name == "echo" || strings.HasPrefix(c.name, "homing") {
+					return nil, fmt.Errorf("%s: %w", c.name, err)
+				}
+				broken[c.name] = true
+				r.Skipped = append(r.Skipped, Skipped{Name: c.name, Why: oneLine(err)})
+				continue
+			}
+			r.add(c.name, m)
+		}
+	}
+	r.settle()
+	homing := all[1]
+	i := slices.IndexFunc(r.Servers, func(s DNSServer) bool { return s.Name == "homing" })
+	m, err := homing.measure(ctx, dir+"/delay", o, r.Servers[i].PerSecond/2)
+	if err != nil {
+		return nil, fmt.Errorf("delay: %w", err)
+	}
+	r.Delay = m.delay()
+	if r.HTTP, err = measureHTTP(ctx, dir, o); err != nil {
+		return nil, fmt.Errorf("HTTPDNS: %w", err)
+	}
+	return r, nil
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// measure runs the server once, at a rate per second or, for 0, as fast as it
+// answers.
+func (c *contestant) measure(ctx context.Context, dir string, o DNSOptions, rate float64) (*dnsRun, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil { // pdns and knot change users
+		return nil, err
+	}
+	at, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	server, err := c.start(dir, at)
+	if err != nil {
+		return nil, err
+	}
+	defer server.stop()
+	pin := 0
+	if c.two {
+		pin = -1
+	}
+	server.pin(pin)
+	asks := c.asks(o.Networks)
+	if err := server.answers(ctx, at, asks[0]); err != nil {
+		return nil, err
+	}
+	const warmUp = 300 * time.Millisecond
+	if _, err := flood(ctx, at, asks, warmUp, 0); err != nil {
+		return nil, err
+	}
+	before, err := server.cpu()
+	if err != nil {
+		return nil, err
+	}
+	run, err := flood(ctx, at, asks, o.Duration, rate)
+	if err != nil {
+		return nil, err
+	}
+	after, err := server.cpu()
+	if err != nil {
+		return nil, err
+	}
+	run.cpu, run.rss = after-before, server.rss()
+	if run.answered == 0 {
+		return nil, errors.New("no answer: " + server.said())
+	}
+	return run, nil
+}
