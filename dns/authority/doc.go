@@ -28,7 +28,9 @@
 //	ns1, ns2, ...                   the DNS nodes of the world, in its order
 //
 // Steered names have A and AAAA records, and SRV records whose priorities keep
-// the order of preference and whose ports are real. Numbers are decimal without
+// the order of preference and whose ports are real; SVCB records say the same with
+// the addresses in them (RFC 9460), and short and web, which are HTTP, have HTTPS
+// records. Numbers are decimal without
 // leading zeros, so that a client has one name and resolvers cache it once.
 //
 // # Client subnet (RFC 7871)

@@ -215,7 +215,7 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 
 // steered answers a steered name.
 func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View, peer netip.Addr) uint8 {
-	if q.qtype != dns.TypeA && q.qtype != dns.TypeAAAA && q.qtype != dns.TypeSRV {
+	if !slices.Contains(steeredTypes(t.service), q.qtype) {
 		return 0
 	}
 	prefix := q.source()
@@ -225,9 +225,12 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 	s.note(t, prefix)
 	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, ""))
 	s.metrics.answers.WithLabelValues(a.Rule).Inc()
-	if q.qtype == dns.TypeSRV {
+	switch q.qtype {
+	case dns.TypeSRV:
 		z.services(m, q.name, a)
-	} else {
+	case dns.TypeSVCB, dns.TypeHTTPS:
+		z.bindings(m, q.name, q.qtype, a)
+	default:
 		m.Answer = addresses(q.name, a.TTL, q.qtype, addrsOf(a.Endpoints))
 	}
 	if prefix.Addr().Is4In6() {

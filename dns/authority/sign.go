@@ -182,7 +182,7 @@ func typesOf(t target, w *region.World) []uint16 {
 	case missing:
 		return []uint16{typeNXNAME}
 	case steered:
-		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV}
+		return steeredTypes(t.service)
 	case host:
 		var out []uint16
 		if slices.ContainsFunc(t.addrs, netip.Addr.Is4) {

@@ -190,6 +190,11 @@ func (s *Server) wholeZone(name string) []dns.RR {
 		out = append(out, bothFamilies(name, a.TTL, addrsOf(a.Endpoints))...)
 		m := new(dns.Msg)
 		z.services(m, name, a)
+		for _, qtype := range steeredTypes(service) {
+			if qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS {
+				z.bindings(m, name, qtype, a)
+			}
+		}
 		out = append(out, m.Answer...)
 	}
 	return append(out, s.fromFileBesides(file, v.World)...)

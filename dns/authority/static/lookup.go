@@ -209,6 +209,10 @@ func (z *Zone) additional(a *Answer) {
 			host = rr.Mx
 		case *dns.SRV:
 			host = rr.Target
+		case *dns.SVCB:
+			host = rr.Target
+		case *dns.HTTPS:
+			host = rr.Target
 		}
 		lower := dns.CanonicalName(host)
 		if host == "" || seen[lower] || !dns.IsSubDomain(z.Origin, lower) {
