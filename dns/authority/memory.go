@@ -99,7 +99,7 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 // when it takes respond to answer it. Both give the same bytes.
 func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 	g := &m.g
-	if m.plan == nil || !g.read(packet, m.plan) || (g.do && m.s.signer != nil) {
+	if m.plan == nil || !g.read(packet, m.plan) || (g.do && m.s.signer.Load() != nil) {
 		return nil
 	}
 	c, ok := m.plan.classOf(g)

@@ -144,7 +144,7 @@ func (q *query) pack(m *dns.Msg, options []dns.EDNS0, via transport) []byte {
 
 // answer fills in the answer to a well-formed query and returns its scope.
 func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
-	v, file := s.o.View(), s.fileFor(q)
+	v, file, signer := s.o.View(), s.fileFor(q), s.signer.Load()
 	switch {
 	case v == nil && file == nil:
 		m.Rcode, q.ede = dns.RcodeServerFailure, int(dns.ExtendedErrorCodeNotReady)
@@ -155,7 +155,7 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
 		m.Rcode, q.ede = dns.RcodeRefused, int(dns.ExtendedErrorCodeProhibited)
 		return 0
-	case q.qtype == typeNXNAME && s.signer != nil:
+	case q.qtype == typeNXNAME && signer != nil:
 		m.Rcode = dns.RcodeFormatError // it is in bitmaps only (RFC 9824 section 3.5)
 		return 0
 	case q.qtype == dns.TypeOPT || (q.qtype >= 128 && q.qtype < dns.TypeANY): // meta types (RFC 6895 section 3.1)
@@ -188,10 +188,10 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		}
 	case apex:
 		z.apex(m, q)
-		if s.signer != nil {
-			s.signer.apex(m, &z, q.qtype)
+		if signer != nil {
+			signer.apex(m, &z, q.qtype)
 		}
-		if file != nil && inFile(q.qtype, s.signer != nil) {
+		if file != nil && inFile(q.qtype, signer != nil) {
 			scope = s.besides(m, q, &z, t, v, file, peer)
 		}
 	case host:
@@ -207,8 +207,8 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		m.Ns = []dns.RR{z.soa()} // NXDOMAIN and NODATA are cached by it (RFC 2308)
 		scope = 0
 	}
-	if s.signer != nil && q.do {
-		s.signer.finish(m, q, existing(t, q.name, file), &z)
+	if signer != nil && q.do {
+		signer.finish(m, q, existing(t, q.name, file), &z)
 	}
 	return scope
 }

@@ -59,6 +59,9 @@ type Options struct {
 	// nodes need the same. The first signs; the others are published next to it,
 	// for a rollover. The parent zone needs the [DS] of one of them.
 	Keys []*ecdsa.PrivateKey
+	// Retiring keys are published, and sign the keys, for those who still have
+	// signatures of theirs; the parent is no longer asked for them. See [KeyRing].
+	Retiring []*ecdsa.PrivateKey
 	// Static are the zones from files, nil for none. A file of the world's zone adds
 	// what the world does not say; another one is a zone of its own, not signed.
 	Static func() *static.Set
@@ -100,8 +103,8 @@ type Server struct {
 	metrics *metrics
 	plan    atomic.Pointer[plan]
 	baker   baker
-	limiter *limiter // nil: no limit
-	signer  *signer  // nil: not signed
+	limiter *limiter               // nil: no limit
+	signer  atomic.Pointer[signer] // nil: not signed
 	now     func() time.Time
 
 	secondaries []netip.AddrPort
@@ -160,7 +163,7 @@ func New(o Options) (*Server, error) {
 		o:           o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
 		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
 	}
-	if s.signer, err = newSigner(o.Keys, func() time.Time { return s.now() }); err != nil {
+	if err := s.setKeys(o.Keys, o.Retiring); err != nil {
 		return nil, err
 	}
 	var secret, shared [16]byte

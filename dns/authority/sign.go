@@ -20,6 +20,7 @@ import (
 // without naming any other (RFC 9824).
 type signer struct {
 	keys []*ecdsa.PrivateKey // the first signs, all sign the keys themselves
+	kept int                 // of keys, that the parent is to have; the others retire
 	now  func() time.Time
 
 	mu sync.Mutex
@@ -41,17 +42,39 @@ const maxMade = 1 << 14
 // typeNXNAME says in the bitmap of an NSEC that the name does not exist.
 const typeNXNAME = 128
 
-func newSigner(keys []*ecdsa.PrivateKey, now func() time.Time) (*signer, error) {
+func newSigner(keys, retiring []*ecdsa.PrivateKey, now func() time.Time) (*signer, error) {
+	kept := len(keys)
+	keys = slices.Concat(keys, retiring)
 	for _, k := range keys {
 		if k == nil || k.Curve != elliptic.P256() {
 			return nil, region.Errorf(region.BadInput, "a key of the zone is not ECDSA P-256").
 				WithHint("make one with: openssl ecparam -name prime256v1 -genkey -noout")
 		}
 	}
-	if len(keys) == 0 {
+	if kept == 0 {
 		return nil, nil
 	}
-	return &signer{keys: keys, now: now, made: make(map[string]*dns.RRSIG)}, nil
+	return &signer{keys: keys, kept: kept, now: now, made: make(map[string]*dns.RRSIG)}, nil
+}
+
+// SetKeys changes the keys of a signed zone while it is served, as
+// [Options.Keys] and [Options.Retiring]. Errors are of kind region.BadInput, and
+// leave the keys as they were.
+func (s *Server) SetKeys(keys, retiring []*ecdsa.PrivateKey) error {
+	if (len(keys) == 0) != (s.signer.Load() == nil) {
+		return region.Errorf(region.BadInput, "a zone does not begin or end to be signed while it is served").
+			WithHint("start the node anew; before a zone goes unsigned, its DS has to leave the parent")
+	}
+	return s.setKeys(keys, retiring)
+}
+
+func (s *Server) setKeys(keys, retiring []*ecdsa.PrivateKey) error {
+	made, err := newSigner(keys, retiring, func() time.Time { return s.now() })
+	if err != nil {
+		return err
+	}
+	s.signer.Store(made)
+	return nil
 }
 
 // DNSKEY is the record of a key that signs a zone alone.
@@ -87,10 +110,12 @@ func (s *signer) dnskeys(zone string) []*dns.DNSKEY {
 }
 
 // apex answers for the types that a signed zone has besides. CDS and CDNSKEY
-// ask the parent for a DS of every key that is published (RFC 7344): to roll a
-// key, publish the new one behind the old, wait for the parent, take the old away.
+// ask the parent for a DS of every key that does not retire (RFC 7344).
 func (s *signer) apex(m *dns.Msg, z *zone, qtype uint16) {
-	for _, k := range s.dnskeys(z.name) {
+	for i, k := range s.dnskeys(z.name) {
+		if i >= s.kept && qtype != dns.TypeDNSKEY {
+			break
+		}
 		switch qtype {
 		case dns.TypeDNSKEY:
 			m.Answer = append(m.Answer, k)

@@ -153,12 +153,12 @@ func TestSignaturesAreKept(t *testing.T) {
 		t.Error("not signed anew after an hour")
 	}
 	kept := func(add int) int {
-		h.signer.mu.Lock()
-		defer h.signer.mu.Unlock()
+		h.signer.Load().mu.Lock()
+		defer h.signer.Load().mu.Unlock()
 		for n := range add {
-			h.signer.made[fmt.Sprint(n)] = first
+			h.signer.Load().made[fmt.Sprint(n)] = first
 		}
-		return len(h.signer.made)
+		return len(h.signer.Load().made)
 	}
 	kept(maxMade) // then it forgets rather than grow
 	h.clock.Add(int64(signEvery))

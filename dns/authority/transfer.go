@@ -209,7 +209,7 @@ func (s *Server) fromFileBesides(file *static.Zone, w *region.World) []dns.RR {
 	for _, rr := range file.Records() {
 		switch t := find(w, labelsOf(rr.Header().Name)); t.kind {
 		case apex:
-			if inFile(rr.Header().Rrtype, s.signer != nil) {
+			if inFile(rr.Header().Rrtype, s.signer.Load() != nil) {
 				out = append(out, rr)
 			}
 		case missing, empty:

@@ -23,8 +23,8 @@ import (
 )
 
 func newDNSCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed"}
-	cmd.AddCommand(newSimulateCommand(e))
+	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed, keep the zone's keys"}
+	cmd.AddCommand(newSimulateCommand(e), newKeyCommand(e))
 	return cmd
 }
 

@@ -21,7 +21,8 @@ type DNS struct {
 	DoT []string `yaml:"dot,omitempty"` // host:port for DNS over TLS, with tls.cert
 	DoH []string `yaml:"doh,omitempty"` // host:port for DNS over HTTPS and HTTPDNS, with tls.cert
 	DoQ []string `yaml:"doq,omitempty"` // host:port (UDP) for DNS over QUIC, with tls.cert
-	// ZoneKeys are PEM files of ECDSA P-256 keys that sign the zone; the first signs, the others are published. The same on all DNS nodes.
+	// ZoneKeys sign the zone: a folder that "homing dns key" keeps, or PEM files of ECDSA P-256 keys, of which the first signs
+	// and the others are published. The same on all DNS nodes.
 	ZoneKeys []string `yaml:"zoneKeys,omitempty"`
 	// Zones are zone files (RFC 1035) answered next to the world's zone; one of the world's own zone adds to it.
 	Zones []string `yaml:"zones,omitempty"`
@@ -97,7 +98,17 @@ func (d *DNS) options(o *authority.Options) error {
 		}
 		o.CookieSecret = (*[16]byte)(raw)
 	}
+	ring, err := d.keyRing()
+	if err != nil {
+		return err
+	}
+	if ring != nil {
+		o.Keys, o.Retiring = ring.Serving()
+	}
 	for _, path := range d.ZoneKeys {
+		if ring != nil {
+			break
+		}
 		key, err := readZoneKey(path)
 		if err != nil {
 			return err
@@ -120,6 +131,20 @@ func (d *DNS) options(o *authority.Options) error {
 		}
 	}
 	return nil
+}
+
+// keyRing is the folder with the zone's keys, nil when the file names none.
+func (d *DNS) keyRing() (*authority.KeyRing, error) {
+	for _, path := range d.ZoneKeys {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			continue
+		}
+		if len(d.ZoneKeys) > 1 {
+			return nil, fmt.Errorf("dns.zoneKeys: %s is a folder, which has all keys: name it alone", path)
+		}
+		return authority.LoadKeyRing(path)
+	}
+	return nil, nil
 }
 
 // readAccounts reads a file of HTTPDNS accounts; what follows "#" is no part of it.

@@ -173,11 +173,25 @@ func (r *dnsRole) questions(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// reload reads the zone files again; when one is wrong all stay as they were.
+// reload reads zone files and keys again; when one is wrong all stay as they were.
 func (r *dnsRole) reload() error {
 	zones, err := static.LoadSet(r.node.cfg.DNS.Zones...)
 	if err != nil {
 		return err
+	}
+	ring, err := r.node.cfg.DNS.keyRing()
+	if err != nil {
+		return err
+	}
+	if ring != nil {
+		if zone := r.node.world.View().World.Zone; ring.Zone != zone {
+			return fmt.Errorf("dns.zoneKeys: %s has the keys of %s, not of %s", r.node.cfg.DNS.ZoneKeys[0], ring.Zone, zone)
+		}
+		if r.server != nil {
+			if err := r.server.SetKeys(ring.Serving()); err != nil {
+				return err
+			}
+		}
 	}
 	r.zones.Store(zones)
 	return nil
