@@ -71,6 +71,15 @@
 // every published key. A name too long to have one right behind it is
 // answered SERVFAIL with DO.
 //
+// Keys are rolled while the zone is served: see [KeyRing].
+//
+// # What is asked
+//
+// [Server.Top] knows who asks most, for whom and for what, in bounded memory and
+// at any rate: of a busy second's questions it counts a sample. The query log has
+// a line of JSON for every so many'th question, with the rule that answered it; it
+// never holds an answer up, and counts the lines that it dropped.
+//
 // # Zone files and transfers
 //
 // Zones from master files ([static]) are answered next to the world's. A file of

@@ -107,7 +107,8 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 func (s *Server) steerReply(v *region.View, ask ask) Reply {
 	s.note(target{service: ask.client.Service, uin: ask.client.UIN, version: ask.client.Version}, ask.client.Prefix)
 	a := steer.Decide(v, s.o.Health(), ask.client)
-	s.metrics.answers.WithLabelValues(a.Rule).Inc()
+	s.countSteered(a)
+	s.observeHTTP(ask, a)
 	reply := Reply{
 		Host: ask.host, ClientIP: clientText(ask.client.Prefix), IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
 		Home: a.Home, Acting: a.Acting, TTL: a.TTL, OriginTTL: a.TTL, Scope: network(ask.client.Prefix, a.Scope), Rule: a.Rule, World: v.World.Version,

@@ -26,7 +26,9 @@ type memory struct {
 	// write would cost more than the answers.
 	answered uint64
 	rules    []*ruleCount
+	used     string // the rule of the last answer
 	budget   budget
+	sampler  sampler
 }
 
 // remembered is the number of slots. The memory is spent by the first question.
@@ -39,16 +41,18 @@ type slot struct {
 	count uint16
 	addr  netip.Addr
 	rule  *ruleCount
-	rrs   []byte // the answer section below a question; empty for a negative answer
+	first *ruleCount // nil when there is nobody
+	rrs   []byte     // the answer section below a question; empty for a negative answer
 }
 
-// ruleCount collects the uses of a rule between two batches.
+// ruleCount collects the uses of a rule, or of a first choice, between two batches.
 type ruleCount struct {
+	name    string
 	n       uint64
 	counter prometheus.Counter
 }
 
-func newMemory(s *Server) *memory { return &memory{s: s} }
+func newMemory(s *Server) *memory { return &memory{s: s, sampler: sampler{every: s.o.LogEvery}} }
 
 // begin takes the newest plan, for as many questions as come together.
 func (m *memory) begin() {
@@ -84,10 +88,14 @@ func (m *memory) end() {
 // when the client's network has had enough, or nothing.
 func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 	out := m.answer(room, packet, peer)
-	trusted := m.g.trusted
+	trusted, rule := m.g.trusted, m.used
 	if out == nil {
-		slow, known := m.s.reply(packet, peer, overUDP)
-		out, trusted = append(room, slow...), known
+		var slow []byte
+		slow, trusted, rule = m.s.reply(packet, peer, overUDP)
+		out = append(room, slow...)
+	}
+	if weight, log := m.sampler.due(m.now); weight > 0 || log {
+		m.s.observe(packet, out, peer, overUDP, rule, weight, log)
 	}
 	if l := m.s.limiter; l != nil && !trusted && len(out) > 0 && !l.allow(peer, m.s.now().UnixNano()) {
 		return l.cut(out)
@@ -195,7 +203,10 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 		rrs = append(append(rrs, 0, byte(len(raw))), raw...)
 		count++
 	}
-	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, rule: m.rule(a.Rule), rrs: rrs}
+	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, rule: m.count(m.s.metrics.answers, a.Rule), rrs: rrs}
+	if len(a.Endpoints) > 0 {
+		into.first = m.count(m.s.metrics.first, a.Endpoints[0].Name())
+	}
 	return true
 }
 
@@ -208,15 +219,15 @@ func (m *memory) homeOf(a steer.Answer) uint16 {
 	return m.plan.homes[a.Home]
 }
 
-// rule finds or makes the count of a rule.
-func (m *memory) rule(name string) *ruleCount {
-	counter := m.s.metrics.answers.WithLabelValues(name)
+// count finds or makes the count of a rule or first choice.
+func (m *memory) count(of *prometheus.CounterVec, name string) *ruleCount {
+	counter := of.WithLabelValues(name)
 	for _, r := range m.rules {
 		if r.counter == counter {
 			return r
 		}
 	}
-	r := &ruleCount{counter: counter}
+	r := &ruleCount{name: name, counter: counter}
 	m.rules = append(m.rules, r)
 	return r
 }
@@ -255,7 +266,11 @@ func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte 
 		out = m.appendOPT(out, peer, scope)
 	}
 	m.answered++
+	m.used = found.rule.name
 	found.rule.n++
+	if found.first != nil {
+		found.first.n++
+	}
 	return out
 }
 

@@ -10,6 +10,8 @@ import (
 type metrics struct {
 	responses    *prometheus.CounterVec
 	answers      *prometheus.CounterVec
+	first        *prometheus.CounterVec
+	logDropped   prometheus.Counter
 	malformed    *prometheus.CounterVec
 	badRequests  prometheus.Counter
 	socketErrors prometheus.Counter
@@ -29,6 +31,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_steered_total",
 			Help: "Steered answers by the rule that gave them; all transports.",
 		}, []string{"rule"}),
+		first: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_first_choice_total",
+			Help: "Steered answers by the POP or region that stands first in them; all transports.",
+		}, []string{"member"}),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "homing_dns_query_log_dropped_total",
+			Help: "Lines of the query log that were not written, because what writes them was behind or failed.",
+		}),
 		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "homing_dns_malformed_total",
 			Help: "Packets that were dropped or rejected before they were looked up, by what was wrong.",
@@ -52,7 +62,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
+		r.MustRegister(m.responses, m.answers, m.first, m.logDropped, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
 	}
 	return m
 }

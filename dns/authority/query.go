@@ -35,6 +35,7 @@ type query struct {
 	cookie  []byte  // well formed; nil when there is no option
 	nsid    bool    // the client asks which node answers (RFC 5001)
 	padded  bool    // the client wants its size hidden (RFC 7830)
+	rule    string  // that steered the answer; empty when none did
 	ede     int     // extended error of the answer (RFC 8914); -1 for none
 }
 

@@ -30,19 +30,27 @@ const (
 // respond answers one packet of a peer, nil for none. It does not block, and is
 // safe for concurrent use.
 func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
-	out, _ := s.reply(packet, peer, via)
+	out, _, rule := s.reply(packet, peer, via)
+	if via != within {
+		s.slow.mu.Lock()
+		weight, log := s.slow.due(s.unix())
+		s.slow.mu.Unlock()
+		if weight > 0 || log {
+			s.observe(packet, out, peer, via, rule, weight, log)
+		}
+	}
 	return out
 }
 
 // reply is respond; trusted says that the packet has a cookie that only the
-// peer can know.
-func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byte, trusted bool) {
+// peer can know, and rule which one steered the answer.
+func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byte, trusted bool, rule string) {
 	q, verdict, rcode, why := parse(packet)
 	if why != "" {
 		s.metrics.malformed.WithLabelValues(string(via), why).Inc()
 	}
 	if verdict == drop {
-		return nil, false
+		return nil, false, ""
 	}
 	now := s.unix()
 	trusted = q.cookie != nil && s.baker.check(q.cookie, peer, now)
@@ -62,7 +70,7 @@ func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byt
 		q.padded = q.padded && (via == overTLS || via == overDoH || via == overQUIC)
 		options = s.options(&q, scope, trusted, peer, now)
 	}
-	return q.pack(m, options, via), trusted
+	return q.pack(m, options, via), trusted, q.rule
 }
 
 // options are those of the answer, in the order in which a worker writes them.
@@ -224,7 +232,8 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 	}
 	s.note(t, prefix)
 	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, ""))
-	s.metrics.answers.WithLabelValues(a.Rule).Inc()
+	s.countSteered(a)
+	q.rule = a.Rule
 	switch q.qtype {
 	case dns.TypeSRV:
 		z.services(m, q.name, a)
@@ -237,6 +246,13 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 		return a.Scope + 96 // steer counts the bits of the IPv4 address, the option those of IPv6
 	}
 	return a.Scope
+}
+
+func (s *Server) countSteered(a steer.Answer) {
+	s.metrics.answers.WithLabelValues(a.Rule).Inc()
+	if len(a.Endpoints) > 0 {
+		s.metrics.first.WithLabelValues(a.Endpoints[0].Name()).Inc()
+	}
 }
 
 // client is the one place where a question becomes steer's client, whatever

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -55,6 +56,10 @@ type Options struct {
 	CookieSecret *[16]byte
 	// RateLimit bounds answers over UDP to clients without a good cookie.
 	RateLimit RateLimit
+	// QueryLog gets a line of JSON (a [LogLine]) for every LogEvery'th question of a worker (0 is 1);
+	// nil is none. It is written to by one goroutine, which may block.
+	QueryLog io.Writer
+	LogEvery uint64
 	// Keys sign the zone (DNSSEC, ECDSA P-256); none leave it unsigned. All DNS
 	// nodes need the same. The first signs; the others are published next to it,
 	// for a rollover. The parent zone needs the [DS] of one of them.
@@ -109,7 +114,13 @@ type Server struct {
 
 	secondaries []netip.AddrPort
 
-	questions  questions
+	questions questions
+	talkers   talkers
+	lines     chan LogLine
+	slow      struct { // of all transports but UDP
+		mu sync.Mutex
+		sampler
+	}
 	slowBudget struct {
 		mu sync.Mutex
 		budget
@@ -163,6 +174,14 @@ func New(o Options) (*Server, error) {
 		o:           o, log: o.Logger, metrics: newMetrics(o.Registry), now: time.Now,
 		slots: make(chan struct{}, maxConns), stop: make(chan struct{}), conns: make(map[net.Conn]struct{}),
 	}
+	if o.QueryLog != nil {
+		s.o.LogEvery = max(1, o.LogEvery)
+		s.lines = make(chan LogLine, logQueue)
+		s.slow.every = s.o.LogEvery
+	} else {
+		s.o.LogEvery = 0
+	}
+	s.talkers.init()
 	if err := s.setKeys(o.Keys, o.Retiring); err != nil {
 		return nil, err
 	}
@@ -308,6 +327,9 @@ func (s *Server) Start() {
 	}
 	if len(s.secondaries) > 0 {
 		s.running.Go(func() { s.notify(s.secondaries) })
+	}
+	if s.lines != nil {
+		s.running.Go(s.writeLog)
 	}
 	handler := s.Handler()
 	for _, l := range s.web {

@@ -23,8 +23,8 @@ import (
 )
 
 func newDNSCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed, keep the zone's keys"}
-	cmd.AddCommand(newSimulateCommand(e), newKeyCommand(e))
+	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed, keep the zone's keys, see who asks"}
+	cmd.AddCommand(newSimulateCommand(e), newKeyCommand(e), newTopCommand(e))
 	return cmd
 }
 

@@ -36,6 +36,9 @@ type DNS struct {
 	RateLimit int    `yaml:"rateLimit,omitempty"`
 	Slip      int    `yaml:"slip,omitempty"` // every so many'th answer beyond the limit goes out truncated; default 2
 	NSID      string `yaml:"nsid,omitempty"` // what the node calls itself when asked; empty is nothing
+	// QueryLog is a file that gets a line of JSON for every QueryLogEvery'th question (default 100); SIGHUP opens it anew.
+	QueryLog      string `yaml:"queryLog,omitempty"`
+	QueryLogEvery int    `yaml:"queryLogEvery,omitempty"`
 	// Accounts is a file of who may ask HTTPDNS with signed questions: on each line an account and its secret.
 	Accounts string `yaml:"accounts,omitempty"`
 	// SignedOnly refuses all other questions to HTTPDNS.
@@ -44,7 +47,7 @@ type DNS struct {
 
 // resolve makes the paths relative to the file's folder.
 func (d *DNS) resolve(dir string) {
-	paths := []*string{&d.CookieSecret, &d.Accounts}
+	paths := []*string{&d.CookieSecret, &d.Accounts, &d.QueryLog}
 	for _, list := range [][]string{d.ZoneKeys, d.Zones, d.TransferKeys} {
 		for i := range list {
 			paths = append(paths, &list[i])
@@ -73,6 +76,9 @@ func (d *DNS) validate(c *Config) error {
 	}
 	if d.RateLimit < 0 {
 		return wrongf("dns.rateLimit", "dns.rateLimit %d: want answers per second, or 0 for no limit", d.RateLimit)
+	}
+	if d.QueryLogEvery < 0 {
+		return wrongf("dns.queryLogEvery", "dns.queryLogEvery %d: want 1 for every question, 100 for one in a hundred", d.QueryLogEvery)
 	}
 	if d.SignedOnly && d.Accounts == "" {
 		return wrongf("dns.signedOnly", "dns.signedOnly without dns.accounts would refuse everybody: name a file of accounts")

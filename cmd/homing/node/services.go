@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,6 +159,7 @@ type dnsRole struct {
 	server   *authority.Server
 	node     *Node
 	zones    atomic.Pointer[static.Set]
+	log      *logFile // nil: no query log
 }
 
 // questions serves what clients asked lately, for simulations: ?seconds=300.
@@ -173,8 +175,26 @@ func (r *dnsRole) questions(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// top serves who asked most, and for what: ?n=20.
+func (r *dnsRole) top(w http.ResponseWriter, req *http.Request) {
+	count, err := strconv.ParseUint(cmp.Or(req.FormValue("n"), "20"), 10, 10)
+	if err != nil || count == 0 {
+		http.Error(w, "say how many: ?n=20, at most 1023", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(r.server.Top(int(count))); err != nil {
+		r.node.log.Debug("top talkers not sent", "error", err)
+	}
+}
+
 // reload reads zone files and keys again; when one is wrong all stay as they were.
 func (r *dnsRole) reload() error {
+	if r.log != nil {
+		if err := r.log.Reopen(); err != nil {
+			return err
+		}
+	}
 	zones, err := static.LoadSet(r.node.cfg.DNS.Zones...)
 	if err != nil {
 		return err
@@ -225,6 +245,13 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		return err
 	}
 	o.Sign = n.startGrants().sign
+	if path := n.cfg.DNS.QueryLog; path != "" {
+		if role.log, err = openLog(path); err != nil {
+			return err
+		}
+		n.onClose("query log", func(context.Context) error { return role.log.Close() })
+		o.QueryLog, o.LogEvery = role.log, uint64(cmp.Or(n.cfg.DNS.QueryLogEvery, 100))
+	}
 	o.ServiceAddrs = func() []string {
 		var out []string
 		for _, node := range n.world.View().World.DNS {
@@ -249,6 +276,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	n.onClose("dns", func(context.Context) error { return server.Close() })
 	role.server = server
 	n.admin.mux.HandleFunc("GET /dns/questions", role.questions)
+	n.admin.mux.HandleFunc("GET /dns/top", role.top)
 	n.dns = role
 	return nil
 }

@@ -1,0 +1,154 @@
+package authority
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/dns/steer"
+)
+
+// LogLine is a question with what became of it, as the query log has it.
+type LogLine struct {
+	At      time.Time  `json:"at"`
+	Via     string     `json:"via"`              // udp, tcp, dot, doh, doq, http
+	Peer    netip.Addr `json:"peer"`             // who asked
+	Client  string     `json:"client,omitempty"` // the network that the question stated
+	Name    string     `json:"name,omitempty"`   // in lower case; empty when it could not be read
+	Type    string     `json:"type,omitempty"`
+	Rcode   string     `json:"rcode"` // empty when nothing was answered
+	Rule    string     `json:"rule,omitempty"`
+	Answers int        `json:"answers"`
+	Bytes   int        `json:"bytes"` // of the answer
+	Every   uint64     `json:"every"` // the line stands for so many questions
+}
+
+const (
+	// logQueue is the number of lines that wait for the writer; then lines are dropped.
+	logQueue = 4096
+	// countedAll is the number of questions in a second that a worker counts one by
+	// one for the top talkers. Of the others it counts every countedOne'th, as many.
+	countedAll = 256
+	countedOne = 64
+)
+
+// sampler says which questions are looked at closer. It is one worker's.
+type sampler struct {
+	every  uint64 // one line of the log for so many questions; 0 is no log
+	n      uint64
+	second uint32
+	rest   uint64 // questions of this second
+}
+
+// due counts a question. weight is how many the top talkers take it for, 0 for
+// none.
+func (s *sampler) due(now uint32) (weight uint64, log bool) {
+	if s.every > 0 {
+		if s.n++; s.n >= s.every {
+			s.n, log = 0, true
+		}
+	}
+	if s.second != now {
+		s.second, s.rest = now, 0
+	}
+	s.rest++
+	switch {
+	case s.rest <= countedAll:
+		return 1, log
+	case s.rest%countedOne == 0:
+		return countedOne, log
+	}
+	return 0, log
+}
+
+// observe takes note of a packet and its answer, which may be nil.
+func (s *Server) observe(packet, out []byte, peer netip.Addr, via transport, rule string, weight uint64, log bool) {
+	q, _, _, _ := parse(packet)
+	client, name := peerNetwork(peer), ""
+	if q.subnet != nil && q.subnet.source > 0 && q.subnet.prefix.IsValid() {
+		client = peerNetwork(q.subnet.prefix.Addr())
+	}
+	if q.asked {
+		name = dns.CanonicalName(q.name)
+	}
+	if weight > 0 {
+		s.talkers.add(s.now(), peer, client, name, weight)
+	}
+	if !log {
+		return
+	}
+	line := LogLine{At: s.now(), Via: string(via), Peer: peer.Unmap(), Name: name, Rule: rule, Bytes: len(out), Every: s.o.LogEvery}
+	if q.subnet != nil && q.subnet.prefix.IsValid() {
+		line.Client = q.subnet.prefix.String()
+	}
+	if q.asked {
+		line.Type = dns.Type(q.qtype).String()
+	}
+	if len(out) >= headerLen {
+		line.Rcode, line.Answers = rcodeName(int(out[3]&0xf)), int(binary.BigEndian.Uint16(out[6:]))
+	}
+	s.logLine(line)
+}
+
+// observeHTTP takes note of a question over HTTPDNS.
+func (s *Server) observeHTTP(ask ask, a steer.Answer) {
+	s.slow.mu.Lock()
+	weight, log := s.slow.due(s.unix())
+	s.slow.mu.Unlock()
+	peer, name := ask.client.Prefix.Addr(), dns.CanonicalName(ask.host)
+	if weight > 0 {
+		s.talkers.add(s.now(), peer, peerNetwork(peer), name, weight)
+	}
+	if log {
+		s.logLine(LogLine{At: s.now(), Via: string(overHTTP), Peer: peer, Client: ask.client.Prefix.String(), Name: name,
+			Rcode: rcodeName(dns.RcodeSuccess), Rule: a.Rule, Answers: len(a.Endpoints), Every: s.o.LogEvery})
+	}
+}
+
+func (s *Server) logLine(line LogLine) {
+	select {
+	case s.lines <- line:
+	default:
+		s.metrics.logDropped.Inc()
+	}
+}
+
+// writeLog writes lines until the server is closed, then those that wait.
+func (s *Server) writeLog() {
+	w := bufio.NewWriterSize(s.o.QueryLog, 64<<10)
+	enc := json.NewEncoder(w)
+	failed := false
+	write := func(line LogLine) {
+		err := enc.Encode(line)
+		if err == nil && len(s.lines) == 0 {
+			err = w.Flush()
+		}
+		if err != nil {
+			s.metrics.logDropped.Inc()
+			w.Reset(s.o.QueryLog) // a disk that was full may have room again
+			if !failed {
+				s.log.Error("the query log cannot be written; its lines are dropped", "err", err)
+			}
+		}
+		failed = err != nil
+	}
+	for {
+		select {
+		case line := <-s.lines:
+			write(line)
+		case <-s.stop:
+			for {
+				select {
+				case line := <-s.lines:
+					write(line)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
