@@ -2,7 +2,6 @@ package authority
 
 import (
 	"net"
-	"net/netip"
 
 	"github.com/miekg/dns"
 
@@ -23,23 +22,53 @@ func steeredTypes(s region.Service) []uint16 {
 // port and its address, so that a client connects after one question. Priority
 // keeps the order; the protocol is what the service's scheme says, so there is no
 // alpn.
+//
+// A stand-alone server's names are their own targets: a place may have another
+// address for each name, so its host says nothing about one of them.
 func (z *zone) bindings(m *dns.Msg, name string, qtype uint16, a steer.Answer) {
-	for i, e := range a.Endpoints {
-		svcb := dns.SVCB{
-			Hdr: header(name, qtype, a.TTL), Priority: uint16(i + 1), Target: hostOf(e, z.name),
-			Value: []dns.SVCBKeyValue{&dns.SVCBPort{Port: e.Address.Port()}, hint(e.Address.Addr().Unmap())},
-		}
+	give := func(priority int, target string, ends []steer.Endpoint) {
+		svcb := dns.SVCB{Hdr: header(name, qtype, a.TTL), Priority: uint16(priority), Target: target, Value: parameters(ends)}
 		if qtype == dns.TypeHTTPS {
 			m.Answer = append(m.Answer, &dns.HTTPS{SVCB: svcb})
 		} else {
 			m.Answer = append(m.Answer, &svcb)
 		}
 	}
+	if len(z.world.Names) > 0 {
+		if len(a.Endpoints) > 0 {
+			give(1, ".", a.Endpoints)
+		}
+		return
+	}
+	for i := range a.Endpoints {
+		give(i+1, hostOf(a.Endpoints[i], z.name), a.Endpoints[i:i+1])
+	}
 }
 
-func hint(a netip.Addr) dns.SVCBKeyValue {
-	if a.Is4() {
-		return &dns.SVCBIPv4Hint{Hint: []net.IP{a.AsSlice()}}
+// parameters are the port, where all have the same, and the addresses.
+func parameters(ends []steer.Endpoint) (out []dns.SVCBKeyValue) {
+	port := ends[0].Address.Port()
+	for _, e := range ends {
+		if e.Address.Port() != port {
+			port = 0
+		}
 	}
-	return &dns.SVCBIPv6Hint{Hint: []net.IP{a.AsSlice()}}
+	if port != 0 {
+		out = append(out, &dns.SVCBPort{Port: port})
+	}
+	var v4, v6 []net.IP
+	for _, addr := range addrsOf(ends) {
+		if addr.Is4() {
+			v4 = append(v4, addr.AsSlice())
+		} else {
+			v6 = append(v6, addr.AsSlice())
+		}
+	}
+	if len(v4) > 0 {
+		out = append(out, &dns.SVCBIPv4Hint{Hint: v4})
+	}
+	if len(v6) > 0 {
+		out = append(out, &dns.SVCBIPv6Hint{Hint: v6})
+	}
+	return out
 }

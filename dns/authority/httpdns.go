@@ -124,10 +124,12 @@ func (s *Server) steerReply(v *region.View, ask ask) Reply {
 			reply.POPs = append(reply.POPs, e.POP)
 		}
 		hint := Hint{Priority: uint16(i + 1), Target: hostOf(e, dns.Fqdn(v.World.Zone)), Port: e.Address.Port()}
-		if addr := e.Address.Addr().Unmap(); addr.Is4() {
-			hint.IPv4 = []netip.Addr{addr}
-		} else {
-			hint.IPv6 = []netip.Addr{addr}
+		for _, addr := range addrsOf(a.Endpoints[i : i+1]) {
+			if addr.Is4() {
+				hint.IPv4 = append(hint.IPv4, addr)
+			} else {
+				hint.IPv6 = append(hint.IPv6, addr)
+			}
 		}
 		reply.Hints = append(reply.Hints, hint)
 	}

@@ -92,6 +92,8 @@ type Standalone struct {
 	server *authority.Server
 	admin  *admin // nil without an address for it
 
+	queries *logFile // nil: no query log
+
 	source atomic.Pointer[[]byte] // of the view
 	view   atomic.Pointer[region.View]
 	zones  atomic.Pointer[static.Set]
@@ -137,6 +139,9 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 	if err := cfg.DNS.options(&o); err != nil {
 		return nil, err
 	}
+	if s.queries, err = cfg.DNS.openLog(&o); err != nil {
+		return nil, err
+	}
 	if s.server, err = authority.New(o); err != nil {
 		return nil, err
 	}
@@ -147,6 +152,7 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 			return nil, fmt.Errorf("admin listener: %w", err)
 		}
 		s.admin = newAdmin(s.reg, s.Status, new(line), s.log)
+		s.admin.mux.HandleFunc("GET /dns/top", serveTop(s.server, s.log))
 		s.admin.serve(l)
 	}
 	w := s.view.Load().World
@@ -195,14 +201,26 @@ func (s *Standalone) readZones() error {
 	if err != nil {
 		return err
 	}
+	ring, err := s.cfg.DNS.keyRing()
+	if err != nil {
+		return err
+	}
+	if err := useKeys(ring, s.server, s.view.Load().World.Zone); err != nil {
+		return err
+	}
 	s.zones.Store(zones)
 	return nil
 }
 
-// Reload reads steering, zone files and geo databases again. What is wrong
+// Reload reads steering, zone files, keys and geo databases again, and opens the
+// query log anew. What is wrong
 // stays as it was; the errors are returned together.
 func (s *Standalone) Reload() error {
-	return errors.Join(s.readSteering(), s.readZones(), s.geo.Reload())
+	var reopened error
+	if s.queries != nil {
+		reopened = s.queries.Reopen()
+	}
+	return errors.Join(s.readSteering(), s.readZones(), s.geo.Reload(), reopened)
 }
 
 // Addrs are where it answers, in the order of the file.
@@ -235,6 +253,9 @@ func (s *Standalone) Close(ctx context.Context) error {
 	}
 	if s.health != nil {
 		s.health.Close()
+	}
+	if s.queries != nil {
+		errs = append(errs, s.queries.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -175,19 +174,6 @@ func (r *dnsRole) questions(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// top serves who asked most, and for what: ?n=20.
-func (r *dnsRole) top(w http.ResponseWriter, req *http.Request) {
-	count, err := strconv.ParseUint(cmp.Or(req.FormValue("n"), "20"), 10, 10)
-	if err != nil || count == 0 {
-		http.Error(w, "say how many: ?n=20, at most 1023", http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(r.server.Top(int(count))); err != nil {
-		r.node.log.Debug("top talkers not sent", "error", err)
-	}
-}
-
 // reload reads zone files and keys again; when one is wrong all stay as they were.
 func (r *dnsRole) reload() error {
 	if r.log != nil {
@@ -203,15 +189,8 @@ func (r *dnsRole) reload() error {
 	if err != nil {
 		return err
 	}
-	if ring != nil {
-		if zone := r.node.world.View().World.Zone; ring.Zone != zone {
-			return fmt.Errorf("dns.zoneKeys: %s has the keys of %s, not of %s", r.node.cfg.DNS.ZoneKeys[0], ring.Zone, zone)
-		}
-		if r.server != nil {
-			if err := r.server.SetKeys(ring.Serving()); err != nil {
-				return err
-			}
-		}
+	if err := useKeys(ring, r.server, r.node.world.View().World.Zone); err != nil {
+		return err
 	}
 	r.zones.Store(zones)
 	return nil
@@ -245,12 +224,11 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		return err
 	}
 	o.Sign = n.startGrants().sign
-	if path := n.cfg.DNS.QueryLog; path != "" {
-		if role.log, err = openLog(path); err != nil {
-			return err
-		}
+	if role.log, err = n.cfg.DNS.openLog(&o); err != nil {
+		return err
+	}
+	if role.log != nil {
 		n.onClose("query log", func(context.Context) error { return role.log.Close() })
-		o.QueryLog, o.LogEvery = role.log, uint64(cmp.Or(n.cfg.DNS.QueryLogEvery, 100))
 	}
 	o.ServiceAddrs = func() []string {
 		var out []string
@@ -276,7 +254,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	n.onClose("dns", func(context.Context) error { return server.Close() })
 	role.server = server
 	n.admin.mux.HandleFunc("GET /dns/questions", role.questions)
-	n.admin.mux.HandleFunc("GET /dns/top", role.top)
+	n.admin.mux.HandleFunc("GET /dns/top", serveTop(server, n.log))
 	n.dns = role
 	return nil
 }
