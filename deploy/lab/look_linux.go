@@ -97,21 +97,6 @@ func (w *world) fenced(ctx context.Context, at string) error {
 	return err
 }
 
-// loseQueue kills a region's queue, wipes its disk, and starts it again.
-func (w *world) loseQueue(ctx context.Context, at string) error {
-	name := at + "-queue"
-	if killed, err := w.killOne(name); err != nil || !killed {
-		return errors.Join(err, fmt.Errorf("%s: killed is %v", name, killed))
-	}
-	if err := os.RemoveAll(filepath.Join(w.dir, "state", name)); err != nil {
-		return err
-	}
-	if err := w.run(w.sites[wan.Site(at)], name); err != nil {
-		return err
-	}
-	return w.ready(ctx, wan.Site(at))
-}
-
 // reply is what the lab reads of an answer of HTTPDNS.
 type reply struct {
 	IPs    []string  `json:"ips"`

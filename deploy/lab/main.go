@@ -5,8 +5,8 @@
 // a wide-area network in user space whose lines are slow, lossy and cut as a
 // scenario says (scenarios/, package script).
 //
-//	lab run [-v] [-keep] [-record] SCENARIO...    a table at the end; exits 0 or 1
-//	lab wan SOCKET COMMAND...                     changes lines of a running world
+//	lab run [-v] [-keep] [-hold] [-record] SCENARIO...    a table at the end; exits 0 or 1
+//	lab wan SOCKET COMMAND...                             changes lines of a running world
 //
 // It guarantees that a scenario passes only when its trace is as expected, every
 // message that was acknowledged is exactly once in both inboxes, whose numbers
@@ -28,7 +28,7 @@ import (
 	"github.com/homing-im/homing/deploy/lab/wan"
 )
 
-const usage = `usage: lab run [-v] [-keep] [-record] [-homing FILE] SCENARIO...
+const usage = `usage: lab run [-v] [-keep] [-hold] [-record] [-homing FILE] SCENARIO...
        lab wan SOCKET COMMAND...`
 
 func main() {

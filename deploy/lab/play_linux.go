@@ -143,6 +143,13 @@ func (p *player) do(ctx context.Context, st *script.Step) ([]string, error) {
 		return []string{st.Words[0] + " is ready"}, p.world.ready(ctx, at)
 	case "lose-queue":
 		return []string{"the queue of " + st.Words[0] + " comes back empty"}, p.world.loseQueue(ctx, st.Words[0])
+	case "kill-broker":
+		line, err := p.world.killBroker(st.Words[0])
+		return []string{line}, err
+	case "kill-queue":
+		return []string{"the queue of " + st.Words[0] + " is gone"}, p.world.killQueue(st.Words[0])
+	case "start-queue":
+		return []string{"the queue of " + st.Words[0] + " is back"}, p.world.startQueue(ctx, st.Words[0])
 	case "switchover", "failover", "failback":
 		return p.handOver(ctx, st.What, st.Words)
 	case "admin":

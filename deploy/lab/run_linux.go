@@ -17,6 +17,7 @@ import (
 
 	"github.com/homing-im/homing/deploy/lab/netns"
 	"github.com/homing-im/homing/deploy/lab/script"
+	"github.com/homing-im/homing/deploy/test/kafkatest"
 )
 
 // options of `lab run`.
@@ -24,6 +25,7 @@ type options struct {
 	verbose bool
 	keep    bool
 	record  bool
+	hold    bool
 	binary  string
 	files   []string
 }
@@ -33,6 +35,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.verbose, "v", false, "print every step as it is done")
 	f.BoolVar(&o.keep, "keep", false, "keep the directory with logs and histories")
 	f.BoolVar(&o.record, "record", false, "write the trace that was seen into the scenario")
+	f.BoolVar(&o.hold, "hold", false, "after the last step, leave the world running until an interrupt")
 	f.StringVar(&o.binary, "homing", "bin/homing", "the program to be tried")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -46,6 +49,9 @@ func parse(args []string) (o options, err error) {
 	}
 	return o, err
 }
+
+// socket is where the network takes commands, in a scenario's directory.
+const socket = "wan.sock"
 
 // scratch is the beginning of every run's directory; the process ID follows.
 const scratch = "homing-lab-"
@@ -106,6 +112,12 @@ func run(ctx context.Context, args []string) (status int, err error) {
 			}
 		}()
 	}
+	for _, s := range all {
+		if len(s.Kafka) > 0 && kafkatest.Available() == nil {
+			_, _ = kafkatest.Classpath() // fetched while there is a way out; play says what is missing
+			break
+		}
+	}
 	inside, status, err := netns.Enclose()
 	if !inside || err != nil {
 		return status, err
@@ -134,9 +146,20 @@ func read(name string) (*script.Scenario, error) {
 type result struct {
 	scenario *script.Scenario
 	err      error
+	skipped  string // why
 	took     time.Duration
 	acked    int
 	figures  []figure
+}
+
+func (r *result) verdict() string {
+	switch {
+	case r.err != nil:
+		return "FAILED"
+	case r.skipped != "":
+		return "skipped"
+	}
+	return "passed"
 }
 
 // figure is what was measured: never part of a trace.
@@ -149,18 +172,30 @@ func play(ctx context.Context, o options, s *script.Scenario, dir string) (r res
 	fmt.Printf("== %s: %s\n", s.Name, s.Title)
 	defer func() {
 		r.took = time.Since(began)
-		verdict := "passed"
+		verdict := r.verdict()
 		if r.err != nil {
-			verdict = "FAILED: " + r.err.Error()
+			verdict += ": " + r.err.Error()
+		} else if r.skipped != "" {
+			verdict += ": " + r.skipped
 		}
 		fmt.Printf("-- %s: %s, %.1f s\n", s.Name, verdict, r.took.Seconds())
 	}()
+	if len(s.Kafka) > 0 {
+		err := kafkatest.Available()
+		if err == nil {
+			_, err = kafkatest.Classpath()
+		}
+		if err != nil {
+			r.skipped = err.Error()
+			return r
+		}
+	}
 	if r.err = os.MkdirAll(dir, 0o700); r.err != nil {
 		return r
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var w *world
-	if w, r.err = newWorld(ctx, dir, o.binary, log); r.err != nil {
+	if w, r.err = newWorld(ctx, dir, o.binary, s.Kafka, log); r.err != nil {
 		return r
 	}
 	defer func() {
@@ -175,6 +210,10 @@ func play(ctx context.Context, o options, s *script.Scenario, dir string) (r res
 	}
 	r.err = p.play(ctx, o.record)
 	r.figures = p.figures
+	if o.hold && r.err == nil {
+		fmt.Printf("it runs on until an interrupt; its lines: lab wan %s show\n", filepath.Join(dir, socket))
+		<-ctx.Done()
+	}
 	if p.people != nil {
 		r.acked = p.people.history.Acked()
 		p.people.close()
@@ -191,15 +230,14 @@ func table(out io.Writer, results []result) int {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(t, "\nscenario\tresult\tseconds\tacked\tfigures")
 	for _, r := range results {
-		verdict := "passed"
 		if r.err != nil {
-			verdict, status = "FAILED", 1
+			status = 1
 		}
 		var words []string
 		for _, f := range r.figures {
 			words = append(words, f.name+" "+f.value)
 		}
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%.1f\t%d\t%s\n", strings.TrimSuffix(filepath.Base(r.scenario.Name), ".txt"), verdict, r.took.Seconds(), r.acked, strings.Join(words, ", "))
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%.1f\t%d\t%s\n", strings.TrimSuffix(filepath.Base(r.scenario.Name), ".txt"), r.verdict(), r.took.Seconds(), r.acked, strings.Join(words, ", "))
 	}
 	_ = t.Flush()
 	return status

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/homing-im/homing/deploy/lab/script"
@@ -36,6 +37,9 @@ type node struct {
 	health string
 }
 
+// queueRole is the role of the embedded broker.
+const queueRole = "queue"
+
 const (
 	// operator is where admin commands come from.
 	operator wan.Site = "ops"
@@ -66,7 +70,7 @@ func sites() []site {
 		region := fmt.Sprintf("127.0.%d.1", n)
 		all = append(all,
 			site{wan.Site(id), id, at(region), []node{
-				{name: string(id) + "-queue", member: "region " + string(id), roles: "queue", admin: region + ":7410", gossip: 7402},
+				{name: string(id) + "-queue", member: "region " + string(id), roles: queueRole, admin: region + ":7410", gossip: 7402},
 				{name: string(id), member: "region " + string(id), roles: "region, replicator", gossip: 7401, health: "{interval: 1s, rise: 1, fall: 3}"},
 			}},
 			site{wan.Site("pop-" + id), id, at(fmt.Sprintf("127.0.1%d.1", n)), []node{
@@ -105,6 +109,9 @@ func vocabulary() script.World {
 	}
 	return w
 }
+
+// replicates says whether the node writes to its region's queue.
+func (n node) replicates() bool { return strings.Contains(n.roles, "replicator") }
 
 // file is the node's, as `homing run -c` reads it.
 func (n node) file(at netip.Addr) string {

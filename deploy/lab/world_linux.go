@@ -20,6 +20,7 @@ import (
 
 	"github.com/homing-im/homing/deploy/lab/netns"
 	"github.com/homing-im/homing/deploy/lab/wan"
+	"github.com/homing-im/homing/deploy/test/kafkatest"
 )
 
 //go:embed world.yaml
@@ -34,7 +35,7 @@ type world struct {
 	wan    *wan.WAN
 	remote *wan.Control
 	sites  map[wan.Site]*location
-	queues map[string]string // address of a region's queue that is not the embedded broker
+	kafka  map[wan.Site]*kafkatest.Cluster // of regions whose queue is not the embedded broker
 
 	mu        sync.Mutex
 	processes map[string]*process // by node
@@ -52,8 +53,11 @@ const readyWithin = 90 * time.Second
 
 // newWorld makes the namespaces and the network, keys and files. Nothing of
 // Homing runs yet.
-func newWorld(ctx context.Context, dir, binary string, log *slog.Logger) (w *world, err error) {
-	w = &world{dir: dir, binary: binary, log: log, wan: wan.New(log), sites: map[wan.Site]*location{}, processes: map[string]*process{}}
+func newWorld(ctx context.Context, dir, binary string, kafka []string, log *slog.Logger) (w *world, err error) {
+	w = &world{
+		dir: dir, binary: binary, log: log, wan: wan.New(log), sites: map[wan.Site]*location{},
+		kafka: map[wan.Site]*kafkatest.Cluster{}, processes: map[string]*process{},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -71,8 +75,13 @@ func newWorld(ctx context.Context, dir, binary string, log *slog.Logger) (w *wor
 			return w, err
 		}
 	}
-	if w.remote, err = w.wan.Listen(filepath.Join(dir, "wan.sock")); err != nil {
+	if w.remote, err = w.wan.Listen(filepath.Join(dir, socket)); err != nil {
 		return w, err
+	}
+	for _, r := range kafka {
+		if w.kafka[wan.Site(r)], err = w.sites[wan.Site(r)].cluster(dir); err != nil {
+			return w, err
+		}
 	}
 	return w, w.files(ctx)
 }
@@ -91,8 +100,16 @@ func (l *location) dial(ctx context.Context, network, address string) (conn net.
 func (w *world) files(ctx context.Context) error {
 	text := string(worldFile)
 	for _, s := range w.sites {
+		brokers := w.kafka[s.name]
+		if brokers != nil {
+			text = strings.Replace(text, fmt.Sprintf("queue: %s:%d\n", s.address, kafkatest.HostPort), fmt.Sprintf("queue: %q\n", brokers.Addresses()), 1)
+		}
 		for _, n := range s.nodes {
-			if err := w.write(filepath.Join("nodes", n.name+".yaml"), n.file(s.address)); err != nil {
+			file := n.file(s.address)
+			if brokers != nil && n.replicates() {
+				file += fmt.Sprintf("kafka: {replication: %d}\n", len(brokers.Brokers))
+			}
+			if err := w.write(filepath.Join("nodes", n.name+".yaml"), file); err != nil {
 				return err
 			}
 		}
@@ -127,7 +144,15 @@ type process struct {
 // start runs a site's nodes.
 func (w *world) start(at wan.Site) error {
 	s := w.sites[at]
+	if brokers := w.kafka[at]; brokers != nil {
+		if err := brokers.Start(); err != nil {
+			return err
+		}
+	}
 	for _, n := range s.nodes {
+		if w.kafka[at] != nil && n.roles == queueRole {
+			continue
+		}
 		if err := w.run(s, n.name); err != nil {
 			return err
 		}
@@ -135,11 +160,8 @@ func (w *world) start(at wan.Site) error {
 	return nil
 }
 
-// run starts one node, unless something else is its queue.
+// run starts one node.
 func (w *world) run(s *location, name string) error {
-	if w.queues[string(s.name)] != "" && strings.HasSuffix(name, "-queue") {
-		return nil
-	}
 	log, err := os.OpenFile(filepath.Join(w.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -161,6 +183,12 @@ func (w *world) run(s *location, name string) error {
 // that had ended by itself is an error.
 func (w *world) kill(at wan.Site) (int, error) {
 	n := 0
+	if brokers := w.kafka[at]; brokers != nil {
+		for _, b := range brokers.Brokers {
+			b.Kill()
+			n++
+		}
+	}
 	for _, nd := range w.sites[at].nodes {
 		killed, err := w.killOne(nd.name)
 		if err != nil {
@@ -240,7 +268,7 @@ func (l *location) admins() []string {
 func (w *world) ready(ctx context.Context, at wan.Site) error {
 	s := w.sites[at]
 	for i, admin := range s.admins() {
-		if w.queues[string(at)] != "" && i == 0 {
+		if w.kafka[at] != nil && s.nodes[i].roles == queueRole {
 			continue
 		}
 		if err := wait(ctx, readyWithin, func() error { return s.get(ctx, "http://"+admin+"/readyz", nil) }); err != nil {
@@ -341,6 +369,11 @@ func (w *world) close() error {
 	for _, p := range running {
 		_ = p.cmd.Process.Kill()
 		<-p.done
+	}
+	for _, brokers := range w.kafka {
+		if brokers != nil {
+			errs = append(errs, brokers.Stop())
+		}
 	}
 	if w.remote != nil {
 		errs = append(errs, w.remote.Close())

@@ -15,18 +15,21 @@ import (
 // of two words, "..." for what the word alone knows, and "<" with a duration.
 var grammar = map[Verb]map[string]string{
 	Do: {
-		"traffic":    "on|off",        // everybody sends, or pauses and waits for answers
-		"link":       "...",           // lines: see package wan
-		"kill":       "node",          // kill -9 of every process at a site
-		"start":      "node",          // and again, with the state it had
-		"lose-queue": "region",        // its queue dies and comes back empty
-		"switchover": "region region", // home, and who shall act
-		"failover":   "region region", // the same
-		"failback":   "region",        // home
-		"admin":      "...",           // homing with these arguments; the trace has exit status and last line
-		"phones":     "place off|new", // switched off; thrown away, and everybody logs in on one without a memory
-		"account":    "",              // as check, but what is missing may be in an open range of the newest report
-		"check":      "",              // reads every inbox and judges
+		"traffic":     "on|off",        // everybody sends, or pauses and waits for answers
+		"link":        "...",           // lines: see package wan
+		"kill":        "node",          // kill -9 of every process at a site
+		"start":       "node",          // and again, with the state it had
+		"lose-queue":  "region",        // its queue dies and comes back empty
+		"kill-queue":  "region",        // its queue dies
+		"start-queue": "region",        // and comes back with what it had
+		"kill-broker": "region",        // one of its three Kafka brokers dies
+		"switchover":  "region region", // home, and who shall act
+		"failover":    "region region", // the same
+		"failback":    "region",        // home
+		"admin":       "...",           // homing with these arguments; the trace has exit status and last line
+		"phones":      "place off|new", // switched off; thrown away, and everybody logs in on one without a memory
+		"account":     "",              // as check, but what is missing may be in an open range of the newest report
+		"check":       "",              // reads every inbox and judges
 	},
 	When: {
 		"acked":     "count",         // so many more messages

@@ -14,8 +14,8 @@
 //	do check                              every scenario ends with it
 //
 // queue and people stand first. Lines with a bar are the expected trace of the
-// step above them; what varies from run to run is never in a trace. README.md
-// beside the scenarios lists what can be said. A mistake is an error with file
+// step above them; what varies from run to run is never in a trace. The
+// lab's README.md lists what can be said. A mistake is an error with file
 // and line; nothing is guessed, and nothing unknown is skipped.
 package script
 

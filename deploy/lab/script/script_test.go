@@ -1,6 +1,8 @@
 package script
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -148,4 +150,28 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The lab's README lists every word of the grammar, and no other.
+func TestReadme(t *testing.T) {
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(do|when|expect) ([a-z-]+)").FindAllStringSubmatch(string(b), -1) {
+		said[m[1]+" "+m[2]] = true
+	}
+	for verb, words := range grammar {
+		for word := range words {
+			if k := string(verb) + " " + word; !said[k] {
+				t.Errorf("README.md lacks %q", k)
+			} else {
+				delete(said, k)
+			}
+		}
+	}
+	for k := range said {
+		t.Errorf("README.md has %q, which nobody understands", k)
+	}
 }

@@ -34,7 +34,17 @@ type Options struct {
 	Settings map[string]string
 	// Secure adds a listener with TLS and SCRAM; nil is none.
 	Secure *Secure
+	// Host is where brokers listen, on ports from [HostPort]; "" is 127.0.0.1, on
+	// ports that are free.
+	Host string
+	// Start starts a broker, and closes the channel when it has ended; nil is
+	// child.Start. Another network namespace needs another.
+	Start func(*exec.Cmd) (exited chan struct{}, err error)
 }
+
+// HostPort is the plain listener of the first broker of [Options.Host], and the
+// next ones those of the others.
+const HostPort = 7500
 
 // Secure is a listener that wants a password, over TLS.
 type Secure struct {
@@ -88,7 +98,13 @@ func New(parent string, o Options) (_ *Cluster, err error) {
 	id[0] &= 0x7f // Kafka's tools take an ID that begins with a dash for an option
 	c.id = base64.RawURLEncoding.EncodeToString(id[:])
 	for i := range o.Brokers {
-		c.Brokers = append(c.Brokers, &Broker{cluster: c, number: i + 1, plain: freeAddress(), controller: freeAddress(), secure: freeAddress()})
+		b := &Broker{cluster: c, number: i + 1}
+		for j, a := range []*string{&b.plain, &b.controller, &b.secure} {
+			if *a = freeAddress(); o.Host != "" {
+				*a = net.JoinHostPort(o.Host, fmt.Sprint(HostPort+20*j+i))
+			}
+		}
+		c.Brokers = append(c.Brokers, b)
 	}
 	return c, c.each((*Broker).format)
 }
@@ -192,7 +208,11 @@ func (b *Broker) Launch() error {
 	defer func() { _ = out.Close() }()
 	b.cmd = b.cluster.Java("kafka.Kafka", b.settings())
 	b.cmd.Stdout, b.cmd.Stderr = out, out
-	b.exited, err = child.Start(b.cmd)
+	start := b.cluster.options.Start
+	if start == nil {
+		start = child.Start
+	}
+	b.exited, err = start(b.cmd)
 	return err
 }
 
