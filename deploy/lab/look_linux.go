@@ -38,9 +38,7 @@ func (w *world) outcome(said string, into any) error {
 // status is what the lab reads of GET /status.
 type status struct {
 	Region *struct {
-		Admitting bool   `json:"admitting"`
-		Refuses   string `json:"refuses"`
-		Lags      []struct {
+		Lags []struct {
 			Origin  string `json:"origin"`
 			Stream  string `json:"stream"`
 			Records uint64 `json:"records"`
@@ -86,15 +84,6 @@ func (w *world) copies(ctx context.Context, whole bool) error {
 		}
 	}
 	return nil
-}
-
-// fenced says why a region still admits writes.
-func (w *world) fenced(ctx context.Context, at string) error {
-	st, err := w.status(ctx, at)
-	if err == nil && st.Region.Admitting {
-		err = fmt.Errorf("%s admits writes", at)
-	}
-	return err
 }
 
 // reply is what the lab reads of an answer of HTTPDNS.

@@ -35,9 +35,9 @@ type player struct {
 
 // change is the last time somebody else was to act.
 type change struct {
-	home, to region.ID
-	at       time.Time // when the operator pressed the key
-	report   struct {
+	home, from, to region.ID
+	at             time.Time // when the operator pressed the key
+	report         struct {
 		Began   time.Time `json:"began"`
 		Signed  float64   `json:"signedSeconds"`
 		Serving float64   `json:"servingSeconds"`
@@ -221,7 +221,7 @@ func (p *player) handOver(ctx context.Context, kind string, words []string) ([]s
 	if err != nil {
 		return nil, err
 	}
-	p.change.open, p.change.partitions = len(h.Open), h.Partitions
+	p.change.from, p.change.open, p.change.partitions = h.Before, len(h.Open), h.Partitions
 	return []string{fmt.Sprintf("%s acts for %s: %d of %d partitions", h.Acting, h.Home, h.Opened, h.Partitions)}, nil
 }
 
@@ -273,8 +273,6 @@ func (p *player) when(ctx context.Context, st *script.Step) error {
 			}
 			return err
 		})
-	case "fenced":
-		return wait(ctx, st.Within, func() error { return p.world.fenced(ctx, st.Words[0]) })
 	case "gone", "back":
 		err := wait(ctx, st.Within, func() error { return p.world.answered(ctx, wan.Site(st.Words[0]), st.What == "back") })
 		p.gone = time.Since(p.killed)
@@ -286,6 +284,14 @@ func (p *player) when(ctx context.Context, st *script.Step) error {
 // of counts the people of a home.
 func (p *player) of(home region.ID) int {
 	return p.people.history.Count(func(e traffic.Event) bool { return e.Kind == traffic.Joined && e.Home == home })
+}
+
+// some checks a fact that is "some" or "none".
+func some(st *script.Step, n int, of string) error {
+	if (n > 0) != (st.Words[0] == "some") {
+		return fmt.Errorf("%d %s", n, of)
+	}
+	return nil
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -303,11 +309,10 @@ func (p *player) expect(st *script.Step) error {
 			return fmt.Errorf("the report has %d open ranges of %d partitions", p.change.open, want)
 		}
 		return nil
+	case "split":
+		return some(st, len(h.Acting(p.change.home, p.change.from, p.change.at)), "people were served by the region before")
 	case "excused":
-		if some := p.excused > 0; some != (st.Words[0] == "some") {
-			return fmt.Errorf("%d messages are in open ranges only", p.excused)
-		}
-		return nil
+		return some(st, p.excused, "messages are in open ranges only")
 	case "rto":
 		acting, all := h.Acting(p.change.home, p.change.to, p.change.at), p.of(p.change.home)
 		if float64(len(acting)) < share*float64(all) {

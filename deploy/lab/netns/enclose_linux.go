@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,7 +27,12 @@ func Possible() error {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return errors.New("no ip command here (Debian: apt-get install iproute2)")
 	}
-	return nil
+	// Root of a container may not be allowed to.
+	n, tun, err := New(1500, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	if err != nil {
+		return err
+	}
+	return errors.Join(tun.Close(), n.Close())
 }
 
 // Enclose runs this program again, with the same arguments, as the first

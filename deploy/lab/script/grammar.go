@@ -37,7 +37,6 @@ var grammar = map[Verb]map[string]string{
 		"live":      "",              // every replay follows its origin; what is under way now may lack
 		"caught-up": "",              // and lacks nothing, which takes a pause in the traffic
 		"complete":  "region",        // nothing of the home's tail is missing where it is acting
-		"fenced":    "region",        // it admits no writes for its own home
 		"gone":      "node",          // from every DNS node's answers
 		"back":      "node",          // in them again
 	},
@@ -46,6 +45,7 @@ var grammar = map[Verb]map[string]string{
 		"refused":    "<",         // longest that a message of the home's users waited for its answer
 		"serving":    "<",         // the successor had taken every partition over
 		"open":       "all|none",  // partitions in which the report of the last change has an open range
+		"split":      "some|none", // people of the home whom the region before acknowledged after the last change
 		"excused":    "some|none", // what the last account found in open ranges only
 		"gone":       "<",         // the last "when gone" took
 		"redirected": "<",         // every DNS node answered with the successor, after its world was signed
