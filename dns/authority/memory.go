@@ -15,12 +15,13 @@ import (
 // block of addresses as the answer's scope covers; where two classes or blocks
 // meet in a slot, the later one wins.
 type memory struct {
-	s     *Server
-	plan  *plan
-	epoch uint32 // slots of another one are empty
-	slots []slot
-	g     glance
-	now   uint32 // Unix seconds, of the batch
+	s       *Server
+	plan    *plan
+	epoch   uint32 // slots of another one are empty
+	slots   []slot
+	g       glance
+	decider steer.Decider
+	now     uint32 // Unix seconds, of the batch
 
 	// Counted here and handed over once per batch: counters that all workers
 	// write would cost more than the answers.
@@ -187,7 +188,7 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 	m.s.metrics.misses.Inc()
 	t := target{kind: steered, service: m.plan.services[m.g.service], uin: m.g.uin, version: m.g.version}
 	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), "")
-	a := steer.Decide(m.plan.view, m.plan.health, client)
+	a := m.decider.Decide(m.plan.view, m.plan.health, client)
 	if c.uin != 0 && m.homeOf(a) != c.home {
 		return false // the overlay has moved the owner in between
 	}

@@ -68,9 +68,29 @@ func BenchmarkDecide(b *testing.B) {
 	} {
 		b.Run(x.name, func(b *testing.B) {
 			b.ReportAllocs()
+			var d Decider
 			for b.Loop() {
-				Decide(x.view, h, x.client)
+				d.Decide(x.view, h, x.client)
 			}
 		})
+	}
+}
+
+// A decision takes no memory, whatever the rules.
+func TestDeciderAllocatesNothing(t *testing.T) {
+	v := largeWorld()
+	v.World.Rules = append(v.World.Rules, region.Rule{Name: "last", Match: region.Match{UINs: []region.UINRange{{First: 9, Last: 9}}}, Act: region.Act{
+		Pool:  []region.PoolMember{{POP: "pop-1", Weight: 3}, {POP: "more-4", Weight: 2, Drain: 500}, {Region: "sh", Tier: 1}},
+		Order: region.OrderMeasured, Band: 200, Spill: 8000, AllDown: LastKnownGood,
+	}})
+	_, h := smallWorld()
+	var d Decider
+	for _, c := range []Client{
+		{Service: region.Long, Prefix: netip.MustParsePrefix("223.5.5.5/32"), Facts: Facts{Prefix: netip.MustParsePrefix("223.5.5.0/24"), Known: true}},
+		{Service: region.Long, UIN: 9, Prefix: netip.MustParsePrefix("2001:db8::/56")},
+	} {
+		if n := testing.AllocsPerRun(100, func() { d.Decide(v, h, c) }); n != 0 {
+			t.Errorf("%v allocations for %+v", n, c)
+		}
 	}
 }

@@ -55,8 +55,8 @@ func (d *decision) match(m *region.Match) (condition, *region.Match) {
 		return missHome, m
 	case len(m.Acting) > 0 && !(d.placed && slices.Contains(m.Acting, d.answer.Acting)):
 		return missActing, m
-	case len(m.HealthyPOPs) > 0 && !slices.ContainsFunc(m.HealthyPOPs, d.health.POP),
-		len(m.HealthyRegions) > 0 && !slices.ContainsFunc(m.HealthyRegions, d.health.Region):
+	case len(m.HealthyPOPs) > 0 && !slices.ContainsFunc(m.HealthyPOPs, func(id region.POPID) bool { return d.health.POP(id) }),
+		len(m.HealthyRegions) > 0 && !slices.ContainsFunc(m.HealthyRegions, func(id region.ID) bool { return d.health.Region(id) }):
 		return missHealth, m
 	}
 	if len(m.Countries) > 0 || len(m.Subdivisions) > 0 || len(m.Cities) > 0 || len(m.Continents) > 0 || len(m.ASNs) > 0 || len(m.Carriers) > 0 {

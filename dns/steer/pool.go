@@ -16,6 +16,8 @@ type Candidate struct {
 	Spilled bool   `json:"spilled,omitempty"` // moved behind the others for its load
 	Skipped string `json:"skipped,omitempty"` // why it is not in the answer; empty when it is
 
+	at     *region.Place // nil for one that is not in this world
+	drain  uint32        // share of the clients it does not get
 	weight uint32
 	far    uint32 // what the order goes by
 	luck   uint64 // among equals
@@ -46,13 +48,14 @@ var builtInAct = region.Act{Order: region.OrderNearest}
 // poolOf returns the pool of a rule in order of preference.
 func (d *decision) poolOf(a *region.Act) []Candidate {
 	pool, order := d.members(a)
+	d.pool = pool // for the next one, when this one is done with
 	if order == region.OrderNearest || order == region.OrderMeasured {
 		d.consultFacts()
 		for i := range pool {
 			d.measure(&pool[i], order)
 		}
 	}
-	d.drain(pool, a)
+	d.drain(pool, a.Sticky)
 	slices.SortStableFunc(pool, func(a, b Candidate) int {
 		if c := cmp.Compare(a.Tier, b.Tier); c != 0 || (order != region.OrderNearest && order != region.OrderMeasured) {
 			return c
@@ -80,7 +83,7 @@ func (d *decision) members(a *region.Act) ([]Candidate, region.Order) {
 	if n == 0 {
 		return d.builtInMembers(), cmp.Or(order, region.OrderNearest)
 	}
-	pool := make([]Candidate, 0, n)
+	pool := slices.Grow(d.pool[:0], n)
 	for _, id := range a.POPs {
 		pool = append(pool, d.popOf(id))
 	}
@@ -95,7 +98,7 @@ func (d *decision) members(a *region.Act) ([]Candidate, region.Order) {
 		} else {
 			c = d.region(m.Region)
 		}
-		c.Tier, c.weight = m.Tier, m.Weight
+		c.Tier, c.weight, c.drain = m.Tier, m.Weight, max(c.drain, m.Drain)
 		pool = append(pool, c)
 	}
 	return pool, cmp.Or(order, region.OrderWritten)
@@ -105,7 +108,7 @@ func (d *decision) members(a *region.Act) ([]Candidate, region.Order) {
 // backups, one by one.
 func (d *decision) builtInMembers() []Candidate {
 	w := d.view.World
-	pool := make([]Candidate, 0, len(w.POPs)+len(w.Regions))
+	pool := slices.Grow(d.pool[:0], len(w.POPs)+len(w.Regions))
 	for i := range w.POPs {
 		pool = append(pool, d.pop(&w.POPs[i]))
 	}
@@ -130,7 +133,7 @@ func (d *decision) popOf(id region.POPID) Candidate {
 }
 
 func (d *decision) pop(p *region.POP) Candidate {
-	c := Candidate{Endpoint: Endpoint{POP: p.ID, KM: notConsulted}, Healthy: d.health.POP(p.ID)}
+	c := Candidate{Endpoint: Endpoint{POP: p.ID, KM: notConsulted}, Healthy: d.health.POP(p.ID), at: &p.Place, drain: p.DrainShare}
 	addr, offered := p.Serves.Of(d.client.Service)
 	c.Address, c.Other = addr, p.Serves.Other(d.client.Service)
 	switch {
@@ -147,7 +150,7 @@ func (d *decision) region(id region.ID) Candidate {
 	if !ok {
 		return Candidate{Endpoint: Endpoint{Region: id, KM: notConsulted}, Skipped: skipUnknown}
 	}
-	c := Candidate{Endpoint: Endpoint{Region: id, KM: notConsulted}, Healthy: d.health.Region(id)}
+	c := Candidate{Endpoint: Endpoint{Region: id, KM: notConsulted}, Healthy: d.health.Region(id), at: &r.Place}
 	addr, offered := r.Serves.Of(d.client.Service)
 	c.Address = addr
 	if !offered {
@@ -161,11 +164,10 @@ func (d *decision) region(id region.ID) Candidate {
 // the candidate, where nobody has measured, and from there as the nodes have
 // measured it among themselves, or else by the map as well.
 func (d *decision) measure(c *Candidate, order region.Order) {
-	at, ok := d.placeOf(c.site())
-	if !ok {
+	if c.at == nil {
 		return
 	}
-	c.KM = d.km(at)
+	c.KM = d.km(*c.at)
 	c.far = uint32(c.KM)
 	if order != region.OrderMeasured {
 		return
@@ -175,7 +177,7 @@ func (d *decision) measure(c *Candidate, order region.Order) {
 		onwards, known = d.measures.RTT(Path{From: c.site(), To: d.answer.Acting})
 	}
 	if acting, ok := d.view.World.Region(d.answer.Acting); ok && !known {
-		onwards = millis(KM(at, acting.Place))
+		onwards = millis(KM(*c.at, acting.Place))
 	}
 	c.Millis = millis(c.KM) + onwards
 	c.far = c.Millis
@@ -184,35 +186,10 @@ func (d *decision) measure(c *Candidate, order region.Order) {
 // millis is the round trip over a distance.
 func millis(km float64) uint32 { return (uint32(km) + kmPerMilli/2) / kmPerMilli }
 
-func (d *decision) placeOf(s Site) (region.Place, bool) {
-	if s.POP != "" {
-		if p, ok := d.view.World.POP(s.POP); ok {
-			return p.Place, true
-		}
-		return region.Place{}, false
-	}
-	r, ok := d.view.World.Region(s.Region)
-	if !ok {
-		return region.Place{}, false
-	}
-	return r.Place, true
-}
-
 // drain takes out the members of whose drain share the client is.
-func (d *decision) drain(pool []Candidate, a *region.Act) {
+func (d *decision) drain(pool []Candidate, by region.Sticky) {
 	for i := range pool {
-		c := &pool[i]
-		if c.Skipped != "" {
-			continue
-		}
-		share := uint32(0)
-		if p, ok := d.view.World.POP(c.POP); ok && c.POP != "" {
-			share = p.DrainShare
-		}
-		if len(a.Pool) > 0 { // the pool is still as it is written
-			share = max(share, a.Pool[i].Drain)
-		}
-		if share > 0 && place("drain", c.site(), d.who(a.Sticky)) < share {
+		if c := &pool[i]; c.Skipped == "" && c.drain > 0 && place("drain", c.site(), d.who(by)) < c.drain {
 			c.Skipped = skipDrainShare
 		}
 	}

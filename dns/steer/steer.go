@@ -99,20 +99,50 @@ type decision struct {
 
 	measures Measures // nil when the health measures nothing
 
+	pool   []Candidate // memory for the next pool
+	chosen []Endpoint  // and for the answer's endpoints
+
 	placed bool // the UIN has a home
 	answer Answer
 }
 
 func decide(v *region.View, h Health, c Client, trace bool) Answer {
-	d := &decision{view: v, health: h, client: c, trace: trace}
+	d := &decision{trace: trace}
+	return d.decide(v, h, c, nil)
+}
+
+// Decider is [Decide] for who asks often: it keeps its memory from one call to
+// the next, so that it allocates none, and what it knows of the newest world's
+// rules. It is not safe for concurrent use. The zero value is ready.
+type Decider struct {
+	d     decision
+	of    *region.World
+	rules []glimpse // of the world's rules
+}
+
+// Decide is [Decide], but for that the answer's endpoints are overwritten by the
+// next call.
+func (x *Decider) Decide(v *region.View, h Health, c Client) Answer {
+	if x.of != v.World {
+		x.of = v.World
+		x.rules = glimpses(v.World.Rules)
+	}
+	return x.d.decide(v, h, c, x.rules)
+}
+
+// decide answers. The glimpses may be nil.
+func (d *decision) decide(v *region.View, h Health, c Client, rules []glimpse) Answer {
+	d.view, d.health, d.client, d.placed, d.answer, d.addr = v, h, c, false, Answer{}, netip.Addr{}
 	d.measures, _ = h.(Measures)
 	if c.Prefix.IsValid() {
 		d.addr = c.Prefix.Masked().Addr().Unmap()
 	}
 	d.locate()
-	rules := v.World.Rules
-	for i := range rules {
-		if d.try(&rules[i]) {
+	for i := range v.World.Rules {
+		if rules != nil && rules[i].misses(d) {
+			continue
+		}
+		if d.try(&v.World.Rules[i]) {
 			return d.answer
 		}
 	}
@@ -227,7 +257,7 @@ func (d *decision) answerFrom(rule, held string, pool []Candidate, ttl uint32, p
 		limit = DefaultAnswers
 	}
 	anyway := policy == LastKnownGood || policy == Everything
-	var chosen []Endpoint
+	chosen := d.chosen[:0]
 	for i := range pool {
 		c := &pool[i]
 		if c.Skipped == "" && !c.Healthy && !anyway {
@@ -240,7 +270,7 @@ func (d *decision) answerFrom(rule, held string, pool []Candidate, ttl uint32, p
 			c.Skipped = skipFull
 			continue
 		}
-		if chosen == nil {
+		if cap(chosen) == 0 {
 			chosen = make([]Endpoint, 0, min(limit, len(pool)))
 		}
 		chosen = append(chosen, c.Endpoint)
@@ -252,7 +282,10 @@ func (d *decision) answerFrom(rule, held string, pool []Candidate, ttl uint32, p
 	if !answered {
 		return false
 	}
-	d.answer.Rule, d.answer.Endpoints, d.answer.TTL, d.answer.Fallback = rule, chosen, d.ttl(ttl), policy
+	d.answer.Rule, d.answer.TTL, d.answer.Fallback = rule, d.ttl(ttl), policy
+	if len(chosen) > 0 {
+		d.chosen, d.answer.Endpoints = chosen, chosen
+	}
 	return true
 }
 

@@ -279,9 +279,10 @@ var worlds = flag.Int("steer.worlds", 2000, "random worlds that the property tes
 
 func TestSteerProperties(t *testing.T) {
 	seen := make(map[string]int)
+	decider := new(Decider)
 	const round = 100 // worlds of one rapid.Check, its default
 	for range (*worlds + round - 1) / round {
-		rapid.Check(t, func(t *rapid.T) { checkRandomWorld(t, seen) })
+		rapid.Check(t, func(t *rapid.T) { checkRandomWorld(t, decider, seen) })
 	}
 	for _, kind := range []string{
 		"rule-0", "rule-3", BuiltIn, AllDown, "fallback everything", "fallback nothing", "fallback last-known-good",
@@ -308,7 +309,7 @@ func drawClient(t *rapid.T, g geoTable) Client {
 }
 
 // checkRandomWorld holds all guarantees for a client of a world.
-func checkRandomWorld(t *rapid.T, seen map[string]int) {
+func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 	v := region.NewView(drawWorld(t), region.Hash{}, nil)
 	h := drawHealth(t)
 	var g geoTable
@@ -322,6 +323,10 @@ func checkRandomWorld(t *rapid.T, seen map[string]int) {
 	// Guarantee 1, and that the trace changes nothing.
 	if again := Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
 		t.Fatalf("with trace %+v\nwithout   %+v", bare(a), again)
+	}
+	decider.Decide(v, AllUp, Client{Service: region.Long}) // leaves its traces
+	if again := decider.Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
+		t.Fatalf("with trace %+v\nDecider   %+v", bare(a), again)
 	}
 	// Guarantee 2, by the twin.
 	twin := naive(v, h, c)
