@@ -100,6 +100,26 @@ func scopeOf(m *dns.Msg) int {
 	return -1
 }
 
+// richWorld has pools of every kind.
+func richWorld() *region.World {
+	w := testWorld()
+	w.Version = 9
+	for i := range w.POPs {
+		w.POPs[i].Users = 1000
+	}
+	w.POPs[2].DrainShare = 2000
+	w.Rules = []region.Rule{
+		{Name: "down", Match: region.Match{Homes: []region.ID{"hk"}, Services: []region.Service{region.Long}}, Act: region.Act{POPs: []region.POPID{"pop-4", "pop-5", "pop-6"}, AllDown: region.LastKnownGood}},
+		{Name: "measured", Match: region.Match{Homes: []region.ID{"ca"}}, Act: region.Act{Order: region.OrderMeasured, Band: 10}},
+		{Name: "weighted", Match: region.Match{HealthyPOPs: []region.POPID{"pop-1"}, Not: &region.Match{Versions: []region.VersionRange{{From: 90_000}}}}, Act: region.Act{
+			Pool:  []region.PoolMember{{POP: "pop-1", Weight: 3}, {POP: "pop-2"}, {POP: "pop-3", Weight: 2, Drain: 1000}, {Region: "sh", Tier: 1}},
+			Order: region.OrderWeighted, Spill: 8000,
+		}},
+		{Name: "network", Act: region.Act{Order: region.OrderNearest, Band: 1500, Sticky: region.StickyPrefix}},
+	}
+	return w
+}
+
 // For 1,000 random clients all transports say what Steer says; with POPs and a
 // region dead and another acting, they change, and agree again.
 func TestAllTransportsAgree(t *testing.T) {
@@ -113,6 +133,14 @@ func TestAllTransportsAgree(t *testing.T) {
 			w.Version = 8
 			w.Regions[0].Acting = region.Acting{Region: "hk", Counter: 2}
 			h.view.Store(region.NewView(w, region.Hash{2}, nil))
+		}
+		if i == 750 {
+			h.setHealth(&steer.Up{
+				POPs: map[region.POPID]bool{"pop-1": true, "pop-2": true, "pop-3": true}, Regions: map[region.ID]bool{"sh": true, "ca": true},
+				Loads: map[steer.Site]uint32{{POP: "pop-1"}: 9000}, RTTs: map[steer.Path]uint32{{From: steer.Site{POP: "pop-3"}, To: "ca"}: 5},
+				Falls: map[steer.Site]int64{{POP: "pop-5"}: 100, {POP: "pop-6"}: 95, {POP: "pop-4"}: 50},
+			})
+			h.view.Store(region.NewView(richWorld(), region.Hash{3}, nil))
 		}
 		view, health := h.view.Load(), *h.health.Load()
 		addr := randomAddr(r)

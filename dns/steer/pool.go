@@ -64,7 +64,13 @@ func (d *decision) poolOf(a *region.Act) []Candidate {
 		return cmp.Or(cmp.Compare(a.far, b.far), byName(a, b))
 	})
 	if order != region.OrderWritten && balances(a) {
-		d.balance(pool, a)
+		// Who is out begins no band.
+		slices.SortStableFunc(pool, func(a, b Candidate) int { return behind(a.Skipped != "", b.Skipped != "") })
+		out := slices.IndexFunc(pool, func(c Candidate) bool { return c.Skipped != "" })
+		if out < 0 {
+			out = len(pool)
+		}
+		d.balance(pool[:out], a)
 	}
 	if a.Spill > 0 {
 		d.spill(pool, a)
@@ -233,15 +239,18 @@ func (d *decision) spill(pool []Candidate, a *region.Act) {
 			c.Spilled = place("spill", c.site(), d.who(a.Sticky)) < share
 		}
 	}
-	slices.SortStableFunc(pool, func(a, b Candidate) int {
-		switch {
-		case a.Spilled == b.Spilled:
-			return 0
-		case b.Spilled:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(pool, func(a, b Candidate) int { return behind(a.Spilled, b.Spilled) })
+}
+
+// behind orders those of whom something is true behind the others.
+func behind(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // shed is the part of its clients that a member at a load gives to others, all

@@ -274,7 +274,7 @@ func withAddr(c Client, g geoTable, a netip.Addr) Client {
 // bare is an answer without its trace.
 func bare(a Answer) Answer { a.Trace = nil; return a }
 
-// worlds of the property test; -steer.worlds 1000000 takes a while.
+// worlds of the property test, with ten clients each; a million take some minutes.
 var worlds = flag.Int("steer.worlds", 2000, "random worlds that the property test makes")
 
 func TestSteerProperties(t *testing.T) {
@@ -329,11 +329,15 @@ func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 		t.Fatalf("with trace %+v\nDecider   %+v", bare(a), again)
 	}
 	// Guarantee 2, by the twin.
-	twin := naive(v, h, c)
-	twin.Scope = a.Scope
-	if !reflect.DeepEqual(bare(a), twin) {
-		t.Fatalf("answer %+v\ntwin   %+v\n%s", bare(a), twin, a.Text())
+	asTwin := func(c Client, a Answer) {
+		seen["clients"]++
+		twin := naive(v, h, c)
+		twin.Scope = a.Scope
+		if !reflect.DeepEqual(bare(a), twin) {
+			t.Fatalf("answer %+v\ntwin   %+v\n%s", bare(a), twin, a.Text())
+		}
 	}
+	asTwin(c, a)
 	// Guarantees 3 and 4.
 	for _, e := range a.Endpoints {
 		if healthy := (e.POP != "" && h.POP(e.POP)) || (e.Region != "" && h.Region(e.Region)); !healthy &&
@@ -349,6 +353,8 @@ func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 		t.Fatalf("scope %d without an address", a.Scope)
 	}
 	if c.Prefix.IsValid() {
+		elsewhere := withAddr(c, g, drawAddr(t))
+		asTwin(elsewhere, Steer(v, h, elsewhere))
 		for range 8 {
 			b := addr.AsSlice()
 			for i := int(a.Scope); i < addr.BitLen(); i++ {
@@ -358,6 +364,7 @@ func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 			}
 			other, _ := netip.AddrFromSlice(b)
 			o := Steer(v, h, withAddr(c, g, other))
+			asTwin(withAddr(c, g, other), o)
 			if !reflect.DeepEqual(bare(a), bare(o)) {
 				t.Fatalf("%s and %s share /%d:\n%s\n%s", addr, other, a.Scope, a.Text(), o.Text())
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/dns/authority"
 	"github.com/homing-im/homing/dns/geo"
 	"github.com/homing-im/homing/dns/steer"
@@ -54,7 +55,9 @@ JSON object on each line:
 
   {"service":"long","uin":1000001,"version":80003,"client":"223.5.5.0/24"}
 
-Everybody is taken to be healthy, but for --down. Owners who moved out of their
+Everybody is taken to be healthy, but for --down. Loads and round trips are those
+that a DNS node measures now; it does so while a rule of the running world looks
+at them, else nobody is loaded and distances come from the map alone. Owners who moved out of their
 segment are answered as if they had not. It signs nothing and changes nothing.`,
 		Example: "  homing dns simulate --world new.yaml --from-live 5m\n  homing dns simulate --world new.yaml --traffic questions.json --down pop-1",
 		RunE:    func(c *cobra.Command, _ []string) error { return s.run(c.Context(), e) },
@@ -100,7 +103,10 @@ func (s *simulate) run(ctx context.Context, e *env) error {
 	}
 	each := json.NewEncoder(e.out)
 	var failed error
-	outcome := steer.Simulate(v1, v2, steer.AllUp, health, clients, func(i int, a, b steer.Answer) {
+	was := allHealthy(before.World)
+	s.measured(ctx, before.World).Into(was)
+	health.Loads, health.RTTs = was.Loads, was.RTTs
+	outcome := steer.Simulate(v1, v2, was, health, clients, func(i int, a, b steer.Answer) {
 		if s.each && failed == nil {
 			failed = each.Encode(prediction{questions[i], a.Endpoints, b.Endpoints})
 		}
@@ -144,15 +150,33 @@ func (s *simulate) current(ctx context.Context, e *env) (*region.Known, error) {
 	return nil, fmt.Errorf("no region tells its world: %w", last)
 }
 
-// health is everybody's but for those who are down.
-func (s *simulate) health(w *region.World) (steer.Health, error) {
-	up := steer.Up{POPs: map[region.POPID]bool{}, Regions: map[region.ID]bool{}}
+// measured is what the first DNS node that answers knows of loads and round
+// trips; nothing when none does, as while no rule looks at them.
+func (s *simulate) measured(ctx context.Context, w *region.World) *observe.Measured {
+	for _, node := range w.DNS {
+		b, err := get(ctx, fmt.Sprintf("http://%s/dns/measured", node.Admin))
+		m := new(observe.Measured)
+		if err == nil && json.Unmarshal(b, m) == nil {
+			return m
+		}
+	}
+	return new(observe.Measured)
+}
+
+func allHealthy(w *region.World) *steer.Up {
+	up := &steer.Up{POPs: map[region.POPID]bool{}, Regions: map[region.ID]bool{}}
 	for i := range w.POPs {
 		up.POPs[w.POPs[i].ID] = true
 	}
 	for i := range w.Regions {
 		up.Regions[w.Regions[i].ID] = true
 	}
+	return up
+}
+
+// health is everybody's but for those who are down.
+func (s *simulate) health(w *region.World) (*steer.Up, error) {
+	up := allHealthy(w)
 	for _, name := range s.down {
 		switch {
 		case up.POPs[region.POPID(name)]:

@@ -61,7 +61,19 @@ func TestSimulationComesTrue(t *testing.T) {
 	}
 	edited := strings.Replace(string(text), "- id: pop-1\n", "- id: pop-1\n    drain: true\n", 1)
 	edited = strings.Replace(edited, `share: "5.00%"`, `share: "30.00%"`, 1)
-	if !strings.Contains(edited, "drain: true") || !strings.Contains(edited, "30.00%") {
+	edited = strings.Replace(edited, "rules:\n", `rules:
+  - name: far-east
+    match: {countries: [JP, KR, SG], healthy-pops: [pop-3, pop-4]}
+    act:
+      pool: [{pop: pop-3, weight: 3}, {pop: pop-4}, {pop: pop-2, drain: 25%}, {region: hk, tier: 1}]
+      order: weighted
+      sticky: prefix
+      all-down: last-known-good
+  - name: half
+    match: {homes: [ca], percent: {salt: half, share: 50%}}
+    act: {order: nearest, band: 4000km, sticky: uin}
+`, 1)
+	if !strings.Contains(edited, "far-east") || !strings.Contains(edited, "drain: true") || !strings.Contains(edited, "30.00%") {
 		t.Fatalf("the demo's world is not as the test takes it to be:\n%s", text)
 	}
 	next := filepath.Join(d.dir, "world", "next.yaml")

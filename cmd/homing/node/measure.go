@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
+	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/homing-im/homing/cmd/homing/observe"
 	"github.com/homing-im/homing/dns/health"
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
@@ -82,6 +85,23 @@ func (n *Node) tellLoad(w *region.World, told uint32, wanted bool) uint32 {
 		return told
 	}
 	return load
+}
+
+// getMeasured serves what steering goes by, for simulations.
+func (n *Node) getMeasured(w http.ResponseWriter, _ *http.Request) {
+	out := observe.Measured{Loads: []observe.Load{}, RTTs: []observe.RTT{}}
+	if m := n.measured.Load(); m != nil {
+		for s, load := range m.Loads {
+			out.Loads = append(out.Loads, observe.Load{POP: s.POP, Region: s.Region, Load: load})
+		}
+		for p, ms := range m.RTTs {
+			out.RTTs = append(out.RTTs, observe.RTT{POP: p.From.POP, Region: p.From.Region, To: p.To, Millis: ms})
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		n.log.Debug("measures not sent", "error", err)
+	}
 }
 
 // loadGrain is the change of load worth telling, in hundredths of a percent.

@@ -255,6 +255,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	role.server = server
 	n.admin.mux.HandleFunc("GET /dns/questions", role.questions)
 	n.admin.mux.HandleFunc("GET /dns/top", serveTop(server, n.log))
+	n.admin.mux.HandleFunc("GET /dns/measured", n.getMeasured)
 	n.dns = role
 	return nil
 }
