@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -190,8 +191,7 @@ func (c *cursor) read() {
 	for _, m := range inbox {
 		b, err := decode(c.spot, m)
 		if err != nil {
-			c.metrics.quarantined.WithLabelValues(c.labels()...).Inc()
-			c.count(func(p *progress) { p.quarantined++ })
+			c.reject(&m, err.Error())
 			c.logger.Warn("queue message is not a batch; the origin's journal will be asked", "offset", m.Offset, "key", clip(m.Key), "error", err)
 			continue
 		}
@@ -200,8 +200,7 @@ func (c *cursor) read() {
 			c.metrics.duplicates.WithLabelValues(c.labels()...).Inc()
 			c.count(func(p *progress) { p.duplicates++ })
 		case broken:
-			c.metrics.quarantined.WithLabelValues(c.labels()...).Inc()
-			c.count(func(p *progress) { p.quarantined++ })
+			c.reject(&m, fmt.Sprintf("records %d to %d do not follow %d: altered, or of another history", b.First(), b.Last(), c.order.head.Last))
 			c.logger.Warn("queue message does not follow; the origin's journal is asked", "offset", m.Offset, "first", b.First(), "last", b.Last(), "position", c.order.head.Last)
 		case overflow:
 			c.metrics.rereads.WithLabelValues(c.labels()...).Inc()

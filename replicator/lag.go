@@ -94,6 +94,8 @@ type progress struct {
 	samples []sample  // later answers, not reached yet, oldest first
 
 	batches, duplicates, gapFills, quarantined, mismatches uint64
+
+	rejected []Rejected // the newest of them, oldest first
 }
 
 // sample says that the origin's stream ended at last, at some time after sent.

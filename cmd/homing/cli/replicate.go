@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,30 @@ signed with the operator's key, and asks the region that has the copy.`,
 				return err
 			}
 			printCopies(e.out, &s)
+			return nil
+		},
+	}, &cobra.Command{
+		Use: "quarantine", Short: "Messages of other regions' queues that those regions did not write", Args: cobra.NoArgs,
+		Long: `A message that cannot be read, is of another region or partition, too large, of a
+newer version, or altered, is not applied and holds up nobody: the region's journal is
+asked in its place. The newest of them are shown, with the reason. Commands that were
+delivered and can not be executed are dead letters: homing queue dead.`,
+		Example: "  homing replicate quarantine --in hk",
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := e.copier(in, key)
+			if err != nil {
+				return err
+			}
+			var list []replicator.Rejected
+			if err := o.ask(c.Context(), "/operate/replicate/rejected", node.ReplicateRequest{}, &list); err != nil {
+				return err
+			}
+			for _, r := range list {
+				fmt.Fprintf(e.out, "%s  %s %s/%d offset %d, %d bytes, key %q: %s\n", r.At.Format(time.RFC3339), r.Origin, r.Stream, r.Partition, r.Offset, r.Size, r.Key, harmless(r.Reason))
+			}
+			if len(list) == 0 {
+				fmt.Fprintln(e.out, "no message was rejected since this region's node started")
+			}
 			return nil
 		},
 	}, newRepairCommand(e, &in, &key))
