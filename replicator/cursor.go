@@ -142,12 +142,22 @@ func (c *cursor) step(ctx context.Context) {
 		if !c.deliver(ctx) {
 			return
 		}
+		if c.waitsToBeRead() { // applying took its time; what is missing may be here by now
+			continue
+		}
 		at, missing := c.order.due()
 		if !missing || c.now().Before(at) {
 			return
 		}
 		c.fill(ctx)
 	}
+}
+
+// waitsToBeRead says whether the queue has brought something meanwhile.
+func (c *cursor) waitsToBeRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inbox) > 0
 }
 
 // deadline is when step has to run although nothing woke it.

@@ -60,6 +60,9 @@ type Options struct {
 	TLS *tls.Config
 	// SCRAM is what the brokers ask for; nil is nothing.
 	SCRAM *SCRAM
+	// Dial connects; nil is the system's way. TLS, if any, goes over what it
+	// returns.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger is told of connections lost and made again.
 	Logger *slog.Logger
 }
@@ -292,7 +295,11 @@ func (q *Queue) failed(err error) error {
 func (q *Queue) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: 3 * time.Second}
 	d.SetMultipathTCP(false)
-	c, err := d.DialContext(ctx, network, address)
+	dial := d.DialContext
+	if q.options.Dial != nil {
+		dial = q.options.Dial
+	}
+	c, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
