@@ -27,6 +27,7 @@ type Core struct {
 	locks   ownerLocks
 	heads   *lru.Cache[region.UIN, head]
 	kinds   *lru.Cache[region.UIN, kind]
+	settled *lru.Cache[region.UIN, region.Epoch] // at which the owner was found not to be moving
 
 	gone sync.Map // region.UIN of accounts erased by this process; those of others cannot log in
 
@@ -106,6 +107,10 @@ func assemble(o Options) (*Core, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core: kinds of accounts: %w", err)
 	}
+	settled, err := lru.New[region.UIN, region.Epoch](o.Heads)
+	if err != nil {
+		return nil, fmt.Errorf("core: moves: %w", err)
+	}
 	nonces, err := newNonces(o.Key)
 	if err != nil {
 		return nil, err
@@ -119,7 +124,7 @@ func assemble(o Options) (*Core, error) {
 		return nil, fmt.Errorf("core: rates: %w", err)
 	}
 	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
-		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, userPace: userPace, devicePace: devicePace}
+		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, settled: settled, userPace: userPace, devicePace: devicePace}
 	c.numbers = newNumbers(c)
 	return c, nil
 }

@@ -140,6 +140,12 @@ func (c *Core) run(ctx context.Context, target region.UIN, ops []*operation) err
 			}
 			return nil
 		case region.WrongRegion:
+			// Of a home that this region acts for, but whose owner has moved since.
+			if v := c.o.View(); v != nil {
+				if p, ok := v.Placement(target); ok && p.Epoch.Moves > 0 && p.Home != ops[0].command.To {
+					return c.forward(ctx, target, p.Home, ops)
+				}
+			}
 			return region.Errorf(region.Unavailable, "region %s does not act for a command's target any more", c.o.Self).
 				WithHint("the command is tried again, and follows the world").WithCause(err)
 		default:
@@ -157,7 +163,9 @@ const (
 	refused  = "refused"  // the target's rules forbid it; its cause was told
 	dead     = "dead"     // kept as a dead letter
 	partial  = "partial"  // some of it took effect; it is executed again at once
-	blocked  = "blocked"  // dropped for ever, because the target blocks its sender, who is not told
+	// forwarded: written again for the region that the target has moved to.
+	forwarded = "forwarded"
+	blocked   = "blocked" // dropped for ever, because the target blocks its sender, who is not told
 )
 
 // executed counts operations that took effect, and returns how many are done:

@@ -54,6 +54,9 @@ const (
 	// tableTail: by origin, partition and sequence, a TailRow.
 	tableTail journal.Table = 120
 
+	// tableMove: one row (keySingle), a MoveRow.
+	tableMove journal.Table = 121
+
 	// tableRange: of nobody, one row (keySingle), a RangeRow.
 	tableRange journal.Table = 200
 	// tableRegistration: of nobody, by the 16-byte hash of device key and

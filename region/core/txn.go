@@ -68,6 +68,9 @@ func (c *Core) mutate(ctx context.Context, owner region.UIN, change func(*txn) e
 	defer unlock()
 	for try := 1; ; try++ {
 		p, err := c.admit(owner)
+		if err == nil {
+			err = c.stays(ctx, owner, p)
+		}
 		if err != nil {
 			return err
 		}

@@ -91,6 +91,9 @@ func (c *Core) begin(ctx context.Context, s store.Submitter, w *wave, u region.U
 		}
 	}()
 	p, err := c.admit(u)
+	if err == nil {
+		err = c.stays(ctx, u, p)
+	}
 	if err != nil {
 		return false
 	}

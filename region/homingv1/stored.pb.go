@@ -1958,6 +1958,93 @@ func (x *TailRestriction) GetBefore() []byte {
 	return nil
 }
 
+// MoveRow is the state of an owner's move from one home to another, in the
+// records of both. Whoever acts for the old home refuses writes while its moves
+// are more than the owner's.
+type MoveRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`                                 // the new home
+	Moves         uint64                 `protobuf:"varint,2,opt,name=moves,proto3" json:"moves,omitempty"`                          // of the owner, after the move
+	Arrived       bool                   `protobuf:"varint,3,opt,name=arrived,proto3" json:"arrived,omitempty"`                      // written by the new home when it has every row
+	UnixMilli     int64                  `protobuf:"varint,4,opt,name=unix_milli,json=unixMilli,proto3" json:"unix_milli,omitempty"` // when the owner was fenced, or arrived
+	From          string                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`                             // the old home
+	Sent          bool                   `protobuf:"varint,6,opt,name=sent,proto3" json:"sent,omitempty"`                            // of the old home: rows may be at the new one, so the move cannot be called off any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveRow) Reset() {
+	*x = MoveRow{}
+	mi := &file_stored_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveRow) ProtoMessage() {}
+
+func (x *MoveRow) ProtoReflect() protoreflect.Message {
+	mi := &file_stored_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveRow.ProtoReflect.Descriptor instead.
+func (*MoveRow) Descriptor() ([]byte, []int) {
+	return file_stored_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MoveRow) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *MoveRow) GetMoves() uint64 {
+	if x != nil {
+		return x.Moves
+	}
+	return 0
+}
+
+func (x *MoveRow) GetArrived() bool {
+	if x != nil {
+		return x.Arrived
+	}
+	return false
+}
+
+func (x *MoveRow) GetUnixMilli() int64 {
+	if x != nil {
+		return x.UnixMilli
+	}
+	return 0
+}
+
+func (x *MoveRow) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MoveRow) GetSent() bool {
+	if x != nil {
+		return x.Sent
+	}
+	return false
+}
+
 var File_stored_proto protoreflect.FileDescriptor
 
 const file_stored_proto_rawDesc = "" +
@@ -2132,7 +2219,15 @@ const file_stored_proto_rawDesc = "" +
 	"\x0fTailRestriction\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\rR\x05table\x12\x10\n" +
 	"\x03row\x18\x02 \x01(\fR\x03row\x12\x16\n" +
-	"\x06before\x18\x03 \x01(\fR\x06beforeB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
+	"\x06before\x18\x03 \x01(\fR\x06before\"\x90\x01\n" +
+	"\aMoveRow\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x14\n" +
+	"\x05moves\x18\x02 \x01(\x04R\x05moves\x12\x18\n" +
+	"\aarrived\x18\x03 \x01(\bR\aarrived\x12\x1d\n" +
+	"\n" +
+	"unix_milli\x18\x04 \x01(\x03R\tunixMilli\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\x12\x12\n" +
+	"\x04sent\x18\x06 \x01(\bR\x04sentB-Z+github.com/homing-im/homing/region/homingv1b\x06proto3"
 
 var (
 	file_stored_proto_rawDescOnce sync.Once
@@ -2146,7 +2241,7 @@ func file_stored_proto_rawDescGZIP() []byte {
 	return file_stored_proto_rawDescData
 }
 
-var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_stored_proto_goTypes = []any{
 	(*AccountRow)(nil),      // 0: homing.v1.AccountRow
 	(*DeviceRow)(nil),       // 1: homing.v1.DeviceRow
@@ -2175,20 +2270,21 @@ var file_stored_proto_goTypes = []any{
 	(*Erase)(nil),           // 24: homing.v1.Erase
 	(*TailRow)(nil),         // 25: homing.v1.TailRow
 	(*TailRestriction)(nil), // 26: homing.v1.TailRestriction
-	(JoinPolicy)(0),         // 27: homing.v1.JoinPolicy
-	(GroupRole)(0),          // 28: homing.v1.GroupRole
-	(ContactState)(0),       // 29: homing.v1.ContactState
-	(*Message)(nil),         // 30: homing.v1.Message
+	(*MoveRow)(nil),         // 27: homing.v1.MoveRow
+	(JoinPolicy)(0),         // 28: homing.v1.JoinPolicy
+	(GroupRole)(0),          // 29: homing.v1.GroupRole
+	(ContactState)(0),       // 30: homing.v1.ContactState
+	(*Message)(nil),         // 31: homing.v1.Message
 }
 var file_stored_proto_depIdxs = []int32{
-	27, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
-	28, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
-	29, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
-	30, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
-	30, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
-	30, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
-	27, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
-	28, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
+	28, // 0: homing.v1.AccountRow.join:type_name -> homing.v1.JoinPolicy
+	29, // 1: homing.v1.MemberRow.role:type_name -> homing.v1.GroupRole
+	30, // 2: homing.v1.ContactRow.state:type_name -> homing.v1.ContactState
+	31, // 3: homing.v1.Append.message:type_name -> homing.v1.Message
+	31, // 4: homing.v1.GroupPost.message:type_name -> homing.v1.Message
+	31, // 5: homing.v1.GroupDeliver.message:type_name -> homing.v1.Message
+	28, // 6: homing.v1.GroupUpdate.join:type_name -> homing.v1.JoinPolicy
+	29, // 7: homing.v1.GroupRoleChange.role:type_name -> homing.v1.GroupRole
 	26, // 8: homing.v1.TailRow.restrictions:type_name -> homing.v1.TailRestriction
 	9,  // [9:9] is the sub-list for method output_type
 	9,  // [9:9] is the sub-list for method input_type
@@ -2210,7 +2306,7 @@ func file_stored_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stored_proto_rawDesc), len(file_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -56,6 +56,7 @@ func (k *Keeper) takeBatch(b *Batch) (bool, error) {
 	key, named := k.keyLocked(b.From)
 	k.mu.Unlock()
 	if !known || newest == nil {
+		k.poke(0) // whoever made the batch has that world
 		return false, region.Errorf(region.Unavailable, "the batch of %s was made under world %s, which this node lacks", b.From, b.World.Short()).WithHint("it is fetched when the world is here")
 	}
 	if !named || !ed25519.Verify(ed25519.PublicKey(key), b.covered(), b.Sig) {

@@ -15,6 +15,11 @@ import (
 	"github.com/homing-im/homing/region/journal"
 )
 
+// Departed is the home that tombstones of owners who moved away count in: no
+// region's, so nothing is fenced for it, and no watermark speaks of it. What the
+// new home writes has a newer epoch and replaces them.
+const Departed region.ID = "departed"
+
 // Limits every engine enforces; beyond them it answers region.TooLarge.
 const (
 	MaxRowKey = 256       // bytes of Write.Row

@@ -61,28 +61,13 @@ func (o *Operator) Resolve(ctx context.Context, id, resolution string) error {
 	return o.ofConflict(ctx, "/operate/conflicts/resolve", node.ConflictRequest{ID: id, Resolution: resolution}, nil)
 }
 
-// ofConflict asks the region that acts for the conflict's owner: the one that
-// does not send the question elsewhere.
+// ofConflict asks the region that acts for the conflict's owner.
 func (o *Operator) ofConflict(ctx context.Context, path string, q node.ConflictRequest, a any) error {
 	if _, err := core.ParseConflictID(q.ID); err != nil {
 		return err
 	}
 	return o.withWorld(func(_ *worldfile.Ledger, k *region.Known) error {
-		var last error
-		for i := range k.World.Regions {
-			err := o.operate(ctx, &k.World.Regions[i], path, q, a)
-			switch region.KindOf(err) {
-			case 0:
-				return nil
-			case region.WrongRegion, region.Unavailable:
-				if last == nil || region.KindOf(err) == region.Unavailable {
-					last = err
-				}
-			default:
-				return err
-			}
-		}
-		return last
+		return o.whoActs(ctx, k.World, path, q, a)
 	})
 }
 

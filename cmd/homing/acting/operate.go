@@ -48,3 +48,23 @@ func (o *Operator) operate(ctx context.Context, r *region.Region, path string, q
 	}
 	return json.Unmarshal(b, a)
 }
+
+// whoActs asks the region that acts for the owner that a request is about: the
+// one that does not send the question elsewhere.
+func (o *Operator) whoActs(ctx context.Context, w *region.World, path string, q, a any) error {
+	var last error
+	for i := range w.Regions {
+		err := o.operate(ctx, &w.Regions[i], path, q, a)
+		switch region.KindOf(err) {
+		case 0:
+			return nil
+		case region.WrongRegion, region.Unavailable:
+			if last == nil || region.KindOf(err) == region.Unavailable {
+				last = err
+			}
+		default:
+			return err
+		}
+	}
+	return last
+}

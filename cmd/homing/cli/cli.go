@@ -80,7 +80,7 @@ Start with: homing demo`,
 	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newPresenceCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newAccountCommand(e), newDeviceCommand(e), newContactCommand(e), newGroupCommand(e),
 		newSendCommand(e), newSyncCommand(e), newChatCommand(e), newQueueCommand(e), newReplicateCommand(e),
-		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), acting.NewCommand(acting.Env{In: e.in, Out: e.out, Dir: e.worldDir}), acting.NewConflictCommand(acting.Env{In: e.in, Out: e.out, Dir: e.worldDir}), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
+		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), acting.NewCommand(e.acting()), acting.NewConflictCommand(e.acting()), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/acting"
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/cmd/homing/profile"
@@ -93,6 +94,9 @@ func target(to string) (uin region.UIN, handle string, err error) {
 	return uin, "", nil
 }
 
+// acting is what the commands that change who acts need of the program.
+func (e *env) acting() acting.Env { return acting.Env{In: e.in, Out: e.out, Dir: e.worldDir} }
+
 func newUserCommand(e *env) *cobra.Command {
 	var in, nickname, as string
 	register := &cobra.Command{
@@ -136,7 +140,7 @@ func newUserCommand(e *env) *cobra.Command {
 	register.Flags().StringVar(&nickname, "nickname", "", "the name others see")
 	register.Flags().StringVar(&as, "as", "", "name of the profile (default: the nickname)")
 	cmd := &cobra.Command{Use: "user", Short: "Users of the messaging service"}
-	cmd.AddCommand(register)
+	cmd.AddCommand(acting.NewMoveCommand(e.acting()), register)
 	return cmd
 }
 

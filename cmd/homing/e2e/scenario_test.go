@@ -37,6 +37,11 @@ func TestScenarioCutoff(t *testing.T) {
 	tell(t, "cutoff", []control{{"", ""}, {"operator", "failover"}, {"deaf", "fence"}})
 }
 
+// Users move to other homes, while regions die and come back.
+func TestScenarioMove(t *testing.T) {
+	tell(t, "move", []control{{"", ""}, {"operator", "move"}, {"target", "carried-on"}})
+}
+
 // control is a part that is broken, and the step that has to notice.
 type control struct{ sabotage, step string }
 

@@ -216,6 +216,7 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 		return err
 	}
 	r.copies.Store(r.replicator)
+	r.startMover(n.cfg.Has(RoleRegion))
 	n.onClose("replicator", func(context.Context) error { return r.replicator.Close() })
 	journal := peer.NewVerifier(peer.Options{View: n.world.View}).Require(
 		func(i peer.Identity) bool { return i.Kind == peer.KindRegion }, r.replicator.JournalHandler())

@@ -72,7 +72,7 @@ func (c *cutoff) meet(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if err := c.alice.client.AddDevice(ctx, pub, "tablet"); err != nil {
-		return "", fmt.Errorf("Alice's tablet: %w", err)
+		return "", fmt.Errorf("adding the tablet: %w", err)
 	}
 	id := c.alice.id
 	id.Key, id.Ticket = key, ""
@@ -184,11 +184,11 @@ func (c *cutoff) failover(ctx context.Context) (string, error) {
 func (c *cutoff) bothServe(ctx context.Context) (string, error) {
 	var err error
 	if c.tablet.client, err = c.at(ctx, c.tablet.id, "hk"); err != nil {
-		return "", fmt.Errorf("Alice's tablet in hk: %w", err)
+		return "", fmt.Errorf("the tablet in hk: %w", err)
 	}
 	dave := *c.dave
 	if dave.client, err = c.at(ctx, c.dave.id, "hk"); err != nil {
-		return "", fmt.Errorf("Dave in hk: %w", err)
+		return "", fmt.Errorf("connecting Dave to hk: %w", err)
 	}
 	defer func() { _ = dave.client.Close() }()
 	alice, here := c.inside[c.alice], c.inside[c.dave]
@@ -255,7 +255,7 @@ func (c *cutoff) fences(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if in, _, ok := c.inside[c.alice].Where(); !ok || in != "hk" {
-		return "", fmt.Errorf("Alice wrote after the fence, and is served by %q", in)
+		return "", fmt.Errorf("a message after the fence was taken by %q", in)
 	}
 	batches, err := c.demo.Node("sh").Store().Journal(ctx, region.PartitionOf(c.alice.id.UIN, c.demo.View().World.Partitions), "full", before, 1<<20)
 	if err != nil {
@@ -319,14 +319,14 @@ func (c *cutoff) hold(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !bob.Blocked || bob.Remark != "Bobby" {
-		return "", fmt.Errorf("Alice's Bob is %v, want sh's block and hk's remark", bob)
+		return "", fmt.Errorf("what Alice keeps of Bob is %v, want sh's block and hk's remark", bob)
 	}
 	carol, err := contactOf(ctx, c.dave, c.carol.id.UIN)
 	if err != nil {
 		return "", err
 	}
 	if !carol.Blocked || carol.Remark != "" {
-		return "", fmt.Errorf("Dave's Carol is %v, want hk's block without sh's remark", carol)
+		return "", fmt.Errorf("what Dave keeps of Carol is %v, want hk's block without sh's remark", carol)
 	}
 	if err := c.member(ctx, c.carol.id.UIN, false); err != nil {
 		return "", err
@@ -410,7 +410,7 @@ func (c *cutoff) resolve(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !bob.Blocked || bob.Remark != "" || !carol.Blocked {
-		return "", fmt.Errorf("Alice's Bob is %v, Dave's Carol is %v: want sh's Bob, hk's Carol", bob, carol)
+		return "", fmt.Errorf("what Alice keeps of Bob is %v, Dave of Carol %v: want sh's Bob, hk's Carol", bob, carol)
 	}
 	return fmt.Sprintf("%d conflicts resolved, %d with the tail's rows, and the list is empty", len(list), tails), nil
 }

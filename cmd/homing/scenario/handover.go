@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type handover struct {
 	at       *endpoints.Endpoints
 	operator *acting.Operator
 
+	logins                  region.ID // where people renew tickets; "" is their home
 	alice, bob, carol, dave *user
 	traffic                 *traffic
 	acked                   []delivery // of traffic that has ended
@@ -87,7 +89,7 @@ func (h *handover) connect(ctx context.Context, u *user) error {
 		return err
 	}
 	if u.client, err = client.New(client.Options{Zone: h.at.Zone, RootCAs: pool, Identity: u.id, ClientVersion: 80003, Platform: "cli",
-		HTTPDNS: h.at.HTTPDNS, DNS: h.at.DNS, Short: h.at.Regions[string(u.home)].Short}); err != nil {
+		HTTPDNS: h.at.HTTPDNS, DNS: h.at.DNS, Short: h.at.Regions[string(cmp.Or(h.logins, u.home))].Short}); err != nil {
 		return err
 	}
 	if err := u.client.Connect(ctx); err != nil {

@@ -44,6 +44,10 @@ var stories = []story{
 		c := &cutoff{handover: newHandover(d), silent: s.name == "deaf"}
 		return c.steps(), c.close
 	}},
+	{"move", append(moveSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+		m := &move{handover: newHandover(d), stuck: s.name == "target"}
+		return m.steps(), m.close
+	}},
 }
 
 // Names lists the stories.
@@ -119,6 +123,11 @@ var disasterSabotages = []sabotage{
 // replaced.
 var cutoffSabotages = []sabotage{
 	{name: "deaf"}, // its line to the others stays cut
+}
+
+// moveSabotages break the end of a move.
+var moveSabotages = []sabotage{
+	{name: "target"}, // the new home stays away
 }
 
 // Sabotages lists what can be broken, by story.

@@ -34,6 +34,7 @@ type memoryPart struct {
 	first     uint64
 	next      uint64
 	unixMilli int64
+	unsettled map[region.ID]int  // watermarks of a home that are not compared
 	dirty     map[region.ID]bool // homes with changes since their last watermark
 	changed   chan struct{}
 
@@ -64,7 +65,7 @@ func NewMemory(c Config) *Memory {
 	for range c.Partitions {
 		m.parts = append(m.parts, &memoryPart{
 			rows: map[memoryKey]memoryRow{}, positions: map[memoryStream]journal.Position{}, heads: map[journal.Stream]journal.StreamHead{},
-			first: 1, next: 1, dirty: map[region.ID]bool{}, changed: make(chan struct{}),
+			first: 1, next: 1, dirty: map[region.ID]bool{}, unsettled: map[region.ID]int{}, changed: make(chan struct{}),
 			incarnation: 1, turns: map[region.ID]store.Turn{}, kept: map[region.ID][][]byte{},
 		})
 	}
@@ -203,6 +204,7 @@ func (m *Memory) Commit(ctx context.Context, b *store.Batch) (store.Receipt, err
 		if before.home != "" {
 			p.dirty[before.home] = true
 		}
+		p.rehome(before.home, b.Home)
 		jb.Records = append(jb.Records, journal.Record{Kind: journal.KindRow, Row: &journal.RowRecord{
 			Table: w.Table, Row: w.Row, Version: after.Version, Deleted: w.Delete, Value: w.Value,
 			Before: before.sum(b.Owner), After: after.sum(b.Owner),
@@ -357,7 +359,7 @@ func (m *Memory) Watermark(ctx context.Context, id region.Partition) (int, error
 	defer m.mu.Unlock()
 	var homes []region.ID
 	for home := range p.dirty {
-		if turn := p.turns[home]; turn.Over() {
+		if turn := p.turns[home]; turn.Over() || home == store.Departed {
 			delete(p.dirty, home)
 			continue
 		}

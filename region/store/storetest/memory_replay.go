@@ -56,6 +56,10 @@ func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal
 				if turn := p.turns[r.Watermark.Home]; !turn.Comparable() {
 					continue
 				}
+				if p.unsettled[r.Watermark.Home] > 0 {
+					p.unsettled[r.Watermark.Home]--
+					continue
+				}
 				have := p.watermark(r.Watermark.Home)
 				want := r.Watermark
 				if have.SharedSum != want.SharedSum || have.SharedRows != want.SharedRows {
@@ -86,6 +90,14 @@ func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal
 	return report, nil
 }
 
+// rehome remembers that a row went from one home to another: two watermarks of
+// either are not compared then.
+func (p *memoryPart) rehome(from, to region.ID) {
+	if from != "" && from != to {
+		p.unsettled[from], p.unsettled[to] = 2, 2
+	}
+}
+
 func (p *memoryPart) applyRow(b *journal.Batch, r *journal.Record, report *store.Applied) {
 	w := r.Row
 	k := memoryKey{b.Owner, w.Table, string(w.Row)}
@@ -107,6 +119,7 @@ func (p *memoryPart) applyRow(b *journal.Batch, r *journal.Record, report *store
 		}
 		mismatch(w.After, next.sum(b.Owner))
 		p.rows[k] = next
+		p.rehome(have.home, next.home)
 		report.Rows++
 	}
 }

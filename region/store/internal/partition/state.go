@@ -46,7 +46,14 @@ type Sums struct {
 	Changed bool // by a commit of this region, since the home's last watermark
 	Shared  Tally
 	Own     Tally
+
+	unsettled int // watermarks of the home that are not compared, see settling
 }
+
+// settling is how many watermarks of a home are not compared after a row of an
+// owner came from another home, or went to one: the new home's journal moves the
+// row, and the old one's does not say when.
+const settling = 2
 
 // Tally is the digest of a set of rows, kept in constant time.
 type Tally struct {

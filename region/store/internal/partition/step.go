@@ -147,6 +147,9 @@ func (s *Step) put(owner region.UIN, t journal.Table, key []byte, f *Found, row 
 		if f.Version > 0 {
 			before = f.Sum
 			s.State.home(f.Home).of(class).remove(before)
+			if f.Home != row.Home {
+				s.State.home(f.Home).unsettled, s.State.home(row.Home).unsettled = settling, settling
+			}
 		}
 		s.hash = journal.AppendRowSum(s.hash[:0], owner, t, key, row.Version, row.Epoch, row.Deleted, row.Value)
 		after = journal.SumOf(s.hash)
@@ -223,7 +226,7 @@ func (s *Step) record(at journal.Position) {
 func (s *Step) Watermark() (int, error) {
 	var records []journal.Record
 	for home, sums := range s.State.Sums {
-		if turn := s.State.Turns[home]; turn.Over() {
+		if turn := s.State.Turns[home]; turn.Over() || home == store.Departed {
 			continue // whoever took the home over speaks for its rows
 		}
 		if sums.Changed {
