@@ -1,5 +1,6 @@
-// Package health checks, from one observer, which POPs and regions can take
-// clients, and hands out immutable snapshots that dns/steer decides by.
+// Package health checks which POPs and regions can take clients, joins what it
+// sees with what other observers tell, and hands out immutable snapshots that
+// dns/steer decides by.
 //
 // # Guarantees
 //
@@ -16,6 +17,14 @@
 //   - A member has at most one check under way, and all together at most
 //     Concurrency: the price of checking a large world is bounded.
 //
-// One observer sees its own links too: that several agree is a later part's
-// business, and [Checker.Report] shows what this one saw.
+// # Observers
+//
+// Whoever steers observes: DNS nodes and regions. Each tells the others what it
+// sees (by gossip), and all decide alike ([Agree]): a member is healthy when
+// somebody sees it up and no majority of those who know it sees it down. So one
+// observer's bad link, or lie, fails nobody; with three observers it keeps nobody
+// up either. With two, who disagree, the member stays. An observer that is silent
+// for three seconds does not count, and one alone decides by itself. What is told
+// is not signed: gossip's key keeps strangers out, and each member of the world
+// has one vote. [Checker.Report] shows what this observer saw.
 package health

@@ -30,6 +30,12 @@ type Options struct {
 	// Measured returns what is known besides health, nil for nothing; another pointer
 	// when it has changed. It does not block. May be nil.
 	Measured func() *Measured
+	// Self is this observer in the world, kind and name: "dns dns-1".
+	Self string
+	// Tell sends what this observer sees to the others, as [Told] encodes it: at a
+	// change, and every second or so. It must not block. Nil tells nobody; what the
+	// others tell comes by [Checker.Hear].
+	Tell     func([]byte)
 	Logger   *slog.Logger // nil is silent
 	Registry prometheus.Registerer
 }
@@ -49,6 +55,7 @@ type Checker struct {
 	done chan struct{} // closed when the loop has ended and all checks with it
 
 	snapshot atomic.Pointer[Snapshot]
+	council  *council
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when the snapshot changes
@@ -112,6 +119,7 @@ func New(o Options) *Checker {
 	c := &Checker{
 		o: o, log: o.Logger, now: time.Now, stop: stop,
 		done: make(chan struct{}), changed: make(chan struct{}),
+		council: &council{self: o.Self, now: time.Now, seats: make(map[string]seat)},
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "homing_dns_health_checks_total",
 			Help: "Checks of POPs and regions by member and outcome.",
@@ -139,6 +147,18 @@ func (c *Checker) Close() {
 	<-c.done
 }
 
+// Hear takes what another observer tells, as its Tell was given it. What is
+// not meant for this world is passed over. It does not block. Errors are of kind
+// region.BadInput.
+func (c *Checker) Hear(b []byte) error {
+	t, err := DecodeTold(b)
+	if err != nil {
+		return err
+	}
+	c.council.hear(c.o.View(), t)
+	return nil
+}
+
 // Health returns the newest snapshot, never nil.
 func (c *Checker) Health() *Snapshot { return c.snapshot.Load() }
 
@@ -162,6 +182,7 @@ func (c *Checker) Changed() <-chan struct{} {
 type Status struct {
 	Member string `json:"member"` // "pop pop-1", "region sh"
 	State
+	Agreed bool `json:"agreed"` // whether the observers together hold it healthy
 }
 
 // Report lists what was seen of all members, by name.
@@ -169,7 +190,7 @@ func (c *Checker) Report() []Status {
 	s := c.Health()
 	out := make([]Status, 0, len(s.report))
 	for t, state := range s.report {
-		out = append(out, Status{Member: t.String(), State: state})
+		out = append(out, Status{Member: t.String(), State: state, Agreed: s.Up().POP(t.POP) || s.Up().Region(t.Region)})
 	}
 	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Member, b.Member) })
 	return out
@@ -192,7 +213,9 @@ type member struct {
 func (c *Checker) loop(ctx context.Context) {
 	defer close(c.done)
 	var (
-		world    *region.World
+		view     *region.View
+		told     []Opinion // what was told last
+		tellAt   time.Time // when to tell it again
 		members  = make(map[Target]*member)
 		outcomes = make(chan outcome)
 		running  = 0
@@ -200,15 +223,22 @@ func (c *Checker) loop(ctx context.Context) {
 	)
 	defer tick.Stop()
 	for {
-		if v := c.o.View(); v != nil && v.World != world {
-			world = v.World
-			c.adopt(members, world)
-			c.publish(members)
+		if v := c.o.View(); v != nil && (view == nil || v.World != view.World) {
+			view, told = v, nil
+			c.adopt(members, view.World)
+			c.publish(view, members)
 		}
-		if c.measured() != c.Health().measured {
-			c.publish(members)
+		if c.council.changed() || c.measured() != c.Health().measured {
+			c.publish(view, members)
 		}
 		now := c.now()
+		if view != nil && c.o.Tell != nil {
+			if sees := opinions(view.World, members); !slices.Equal(sees, told) || !now.Before(tellAt) {
+				t := Told{Observer: c.o.Self, World: view.World.Version, Hash: view.Hash.Short(), Order: uint64(now.UnixNano()), Opinions: sees}
+				c.o.Tell(t.Encode())
+				told, tellAt = sees, now.Add(jitter(c.council.pause()))
+			}
+		}
 		for t, m := range members {
 			if m.busy || running >= c.o.Concurrency || now.Before(m.due) {
 				continue
@@ -234,7 +264,7 @@ func (c *Checker) loop(ctx context.Context) {
 				m.busy = false
 				if ctx.Err() == nil {
 					c.take(o, m)
-					c.publish(members)
+					c.publish(view, members)
 				}
 			}
 		}
@@ -280,9 +310,25 @@ func (c *Checker) take(o outcome, m *member) {
 	}
 }
 
-// publish makes a snapshot of the members, and tells who waits when somebody
-// went up or down.
-func (c *Checker) publish(members map[Target]*member) {
+// opinions are those of the members, in the world's order.
+func opinions(w *region.World, members map[Target]*member) []Opinion {
+	all := targets(w)
+	out := make([]Opinion, len(all))
+	for i, t := range all {
+		if m := members[t]; m != nil {
+			out[i] = m.state.opinion()
+		}
+	}
+	return out
+}
+
+// publish makes a snapshot of the members by what all observers see, and tells
+// who waits when somebody went up or down. The view may be nil.
+func (c *Checker) publish(view *region.View, members map[Target]*member) {
+	var others map[Target][]Opinion
+	if view != nil {
+		others = c.council.opinions(view, targets(view.World))
+	}
 	old := c.Health()
 	up := &steer.Up{POPs: make(map[region.POPID]bool), Regions: make(map[region.ID]bool), Falls: make(map[steer.Site]int64)}
 	s := &Snapshot{up: up, measured: c.measured(), report: make(map[Target]State, len(members))}
@@ -291,9 +337,12 @@ func (c *Checker) publish(members map[Target]*member) {
 	}
 	for t, m := range members {
 		s.report[t] = m.state
+		healthy := Agree(m.state.opinion(), others[t]...)
 		switch {
-		case !m.state.Up && m.state.Since.IsZero(): // never was
-		case !m.state.Up:
+		case !healthy && m.state.Since.IsZero(): // never was
+		case !healthy && m.state.Up: // the others see it down
+			up.Falls[steer.Site{POP: t.POP, Region: t.Region}] = c.now().Unix()
+		case !healthy:
 			up.Falls[steer.Site{POP: t.POP, Region: t.Region}] = m.state.Since.Unix()
 		case t.POP != "":
 			up.POPs[t.POP] = true

@@ -303,21 +303,21 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 
 // Snapshots between which nobody went up or down have the same pointer.
 func TestUpStaysTheSame(t *testing.T) {
-	c := &Checker{changed: make(chan struct{})}
+	c := &Checker{changed: make(chan struct{}), council: &council{now: time.Now}}
 	c.snapshot.Store(&Snapshot{})
 	first := c.Health().Up()
 	members := map[Target]*member{{POP: "pop-1"}: {}}
-	c.publish(members)
+	c.publish(nil, members)
 	if c.Health().Up() != first || len(c.Health().report) != 1 {
 		t.Error("another pointer although nobody is up")
 	}
 	members[Target{POP: "pop-1"}].state.Up = true
-	c.publish(members)
+	c.publish(nil, members)
 	up := c.Health().Up()
 	if up == first || !up.POP("pop-1") || !c.Health().POP("pop-1") {
 		t.Error("the same pointer although somebody went up")
 	}
-	c.publish(members)
+	c.publish(nil, members)
 	if c.Health().Up() != up {
 		t.Error("another pointer although nothing changed")
 	}

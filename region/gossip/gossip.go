@@ -70,6 +70,10 @@ type Options struct {
 	// goroutine; it must not block. May be nil.
 	OnWorld func(version uint64, hash region.ShortHash)
 
+	// OnHealth is called with what another member told by [Gossip.TellHealth], as
+	// OnWorld is. May be nil.
+	OnHealth func(payload []byte)
+
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -315,7 +319,15 @@ func (g *Gossip) eventLoop(context.Context) {
 	}
 }
 
+// TellHealth sends what this node sees of others' health to all members, this
+// one included. It does not block; what is over 480 bytes is refused.
+func (g *Gossip) TellHealth(payload []byte) error { return g.serf.UserEvent("health", payload, false) }
+
 func (g *Gossip) world(e serf.UserEvent) {
+	if e.Name == "health" && g.o.OnHealth != nil {
+		g.o.OnHealth(e.Payload)
+		return
+	}
 	if e.Name != "world" || len(e.Payload) != 16 {
 		return
 	}

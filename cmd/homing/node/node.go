@@ -68,7 +68,8 @@ type Node struct {
 	dns      *dnsRole
 	ids      *idsRole
 
-	steering *steering // of the region or DNS role
+	steering *steering                     // of the region or DNS role
+	talks    atomic.Pointer[gossip.Gossip] // gossip, for what runs before it
 	measured atomic.Pointer[health.Measured]
 
 	mu      sync.Mutex
@@ -263,12 +264,13 @@ func (n *Node) startGossip(tags map[string]string) error {
 	}
 	g, err := gossip.Open(gossip.Options{
 		Name: n.cfg.Name, Bind: n.cfg.Gossip.Bind, Join: n.cfg.Gossip.Join, Tags: tags, Key: key, Timing: timing,
-		OnWorld: n.world.HintWorld, Logger: n.log, Registry: n.reg,
+		OnWorld: n.world.HintWorld, OnHealth: n.hearHealth, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	n.gossip = g
+	n.talks.Store(g)
 	n.onClose("gossip", func(context.Context) error { return g.Close() })
 	done, stop := make(chan struct{}), make(chan struct{})
 	go func() {

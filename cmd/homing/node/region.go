@@ -316,12 +316,31 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 	}
 	s.health = health.New(health.Options{
 		View: n.world.View, Interval: n.cfg.Health.Interval, Timeout: n.cfg.Health.Timeout, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
-		Measured: n.measured.Load,
-		Check:    health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
+		Measured: n.measured.Load, Self: n.self.Kind + " " + n.self.Name, Tell: n.tellHealth,
+		Check: health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
 	})
 	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
 	n.steering = s
 	return s, nil
+}
+
+// tellHealth tells the other observers what this one sees, once there is gossip.
+func (n *Node) tellHealth(payload []byte) {
+	if g := n.talks.Load(); g != nil {
+		if err := g.TellHealth(payload); err != nil {
+			n.log.Warn("the others are not told what is healthy", "err", err)
+		}
+	}
+}
+
+// hearHealth takes what another observer tells.
+func (n *Node) hearHealth(payload []byte) {
+	if n.steering == nil {
+		return
+	}
+	if err := n.steering.health.Hear(payload); err != nil {
+		n.log.Debug("what an observer told is not understood", "err", err)
+	}
 }
 
 // dialTLS is for connecting to long listeners: they are named after the
