@@ -115,10 +115,7 @@ func (n node) replicates() bool { return strings.Contains(n.roles, "replicator")
 
 // file is the node's, as `homing run -c` reads it.
 func (n node) file(at netip.Addr) string {
-	kind, name := n.member, ""
-	if _, err := fmt.Sscanf(n.member, "%s %s", &kind, &name); err != nil {
-		name = n.name
-	}
+	kind, name, _ := strings.Cut(n.member, " ")
 	text := fmt.Sprintf(`name: %s
 member: %s
 roles: [%s]
