@@ -30,8 +30,8 @@ type Options struct {
 	MinFree int64
 
 	// Memory is the size of a memtable, in bytes; 0 is 64 MiB. There are two, more
-	// while flushes are behind; the block cache takes up to twice as much, and
-	// what is known of recent rows up to as much.
+	// while flushes are behind; the block cache takes up to six times as much once
+	// that was read, and what is known of recent rows up to as much.
 	Memory int64
 
 	// FilterMemory bounds what the store spends on knowing which rows are not

@@ -113,7 +113,7 @@ func (s *Store) shut() error {
 // openPebble opens the engine.
 func (s *Store) openPebble() error {
 	o := s.options
-	cache := pebble.NewCache(4 * o.Memory) // Pebble takes its memtables' memory out of it
+	cache := pebble.NewCache(8 * o.Memory) // Pebble takes its memtables' memory out of it
 	defer cache.Unref()
 	po := engineOptions(&o, s.disk.FS(), cache)
 	po.Lock = s.lock
