@@ -27,6 +27,13 @@
 // refused because of a row under way returns when that row is durable, and so
 // does an Apply or SetPosition that finds its work already done.
 //
+// Who submits does not wait: two tellers call back, in the order of the batches,
+// once a group is durable.
+//
+// The newest batches of every partition's journal are in memory, too, so that the
+// core and the shipper, who read each a moment after it was written, do not search
+// Pebble for it.
+//
 // Pebble shows writes to readers before they are synced. Reads therefore go to
 // a snapshot taken between two groups, and published when its group is durable.
 //

@@ -114,6 +114,7 @@ func (p *part) Append(e *partition.Entry) {
 	p.scratch.key = appendJournalKey(p.scratch.key[:0], p.id, e.First)
 	set(p.open.log, p.scratch.key, e.Links, e.Body)
 	p.open.journal += len(e.Links) + len(e.Body)
+	p.newest.add(e)
 }
 
 // Move writes a position into the open chunk.

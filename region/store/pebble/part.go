@@ -19,6 +19,7 @@ type part struct {
 	id region.Partition
 
 	durable atomic.Pointer[view]
+	newest  newest
 
 	mu      sync.Mutex
 	step    partition.Step
@@ -44,6 +45,7 @@ func (s *Store) newPart(id region.Partition, recentRows int) *part {
 		Now: func() int64 { return s.options.Now().UnixMilli() },
 	}
 	p.recent, p.fresh = newRecent(recentRows), newFresh()
+	p.newest = newNewest(s.options.Memory, s.options.Partitions)
 	if s.options.FilterMemory > 0 {
 		p.filter = &filter{budget: &s.filterBudget}
 	}

@@ -197,6 +197,11 @@ func (s *Store) Journal(ctx context.Context, id region.Partition, name journal.S
 	if from > last {
 		return nil, nil // the stream ends before; spares a sparse stream the scan
 	}
+	if from >= head.First {
+		if batches, err := p.recently(name, from, head.Next, maxBytes); batches != nil || err != nil {
+			return batches, err
+		}
+	}
 	snap, release, err := s.read()
 	if err != nil {
 		return nil, err
@@ -225,6 +230,29 @@ func (s *Store) Journal(ctx context.Context, id region.Partition, name journal.S
 
 func trimmed(name journal.Stream, from uint64) error {
 	return region.Errorf(region.NotFound, "the journal was trimmed: stream %s is gone at %d", name, from).WithHint("bootstrap the replica")
+}
+
+// recently is Journal of batches that are in memory; none when the first one is
+// not.
+func (p *part) recently(name journal.Stream, from, next uint64, maxBytes int) ([]*journal.Batch, error) {
+	entries, ok := p.newest.since(name, from, next, maxBytes)
+	if !ok {
+		return nil, nil
+	}
+	batches := make([]*journal.Batch, 0, len(entries))
+	for i := range entries {
+		b, err := journal.Decode(bytes.Clone(entries[i].data)) // the caller may alter what it gets
+		if err != nil {
+			return nil, region.Errorf(region.Internal, "journal of partition %d is damaged at %d", p.id, entries[i].first).WithCause(err)
+		}
+		if f := journal.Filter(b, name); f.Last() >= from {
+			batches = append(batches, f)
+		}
+	}
+	if len(batches) == 0 { // the first one's last records are of other streams
+		return nil, nil
+	}
+	return batches, nil
 }
 
 // collect reads batches of a stream from the iterator on, beginning with the

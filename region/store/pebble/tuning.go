@@ -24,7 +24,7 @@ func engineOptions(o *Options, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		// A table is handed to the disk in pieces, so that the log's fsync does not
 		// wait behind half a megabyte of it: with 512 KiB a sync took 3.5 ms in the
 		// middle while a memtable was flushed, with 128 KiB 1.7 ms, without a flush 0.5.
-		BytesPerSync: 128 << 10,
+		BytesPerSync:               128 << 10,
 		L0CompactionThreshold:      8,
 		L0StopWritesThreshold:      24,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
