@@ -91,7 +91,7 @@ func (k *Keeper) Admitting() error {
 	}
 	have, need := k.agreedLocked(n.World)
 	return region.Errorf(region.Unavailable, "%s has compared worlds with %d of the %d voters it needs", k.o.Self, have, need).
-		WithHint("start other regions or witnesses, or `unfence --alone` if they are gone for good")
+		WithHint("start other regions or witnesses, or `homing region unfence %s --alone` if they are gone for good", k.o.Self.Name)
 }
 
 // UnfenceAlone is the admin's word that this region may admit writes without

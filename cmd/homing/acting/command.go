@@ -46,7 +46,7 @@ with its key, and the region that shall act; nothing else has to be up.`,
 		c.change(Switchover, "Have another region act, losing nothing", "The region that acts ends its term in every partition; the other one takes a partition over\nwhen it has everything before that. Writes are refused meanwhile, and clients retry them."),
 		c.change(Failover, "Have another region act for one that is gone", "The other region takes over with what it has. What may be missing is reported, and\nmerged when the region returns."),
 		c.change(Failback, "Have a region act for itself again", "A switchover home."),
-		c.report())
+		c.report(), c.unfence())
 	return cmd
 }
 
@@ -165,6 +165,11 @@ func (c *commands) print(ctx context.Context, o *Operator, w *region.World, home
 				continue
 			}
 			found = true
+			if changed, err := o.Settle(h); err != nil {
+				return err
+			} else if changed && !asJSON {
+				_, _ = fmt.Fprintf(c.env.Out, "%s: the report of the last change is brought up to date\n", h.Home)
+			}
 			if asJSON {
 				if err := json.NewEncoder(c.env.Out).Encode(h); err != nil {
 					return err

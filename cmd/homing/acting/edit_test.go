@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/succession"
+	"github.com/homing-im/homing/region/worldfile"
 )
 
 // TestEdit: the file changes in one line, wherever that is.
@@ -83,5 +85,38 @@ func TestPlanSaysTheTTL(t *testing.T) {
 		if p.Print(&b); !strings.Contains(b.String(), c.want) {
 			t.Errorf("%s", b.String())
 		}
+	}
+}
+
+// TestReportIsSettled: the file of a failover is brought up to date when its open
+// range closes, once, and says how long the change took.
+func TestReportIsSettled(t *testing.T) {
+	o := &Operator{Dir: worldfile.Directory{Dir: t.TempDir()}}
+	began := time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+	term := region.Term{Counter: 2}
+	open := succession.HomeReport{Home: "sh", Acting: "hk", Term: term, Partitions: 1, Opened: 1, Open: []succession.OpenRange{{After: 7, Origin: "sh"}}}
+	if err := o.write(&Outcome{Plan: &Plan{Kind: Failover, Home: "sh", To: "hk"}, Began: began, Serving: 0.5, Home: open}); err != nil {
+		t.Fatal(err)
+	}
+	closed := open
+	closed.Open, closed.Ended = []succession.OpenRange{}, 1
+	elsewhere := closed
+	elsewhere.Acting = "ca"
+	for _, c := range []struct {
+		now  succession.HomeReport
+		want bool
+	}{{open, false}, {elsewhere, false}, {closed, true}, {closed, false}} {
+		if changed, err := o.Settle(c.now); err != nil || changed != c.want {
+			t.Errorf("%+v: changed %t, %v", c.now, changed, err)
+		}
+	}
+	if got := newest(o.Dir.Dir, "sh"); got == nil || !got.Home.Complete() || !got.Began.Equal(began) {
+		t.Errorf("the file has %+v", got)
+	}
+	if got, want := Drilled(o.Dir.Dir, "sh", began.Add(49*time.Hour)), "RTO 0.5 s (failover, 2 days ago)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := Drilled(o.Dir.Dir, "hk", began), "RTO never drilled"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

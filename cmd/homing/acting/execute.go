@@ -2,11 +2,8 @@ package acting
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -145,18 +142,4 @@ func (o *Operator) await(ctx context.Context, out *Outcome, target *region.Regio
 		case <-tick.C:
 		}
 	}
-}
-
-// write puts the outcome into DIR/reports.
-func (o *Operator) write(out *Outcome) error {
-	dir := filepath.Join(o.Dir.Dir, "reports")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	out.File = filepath.Join(dir, fmt.Sprintf("%s-%s-%s.json", out.Began.UTC().Format("20060102-150405.000"), out.Plan.Kind, out.Plan.Home))
-	b, err := json.MarshalIndent(out, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(out.File, append(b, '\n'), 0o600)
 }

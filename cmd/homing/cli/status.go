@@ -7,15 +7,18 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/acting"
 	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/dns/steer"
+	"github.com/homing-im/homing/region"
 )
 
 // getTimeout bounds a question to a running world.
@@ -73,7 +76,9 @@ func newStatusCommand(e *env) *cobra.Command {
 			if err := json.Unmarshal(b, &s); err != nil {
 				return fmt.Errorf("the console's answer is not a state: %w", err)
 			}
-			printState(e.out, &s)
+			printState(e.out, &s, func(id string) string {
+				return acting.Drilled(filepath.Join(at.Dir, "world"), region.ID(id), time.Now())
+			})
 			return nil
 		},
 	}
@@ -81,7 +86,9 @@ func newStatusCommand(e *env) *cobra.Command {
 	return cmd
 }
 
-func printState(w io.Writer, s *console.State) {
+// printState says the state to people; drilled says how long a change of who acts
+// for a region took the last time.
+func printState(w io.Writer, s *console.State, drilled func(region string) string) {
 	fmt.Fprintf(w, "world %s, version %d (%.8s), zone %s\n\n", s.World.Name, s.World.Version, s.World.Hash, s.World.Zone)
 	table := func(header string, rows func(row func(format string, args ...any))) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -92,7 +99,7 @@ func printState(w io.Writer, s *console.State) {
 	}
 	table("REGION\tWHERE\tACTING\tTERM\tADMITS\tUSERS\tCONNECTIONS\tMSG/S\tIF IT DIED NOW", func(row func(string, ...any)) {
 		for _, r := range s.Regions {
-			row("%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%s", r.ID, r.Title, r.Acting, r.Term, yes(r.Ready), r.Users, r.Connections, r.MessagesPerSecond, ifItDied(&r))
+			row("%s\t%s\t%s\t%d\t%s\t%d\t%d\t%.1f\t%s", r.ID, r.Title, r.Acting, r.Term, yes(r.Ready), r.Users, r.Connections, r.MessagesPerSecond, ifItDied(&r, drilled(r.ID)))
 		}
 	})
 	table("POP\tWHERE\tNEAR\tHEALTHY\tCONNECTIONS\tRTT TO REGIONS", func(row func(string, ...any)) {
@@ -122,14 +129,18 @@ func printState(w io.Writer, s *console.State) {
 	}
 }
 
-func ifItDied(r *console.Region) string {
+func ifItDied(r *console.Region, drilled string) string {
 	switch {
 	case r.Loss == nil:
 		return "no backup"
 	case r.Loss.Single:
 		return "SINGLE COPY: " + r.Loss.Backup + " is not caught up"
 	default:
-		return fmt.Sprintf("RPO %.1f s / %d records, in %s", r.Loss.Seconds, r.Loss.Records, r.Loss.Backup)
+		text := fmt.Sprintf("RPO %.1f s / %d records, %s", r.Loss.Seconds, r.Loss.Records, r.Loss.Backup)
+		if r.Loss.Load > 0 {
+			text += fmt.Sprintf(" at %.0f %%", r.Loss.Load)
+		}
+		return text + ", " + drilled
 	}
 }
 

@@ -62,6 +62,7 @@ type Loss struct {
 	Records uint64  `json:"records"` // journaled here, not yet applied there
 	Seconds float64 `json:"seconds"` // everything older than this is there
 	Single  bool    `json:"single"`  // no copy is caught up: single copy
+	Load    float64 `json:"load"`    // connections the backup has, in percent of what it is made for; 0 when that is unstated
 }
 
 // POP is one point of presence.

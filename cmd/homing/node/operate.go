@@ -100,6 +100,10 @@ func (n *Node) operate(c *core.Core) {
 			return struct{}{}, err
 		}))
 	}
+	handle("/operate/unfence", operatorCall(func(context.Context, *struct{}) (struct{}, error) {
+		n.world.UnfenceAlone()
+		return struct{}{}, nil
+	}))
 	handle("/operate/conflicts", operatorCall(func(ctx context.Context, r *ConflictsRequest) ([]core.Conflict, error) {
 		return c.Conflicts(ctx, r.All)
 	}))

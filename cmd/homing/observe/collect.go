@@ -195,29 +195,33 @@ func regionState(v *region.View, r *region.Region, answers map[string]answer) co
 	return s
 }
 
-// loss finds what the first backup that answers would lack if the region died
-// now. It reports the backup's own word: records of the region's journal that
-// it has not applied.
+// loss finds what the home's second copy would lack if the region that acts for
+// it died now, by that copy's own word: records of the acting region's journal
+// that it has not applied.
 func loss(w *region.World, r *region.Region, answers map[string]answer) *console.Loss {
-	for _, b := range r.Backups {
-		br, ok := w.Region(b)
-		if !ok {
-			continue
-		}
-		a := answers[br.Admin]
-		if !a.ok || a.status.Region == nil {
-			continue
-		}
-		for _, l := range a.status.Region.Lags {
-			if l.Origin == string(r.ID) && l.Stream == "full" {
-				return &console.Loss{Backup: string(b), Records: l.Records, Seconds: l.Seconds, Single: l.State != string(console.PairLive) && l.State != string(console.PairBehind)}
-			}
-		}
-	}
-	if len(r.Backups) == 0 {
+	b, ok := r.Backup()
+	if !ok {
 		return nil
 	}
-	return &console.Loss{Backup: string(r.Backups[0]), Single: true}
+	l := &console.Loss{Backup: string(b), Single: true}
+	br, ok := w.Region(b)
+	if !ok {
+		return l
+	}
+	a := answers[br.Admin]
+	if !a.ok || a.status.Region == nil {
+		return l
+	}
+	if br.Users > 0 {
+		l.Load = 100 * float64(a.status.Region.Connections) / float64(br.Users)
+	}
+	for _, lag := range a.status.Region.Lags {
+		if lag.Origin == string(r.Acting.Region) && lag.Stream == "full" {
+			l.Records, l.Seconds = lag.Records, lag.Seconds
+			l.Single = lag.State != string(console.PairLive) && lag.State != string(console.PairBehind)
+		}
+	}
+	return l
 }
 
 func pairs(w *region.World, to region.ID, a answer) []console.Pair {
@@ -264,7 +268,7 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 			add(console.Critical, r.ID, "rows were changed behind the store's back: "+d, "another region's copy: homing replicate repair; the region's own: homing store restore")
 		}
 		if r.Loss != nil && r.Loss.Single {
-			add(console.Warning, r.ID, "single copy: no backup is caught up", "look at the replicator of "+r.Loss.Backup)
+			add(console.Critical, r.ID, "single copy: home "+r.ID+" is caught up nowhere but in "+r.Acting, "look at the replicator of "+r.Loss.Backup)
 		}
 		if r.Acting != r.ID {
 			add(console.Notice, r.ID, "region "+r.Acting+" acts for it", "fail back when it is whole again")
