@@ -35,18 +35,8 @@ func (n *Node) startMeasuring() {
 			loads, rtts := steer.Measuring(w)
 			told = n.tellLoad(w, told, loads)
 			if n.steering != nil {
-				next := &health.Measured{}
 				was := n.measured.Load()
-				if was == nil {
-					was = next
-				}
-				if loads {
-					next.Loads = loadsOf(n.gossip.Members())
-				}
-				if rtts {
-					next.RTTs = roundTrips(w, n.gossip.Members(), n.gossip.RTT, was.RTTs)
-				}
-				if !maps.Equal(was.Loads, next.Loads) || !maps.Equal(was.RTTs, next.RTTs) {
+				if next := gather(w, loads, rtts, n.gossip.Members(), n.gossip.RTT, was); next != was {
 					n.measured.Store(next)
 				}
 			}
@@ -58,6 +48,25 @@ func (n *Node) startMeasuring() {
 		}
 	}()
 	n.onClose("measuring", func(context.Context) error { close(stop); <-done; return nil })
+}
+
+// gather is what members tell, as far as it is wanted: was itself when that has
+// not changed.
+func gather(w *region.World, loads, rtts bool, members []gossip.Member, rtt func(a, b string) (time.Duration, bool), was *health.Measured) *health.Measured {
+	var old, next health.Measured
+	if was != nil {
+		old = *was
+	}
+	if loads {
+		next.Loads = loadsOf(members)
+	}
+	if rtts {
+		next.RTTs = roundTrips(w, members, rtt, old.RTTs)
+	}
+	if maps.Equal(old.Loads, next.Loads) && maps.Equal(old.RTTs, next.RTTs) {
+		return was
+	}
+	return &next
 }
 
 // tellLoad sets the load that the others see, and returns it.

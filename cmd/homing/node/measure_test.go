@@ -50,3 +50,27 @@ func TestWhatMembersTell(t *testing.T) {
 		t.Errorf("later %v", got)
 	}
 }
+
+// Only what changes is a new measure, from the first one on.
+func TestGatherTellsChanges(t *testing.T) {
+	w := &region.World{Regions: []region.Region{{ID: "sh"}}}
+	members := []gossip.Member{member("pop-a", "pop", "pop-a", "9100", gossip.Alive), member("sh", "region", "sh", "", gossip.Alive)}
+	rtt := func(string, string) (time.Duration, bool) { return 7 * time.Millisecond, true }
+	if got := gather(w, false, false, members, rtt, nil); got != nil {
+		t.Errorf("nothing is wanted: %+v", got)
+	}
+	first := gather(w, true, true, members, rtt, nil)
+	if first == nil || first.Loads[steer.Site{POP: "pop-a"}] != 9100 || first.RTTs[steer.Path{From: steer.Site{POP: "pop-a"}, To: "sh"}] != 7 {
+		t.Fatalf("first %+v", first)
+	}
+	if again := gather(w, true, true, members, rtt, first); again != first {
+		t.Errorf("again %+v", again)
+	}
+	members[0].Tags[gossip.TagLoad] = "100"
+	if later := gather(w, true, true, members, rtt, first); later == first || later.Loads[steer.Site{POP: "pop-a"}] != 100 {
+		t.Errorf("later %+v", later)
+	}
+	if none := gather(w, false, false, members, rtt, first); none == first || none.Loads != nil || none.RTTs != nil {
+		t.Errorf("not wanted any more: %+v", none)
+	}
+}
