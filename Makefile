@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test test-kafka test-postgres test-restart lab generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka test-postgres test-restart test-dns-peers lab generate geo lint bench fuzz soak clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -77,6 +77,13 @@ soak:
 # All logic processes go and come under 10,000 connections; ulimit -n 20000 or more.
 test-restart:
 	HOMING_RESTART_USERS=10000 "$(GO)" test -count=1 -v -run '^TestRestart$$' ./cmd/homing/bench
+
+# The smart DNS beside other DNS software: dig, delv, kdig, unbound and NSD (Debian:
+# bind9-dnsutils knot-dnsutils unbound nsd), and four name servers' answers where
+# HOMING_FERRET names a copy of github.com/dns-groot/FerretDataset. What is skipped is
+# said. Part of "make test", but for FerretDataset.
+test-dns-peers:
+	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|FloodOnTheWire)$$' ./dns/authority
 
 clean:
 	rm -rf bin
