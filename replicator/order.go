@@ -12,6 +12,11 @@ const (
 	// twice; far above it, a lost message delays its partition for nothing.
 	patience = 250 * time.Millisecond
 
+	// tailPatience is how long it may stay when nothing but the origin's word shows
+	// it: the queue has probably not brought the newest records yet, and over an
+	// ocean, or on a busy machine, it takes longer to do so than to be asked.
+	tailPatience = time.Second
+
 	// waitingBytes bounds what waits for a gap to close, per stream and
 	// partition, in encoded bytes. When it is exceeded all of it is dropped and
 	// read again, so that a flood cannot take the memory.
@@ -153,8 +158,12 @@ func (o *order) due() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	at := o.gap
-	if !o.suspect {
+	switch {
+	case o.suspect:
+	case len(o.waiting) > 0:
 		at = at.Add(patience)
+	default:
+		at = at.Add(tailPatience)
 	}
 	if at.Before(o.hold) {
 		at = o.hold

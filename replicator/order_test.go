@@ -85,7 +85,10 @@ func TestOrderTimelines(t *testing.T) {
 			{0, "3", waits, "", 250}, {100, "1", taken, "1", 350}, {120, "2", taken, "2 3", never},
 		},
 		"a lost end shows by the head": {
-			{0, "1", taken, "1", never}, {10, "h1", 0, "", never}, {20, "h2", 0, "", 270}, {100, "2", taken, "2", never},
+			{0, "1", taken, "1", never}, {10, "h1", 0, "", never}, {20, "h2", 0, "", 1020}, {100, "2", taken, "2", never},
+		},
+		"a gap with something behind it is no lost end": {
+			{0, "1", taken, "1", never}, {10, "h3", 0, "", 1010}, {20, "3", waits, "", 260}, {30, "2", taken, "2 3", never},
 		},
 		"an altered batch is dropped and asked for at once": {
 			{0, "1", taken, "1", never}, {10, "x2", broken, "", 10}, {11, "2", taken, "2", never},
