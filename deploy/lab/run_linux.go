@@ -33,7 +33,7 @@ type options struct {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("lab run", flag.ContinueOnError)
 	f.BoolVar(&o.verbose, "v", false, "print every step as it is done")
-	f.BoolVar(&o.keep, "keep", false, "keep the directory with logs and histories")
+	f.BoolVar(&o.keep, "keep", false, "keep the directory with logs and histories until the next run")
 	f.BoolVar(&o.record, "record", false, "write the trace that was seen into the scenario")
 	f.BoolVar(&o.hold, "hold", false, "after the last step, leave the world running until an interrupt")
 	f.StringVar(&o.binary, "homing", "bin/homing", "the program to be tried")
