@@ -201,7 +201,7 @@ func (g *Gossip) Addr() string { return g.serf.Memberlist().LocalNode().FullAddr
 
 // SetTag changes one of this node's tags, which the others hear of within
 // moments. The empty value removes it. It waits up to a few seconds until the
-// change is on its way.
+// change is on its way; the error says that it was not by then, and may still be.
 func (g *Gossip) SetTag(name, value string) error {
 	tags := maps.Clone(g.serf.LocalMember().Tags)
 	if tags[name] == value {
