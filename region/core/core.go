@@ -25,6 +25,7 @@ type Core struct {
 	nonces  *nonces
 	numbers *numbers
 	locks   ownerLocks
+	sending chan struct{} // as many as messages of senders are under way
 	heads   *lru.Cache[region.UIN, head]
 	kinds   *lru.Cache[region.UIN, kind]
 	settled *lru.Cache[region.UIN, region.Epoch] // at which the owner was found not to be moving
@@ -124,7 +125,7 @@ func assemble(o Options) (*Core, error) {
 		return nil, fmt.Errorf("core: rates: %w", err)
 	}
 	c := &Core{o: o, log: o.Logger.With("role", "core", "region", string(o.Self)), m: m,
-		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, settled: settled, userPace: userPace, devicePace: devicePace}
+		tickets: ticket.NewVerifier(0), nonces: nonces, heads: heads, kinds: kinds, settled: settled, userPace: userPace, devicePace: devicePace, sending: make(chan struct{}, maxSending)}
 	c.numbers = newNumbers(c)
 	return c, nil
 }

@@ -275,3 +275,36 @@ func TestOwnerLocksFly(t *testing.T) {
 		t.Errorf("%d locks held, %d to be used again", len(l.held), len(l.free))
 	}
 }
+
+// TestSendersWaitForTheDisk: with as many messages under way as may be, one more
+// waits for its turn, and is refused for retrying when its time is up.
+func TestSendersWaitForTheDisk(t *testing.T) {
+	u := newUniverse(t, "sh")
+	alice, bob := u.register("sh", "Alice"), u.register("sh", "Bob")
+	c := u.core("sh")
+	u.send(alice, bob.UIN, "0", "Bob is remembered")
+	for range maxSending {
+		c.sending <- struct{}{}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	refused := make(chan error, 1)
+	c.SendThen(ended, alice.Caller, textTo(bob.UIN, "1", "hello"), func(_ *v1.SendResponse, err error) { refused <- err })
+	wantKind(t, <-refused, region.Unavailable)
+	sent := make(chan error, 1)
+	go c.SendThen(ctx, alice.Caller, textTo(bob.UIN, "1", "hello"), func(_ *v1.SendResponse, err error) { sent <- err })
+	<-c.sending // one is durable
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	for range maxSending - 1 {
+		<-c.sending
+	}
+	u.send(alice, bob.UIN, "2", "again") // flies
+	u.eventually("every place is given back", func() error {
+		if n := len(c.sending); n > 0 {
+			return fmt.Errorf("%d are taken", n)
+		}
+		return nil
+	})
+}

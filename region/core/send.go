@@ -83,6 +83,12 @@ func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (*v1.Send
 	}
 }
 
+// maxSending bounds the messages under way, from being accepted to being durable.
+// Beyond, senders wait their turn. They would only be stored sooner than what was
+// sent before them is delivered: the goroutines that make messages durable and
+// deliver them are few, and each waits until everybody else who can run has run.
+const maxSending = 1024
+
 // SendThen is Send for a caller who does not wait until the message is durable:
 // then is told what Send would return, once, and must not block. SendThen returns
 // when the message has its place in the sender's inbox, so that the next one comes
@@ -105,13 +111,25 @@ func (c *Core) SendThen(ctx context.Context, by Caller, r *v1.SendRequest, then 
 		answer(nil, nil, err)
 		return
 	}
+	select {
+	case c.sending <- struct{}{}:
+	case <-ctx.Done():
+		answer(nil, nil, region.Errorf(region.Unavailable, "waiting for messages under way to become durable").WithHint("retry").WithCause(ctx.Err()))
+		return
+	}
 	var resp *v1.SendResponse
 	err = c.flight(ctx, by.UIN, func(t *txn) (err error) {
 		if err = c.exists(by.UIN); err == nil {
 			resp, err = t.send(id, to, r)
 		}
 		return err
-	}, func(t *txn, err error) { answer(resp, t, err) })
+	}, func(t *txn, err error) {
+		<-c.sending
+		answer(resp, t, err)
+	})
+	if err != nil {
+		<-c.sending
+	}
 	if _, grounded := err.(errGrounded); grounded {
 		var done *txn
 		err = c.asUser(ctx, by.UIN, func(t *txn) (err error) {
