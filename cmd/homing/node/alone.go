@@ -184,8 +184,8 @@ func (s *Standalone) readSteering() error {
 	if err != nil {
 		return err
 	}
-	for _, f := range steer.Faults(w) {
-		at, err := worldfile.Locate(path, []region.Problem{f.Problem()})
+	if faults := steer.Faults(w); len(faults) > 0 {
+		at, err := worldfile.Locate(path, []region.Problem{faults[0].Problem()})
 		if err != nil {
 			return err
 		}
