@@ -9,7 +9,7 @@ $(error $(GO))
 endif
 export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 
-.PHONY: demo build test test-kafka test-postgres test-restart test-dns-peers lab generate geo lint bench fuzz soak clean
+.PHONY: demo build test test-kafka test-postgres test-restart test-dns-peers lab generate geo lint bench fuzz soak sim test-mutants clean
 
 # Arguments of the demo: make demo ARGS="--fresh"
 demo: build
@@ -84,6 +84,16 @@ test-restart:
 # said. Part of "make test", but for FerretDataset.
 test-dns-peers:
 	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|FloodOnTheWire)$$' ./dns/authority
+
+# Disasters from seeds: make sim SEEDS=10000. 2,000 are part of "make test".
+SEEDS ?= 500
+sim: build
+	bin/homing sim --seeds $(SEEDS)
+
+# The simulator again and again, each time with one line of the code made wrong: each
+# has to be noticed.
+test-mutants:
+	HOMING_MUTANTS=1 "$(GO)" test -count=1 -timeout 30m -v -run '^TestMutants' ./cmd/homing/sim
 
 clean:
 	rm -rf bin

@@ -18,8 +18,9 @@ const maxFinding = 8
 
 // streamsOf returns the streams of an origin that self has to replay under a
 // world: full when self is the origin's first backup, or that of a home that
-// the origin acts for, and shared otherwise; and the commands for every home
-// that self acts for.
+// the origin acts for, or acts itself for a home that
+// the origin may have acted for before; shared otherwise; and the commands for
+// every home that self acts for.
 func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.Stream {
 	streams := []journal.Stream{journal.Shared}
 	if len(origin.Backups) > 0 && origin.Backups[0] == self {
@@ -28,6 +29,11 @@ func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.
 	for i := range v.World.Regions {
 		r := &v.World.Regions[i]
 		if backup, ok := r.Backup(); r.Acting.Region == origin.ID && ok && backup == self {
+			streams[0] = journal.Full
+		}
+		// The end of the term before, and the tail, are in nothing but stream full.
+		before := r.ID == origin.ID || slices.Contains(r.Backups, origin.ID)
+		if r.Acting.Region == self && r.Acting.Counter > 1 && before {
 			streams[0] = journal.Full
 		}
 	}

@@ -148,6 +148,11 @@ func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, held 
 			if fresh {
 				*outcome = TailApplied
 			}
+			// The message here keeps its place against that of a term that was newer
+			// than its own, and is over: an inbox has no holes, so there is no delete.
+			if have.Exists() {
+				t.reassert(b, w, &have)
+			}
 			continue
 		case clash:
 			reason = "a row of table " + itoa(uint64(w.Table)) + " was changed by both regions"
@@ -205,16 +210,24 @@ func (t *txn) mergeMessage(w *journal.RowRecord) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if found && sequence == 0 {
+		return false, nil
+	}
+	var here *v1.Message
+	if found {
+		if here, err = t.message(sequence); err != nil {
+			return false, err
+		}
+		// This region wrote the message itself, behind the end of an earlier term of
+		// its own, and a newer term has put another one in its place since.
+		found = here == nil || bytes.Equal(here.Id, m.Id)
+	}
 	if !found {
 		_, err := t.append(id, m, w.Value)
 		return err == nil, err
 	}
-	if !m.Recalled || sequence == 0 {
+	if !m.Recalled || here == nil || here.Recalled {
 		return false, nil
-	}
-	here, err := t.message(sequence)
-	if err != nil || here == nil || here.Recalled {
-		return false, err
 	}
 	return true, t.takeBack(sequence, here, false)
 }

@@ -49,6 +49,21 @@ func (t *Turn) Over() bool {
 // what it wrote behind the end of its term is with the successor.
 func (t *Turn) Comparable() bool { return t.Until == 0 && !t.Owns() }
 
+// Copied says whether a reader of the origin's full stream has all own rows of a
+// home: those that the origin writes for its own owners, and those that another
+// region writes for the reader's. A third region that follows who acts for
+// somebody else's home has only what was written since.
+func Copied(home, origin, reader region.ID) bool { return home == origin || home == reader }
+
+// Beside is the other of the two streams that carry shared rows. Who has followed
+// both of one origin has the shared rows of the one that is further.
+func Beside(s journal.Stream) journal.Stream {
+	if s == journal.Full {
+		return journal.Shared
+	}
+	return journal.Full
+}
+
 // Handover is a change of ownership to be written down.
 type Handover struct {
 	journal.TermRecord

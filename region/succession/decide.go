@@ -27,8 +27,13 @@ type Facts struct {
 }
 
 // Admits says whether writes of a home are admitted at a term in a partition.
-// The first term has no predecessor, and needs no takeover.
+// The first term has no predecessor, and needs no takeover. A term older than one
+// that the home was handed over to is over, even when a world that won a fork goes
+// back to it: what was written since is here, and its readers would miss it.
 func Admits(t store.Turn, term region.Term) bool {
+	if t.Handed.Compare(term) > 0 {
+		return false
+	}
 	return term.Counter <= 1 || t.Opened.Compare(term) >= 0
 }
 

@@ -134,7 +134,7 @@ func (m *Manager) Close() error {
 //
 // Errors: region.Unavailable.
 func (m *Manager) Admit(home region.ID, t region.Term, p region.Partition) error {
-	if t.Counter <= 1 || Admits((*m.parts[p].turns.Load())[home], t) {
+	if Admits((*m.parts[p].turns.Load())[home], t) {
 		return nil
 	}
 	return region.Errorf(region.Unavailable, "region %s is taking %s over", m.o.Self, home).WithHint("retry; it takes a moment")

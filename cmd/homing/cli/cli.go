@@ -77,7 +77,7 @@ Start with: homing demo`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see: %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(newDemoCommand(e), newRunCommand(e), newStatusCommand(e), newPresenceCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
+	root.AddCommand(newDemoCommand(e), newRunCommand(e), newSimCommand(e), newStatusCommand(e), newPresenceCommand(e), newExplainCommand(e), newDNSCommand(e), newContextCommand(e),
 		newUserCommand(e), newIDCommand(e), newAccountCommand(e), newDeviceCommand(e), newContactCommand(e), newGroupCommand(e),
 		newSendCommand(e), newSyncCommand(e), newChatCommand(e), newQueueCommand(e), newReplicateCommand(e),
 		world.NewCommand(world.Env{Out: e.out, Dir: e.worldDir}), acting.NewCommand(e.acting()), acting.NewConflictCommand(e.acting()), newTLSCommand(e), bench.NewCommand(e.out), backup.NewCommand(e.out))

@@ -193,13 +193,7 @@ const fenceTimeout = 5 * time.Second
 func (r *regionRole) fence(v *region.View) error {
 	ctx, cancel := context.WithTimeout(context.Background(), fenceTimeout)
 	defer cancel()
-	for _, home := range v.World.Regions {
-		_, term, _ := v.Acting(home.ID)
-		if err := r.store.Fence(ctx, home.ID, term); err != nil {
-			return fmt.Errorf("raising the fence of %s: %w", home.ID, err)
-		}
-	}
-	return nil
+	return succession.Fence(ctx, r.store, v)
 }
 
 func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {

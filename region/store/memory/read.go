@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/homing-im/homing/region"
@@ -117,14 +118,17 @@ const unknown = math.MaxUint64
 // pick returns what a stream carries of batches from a sequence on. lost is the
 // newest record of the stream when none of them is kept.
 func pick(all []entry, s journal.Stream, from uint64, maxBytes int, lost uint64) (batches []*journal.Batch, err error) {
-	size := 0
-	for i := range all {
-		f := journal.Filter(all[i].batch, s)
-		if f == nil || len(f.Links) == 0 {
-			continue
+	for i := range all { // the oldest that is kept tells what is not
+		if f := journal.Filter(all[i].batch, s); f != nil && len(f.Links) > 0 {
+			lost = min(lost, f.Links[0].Prev)
+			break
 		}
-		lost = min(lost, f.Links[0].Prev)
-		if f.Last() < from {
+	}
+	size := 0
+	start := sort.Search(len(all), func(i int) bool { return all[i].last >= from })
+	for i := start; i < len(all); i++ {
+		f := journal.Filter(all[i].batch, s)
+		if f == nil || len(f.Links) == 0 || f.Last() < from {
 			continue
 		}
 		if len(batches) > 0 && size >= maxBytes {

@@ -45,7 +45,7 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 			case r.Kind == journal.KindRow:
 				s.applyRow(b, r, &report)
 			case r.Kind == journal.KindWatermark:
-				s.compare(name, r, &report)
+				s.compare(name, b.Origin, r, &report)
 			case r.Kind == journal.KindPosition:
 				s.adopt(*r.Position)
 			}
@@ -120,7 +120,8 @@ func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Appli
 		// no fault of this replica.
 		yields := have.Version >= w.Version
 		before, after := s.put(b.Owner, w.Table, w.Row, have, Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home: b.Home, Value: w.Value})
-		if !yields {
+		whole := w.Table.Class() == journal.ClassShared || store.Copied(b.Home, b.Origin, s.Self)
+		if !yields && whole {
 			mismatch(w.Before, before)
 		}
 		mismatch(w.After, after)
@@ -174,8 +175,9 @@ func (s *Step) Handover(h store.Handover) (wrote bool, err error) {
 }
 
 // compare holds a watermark against this replica's sums, those that the stream
-// carries.
-func (s *Step) compare(name journal.Stream, r *journal.Record, report *store.Applied) {
+// carries. Of own rows it has them all only where the home's second copy is.
+// Of shared rows it may have newer ones, when it followed another stream before.
+func (s *Step) compare(name journal.Stream, origin region.ID, r *journal.Record, report *store.Applied) {
 	want := r.Watermark
 	if turn := s.State.Turns[want.Home]; !turn.Comparable() {
 		return
@@ -190,8 +192,10 @@ func (s *Step) compare(name journal.Stream, r *journal.Record, report *store.App
 			report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Home: want.Home, Class: class, Want: w.Sum, Have: h.Sum})
 		}
 	}
-	differ(journal.ClassShared, Tally{want.SharedSum, want.SharedRows}, Tally{have.SharedSum, have.SharedRows})
-	if name == journal.Full {
+	if s.State.Positions[Source{origin, store.Beside(name)}].Seq <= r.Seq {
+		differ(journal.ClassShared, Tally{want.SharedSum, want.SharedRows}, Tally{have.SharedSum, have.SharedRows})
+	}
+	if name == journal.Full && store.Copied(want.Home, origin, s.Self) {
 		differ(journal.ClassOwn, Tally{want.OwnSum, want.OwnRows}, Tally{have.OwnSum, have.OwnRows})
 	}
 }

@@ -1,0 +1,35 @@
+// Package sim plays disasters from a seed.
+//
+// It guarantees that a seed gives the same run, and that a run fails when one of
+// the invariants below does not hold after one of its steps. Three regions, each
+// the backup of another one, are stepped by a scheduler that nobody else
+// interferes with: everything that decides is production code (region.Chain,
+// Ballot and View, keeper.TakeUp, succession.Manager, replicator.Stepper,
+// core.Core, and the steps of store/memory's partitions), and what is here is the
+// weather: a network that loses, delays, cuts off; queues that repeat, reorder,
+// alter, forget; disks that keep only what was synced; operators who switch
+// over, fail over and back at any time, two of them at once; and clients.
+//
+// # Invariants
+//
+//  1. One region acknowledges for an owner at an epoch, and none at an older term
+//     than that of the world it holds.
+//  2. What is applied of a stream only grows, and is the origin's own history: the
+//     chain at a position is the origin's chain there.
+//  3. What was acknowledged is at the successor, or behind an open range that it
+//     reports.
+//  4. Every batch of a tail is merged or a conflict, once: later answers repeat the
+//     first, what is called applied has taken effect, what is called a conflict is
+//     kept whole and listed.
+//  5. Replaying a beginning of a history again changes nothing.
+//  6. At rest all copies of a home are equal, in digest and row by row.
+//  7. What was deleted does not come back: no copy's row returns to an older epoch
+//     and version.
+//  8. A client that syncs has every message its inbox has, in the inbox's order,
+//     and never an older epoch than before.
+//  10. The lag that is reported is at least the true one.
+//  11. What is trimmed was applied by everybody who needs it.
+//
+// (9), handles, is of package ids alone, and of its own tests. At the end the
+// weather ends too: everything returns, and has to settle.
+package sim

@@ -1,0 +1,120 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mutant is one line of production code, made wrong.
+type mutant struct {
+	name string
+	file string // below the top of the tree
+	from string // has to be there exactly once
+	to   string
+}
+
+// mutants is the list of what the simulator has to notice.
+var mutants = []mutant{
+	{"the region's own world is not asked who acts", "region/view.go",
+		"if p.Acting != self {", "if p.Acting != self && false {"},
+	{"the epoch is not tested by the store", "region/store/internal/partition/step.go",
+		"if !s.State.Fence.Allows(b.Home, b.Epoch.Term) {", "if !s.State.Fence.Allows(b.Home, b.Epoch.Term) && false {"},
+	{"the position is outside the transaction", "region/store/internal/partition/replay.go",
+		"	s.move(at)\n	if news {", "	s.Engine.Move(&at)\n	if news {"},
+	{"the chain is not checked", "region/journal/stream.go",
+		"if want.Chain != link.Chain || !numbered(head, filtered) {", "if want.Chain != link.Chain && false || !numbered(head, filtered) {"},
+	{"a conflict is dropped", "region/core/merge.go",
+		"		*outcome = TailConflict\n", "		_ = reason\n"},
+	{"a tombstone is ignored", "region/store/internal/partition/replay.go",
+		"Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home", "Row{Version: w.Version, Epoch: b.Epoch, Home"},
+	{"a command is acknowledged too early", "replicator/apply.go",
+		"		if err := a.executor.Execute(ctx, run); err != nil {", "		if err := a.executor.Execute(ctx, run); err != nil && false {"},
+	{"a tail is dropped", "region/core/merge.go",
+		"		_, err := t.append(id, m, w.Value)\n		return err == nil, err", "		return true, nil"},
+}
+
+// patch returns a mutant's file. The test fails when the line is not there
+// exactly once: then it has to follow the code.
+func (m *mutant) patch(t *testing.T, top string) []byte {
+	t.Helper()
+	src, err := os.ReadFile(filepath.Join(top, m.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(src, []byte(m.from)); n != 1 {
+		t.Fatalf("%s: %q is in %s %d times, want once", m.name, m.from, m.file, n)
+	}
+	return bytes.Replace(src, []byte(m.from), []byte(m.to), 1)
+}
+
+func top(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestMutantsFit checks that every mutant is one of the code as it is.
+func TestMutantsFit(t *testing.T) {
+	for _, m := range mutants {
+		m.patch(t, top(t))
+	}
+}
+
+// mutantSeeds is within how many seeds a mutant has to be caught.
+const mutantSeeds = "600"
+
+var played = regexp.MustCompile(`played (\d+)`)
+
+// TestMutants builds the simulator with each mutant and plays seeds until one
+// fails: make test-mutants.
+func TestMutants(t *testing.T) {
+	if os.Getenv("HOMING_MUTANTS") == "" {
+		t.Skip("set HOMING_MUTANTS=1; it builds the simulator once for each mutant")
+	}
+	for _, m := range mutants {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			dir := t.TempDir()
+			changed := filepath.Join(dir, "mutant.go")
+			if err := os.WriteFile(changed, m.patch(t, top(t)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(top(t), m.file): changed}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			bin := filepath.Join(dir, "play")
+			build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", bin, "./play")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("the mutant does not build: %v\n%s", err, out)
+			}
+			out, err := exec.CommandContext(t.Context(), bin, "-seeds", mutantSeeds).CombinedOutput()
+			n := played.FindSubmatch(out)
+			if n == nil {
+				t.Fatalf("the mutant did not play: %v\n%s", err, out)
+			}
+			if err == nil {
+				t.Fatalf("%s seeds do not notice that %s", n[1], m.name)
+			}
+			why := "a panic"
+			for _, line := range strings.Split(string(out), "\n") {
+				if strings.Contains(line, "invariant") || strings.Contains(line, "settle") {
+					why = strings.TrimSpace(line)
+					break
+				}
+			}
+			t.Logf("caught within %s seeds: %.200s", n[1], why)
+		})
+	}
+}
