@@ -32,4 +32,14 @@
 //
 // (9), handles, is of package ids alone, and of its own tests. At the end the
 // weather ends too: everything returns, and has to settle.
+//
+// # What the weather leaves out
+//
+// Operators share one ledger, so worlds do not fork; and a home changes hands again
+// only when its last change has come to its end: taken over everywhere, the tail
+// merged, and the next in line has all of that. Without it a region whose
+// successor lost the home again before it had merged the tail keeps that tail
+// to itself, and the replay of it stalls there. Watermarks are not judged in runs
+// in which a home changed hands; the copies are compared row by row at rest.
+// Owners do not move.
 package sim
