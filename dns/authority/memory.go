@@ -12,13 +12,14 @@ import (
 
 // memory is one worker's table of answers, which it shares with nobody and thus
 // needs no lock for. A slot holds the answer of one class for as much of one
-// block of addresses as the answer's scope covers; where two classes or blocks
-// meet in a slot, the later one wins.
+// block of addresses as the answer's scope covers; where more than two of them
+// meet, the later ones win.
 type memory struct {
 	s       *Server
 	plan    *plan
 	epoch   uint32 // slots of another one are empty
 	slots   []slot
+	victim  bool // which of two full slots was given away last
 	g       glance
 	decider steer.Decider
 	now     uint32 // Unix seconds, of the batch
@@ -122,7 +123,7 @@ func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 		return nil
 	}
 	found := m.slot(c, addr)
-	if found.epoch != m.epoch || found.class != c || !covers(found, addr) {
+	if !m.holds(found, c, addr) {
 		if !m.recall(found, c, addr) {
 			return nil
 		}
@@ -144,7 +145,9 @@ func (m *memory) note(addr netip.Addr) {
 	m.s.questions.add(Question{At: int64(m.now), Service: m.plan.services[g.service], UIN: g.uin, Version: g.version, Client: client})
 }
 
-// slot is where the answer of a class for an address is, if anywhere.
+// slot is where the answer of a class for an address is, if anywhere: in one of
+// two places. With a single one each, some of a thousand networks would always
+// throw each other out, and with many rules steering anew is what costs.
 func (m *memory) slot(c class, addr netip.Addr) *slot {
 	if m.slots == nil {
 		m.slots = make([]slot, remembered)
@@ -158,7 +161,27 @@ func (m *memory) slot(c class, addr netip.Addr) *slot {
 	h := block * odd1
 	h = (h ^ h>>32 ^ uint64(c.version)<<32 ^ uint64(c.uin)) * odd2
 	h = (h ^ h>>32 ^ uint64(c.sticky)<<24 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
-	return &m.slots[h>>32&(remembered-1)]
+	i := h >> 32 & (remembered - 1)
+	one, two := &m.slots[i], &m.slots[i^1]
+	switch {
+	case m.holds(one, c, addr):
+		return one
+	case m.holds(two, c, addr):
+		return two
+	case one.epoch != m.epoch:
+		return one
+	case two.epoch != m.epoch:
+		return two
+	}
+	if m.victim = !m.victim; m.victim {
+		return two
+	}
+	return one
+}
+
+// holds says whether a slot has the answer of a class for an address.
+func (m *memory) holds(s *slot, c class, addr netip.Addr) bool {
+	return s.epoch == m.epoch && s.class == c && covers(s, addr)
 }
 
 // covers says whether the slot's answer holds for the address.
