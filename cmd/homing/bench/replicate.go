@@ -224,7 +224,6 @@ func startEmbedded(ctx context.Context, dir string, partitions int) (*brokers, e
 type twoRegions struct {
 	view   *region.View
 	server *http.Server
-	serve  chan http.Handler // capacity 1: the handler, once there is one
 }
 
 func newTwoRegions(partitions int, queue string, journal http.Handler) (*twoRegions, error) {
