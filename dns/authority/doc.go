@@ -80,6 +80,13 @@
 // a line of JSON for every so many'th question, with the rule that answered it; it
 // never holds an answer up, and counts the lines that it dropped.
 //
+// # Beside the present server
+//
+// With [Options.Shadow] clients get what the present server answers, asked in
+// their name by client subnet, while this one compares what it would have said:
+// [Server.Differences] and a metric tell. Where the present server is silent the
+// answer is SERVFAIL.
+//
 // # Zone files and transfers
 //
 // Zones from master files ([static]) are answered next to the world's. A file of

@@ -12,6 +12,7 @@ type metrics struct {
 	answers      *prometheus.CounterVec
 	first        *prometheus.CounterVec
 	logDropped   prometheus.Counter
+	shadow       *prometheus.CounterVec
 	malformed    *prometheus.CounterVec
 	badRequests  prometheus.Counter
 	socketErrors prometheus.Counter
@@ -35,6 +36,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_first_choice_total",
 			Help: "Steered answers by the POP or region that stands first in them; all transports.",
 		}, []string{"member"}),
+		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_shadow_total",
+			Help: "Questions answered by the present server: the same here, or by the first that differs (rcode, answer, ttl, scope); unanswered by it; dropped.",
+		}, []string{"outcome"}),
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_query_log_dropped_total",
 			Help: "Lines of the query log that were not written, because what writes them was behind or failed.",
@@ -62,7 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.first, m.logDropped, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
+		r.MustRegister(m.responses, m.answers, m.first, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
 	}
 	return m
 }

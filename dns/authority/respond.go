@@ -30,6 +30,9 @@ const (
 // respond answers one packet of a peer, nil for none. It does not block, and is
 // safe for concurrent use.
 func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
+	if s.shadow != nil && via != within {
+		return s.shadowed(packet, peer, via)
+	}
 	out, _, rule := s.reply(packet, peer, via)
 	if via != within {
 		s.slow.mu.Lock()

@@ -56,6 +56,10 @@ type Options struct {
 	CookieSecret *[16]byte
 	// RateLimit bounds answers over UDP to clients without a good cookie.
 	RateLimit RateLimit
+	// Shadow is the present server (IP:port), whose answers clients get while this
+	// one remembers where it would have said something else: see
+	// [Server.Differences]. HTTPDNS and transfers are this server's all the same.
+	Shadow string
 	// QueryLog gets a line of JSON (a [LogLine]) for every LogEvery'th question of a worker (0 is 1);
 	// nil is none. It is written to by one goroutine, which may block.
 	QueryLog io.Writer
@@ -116,6 +120,7 @@ type Server struct {
 
 	questions questions
 	talkers   talkers
+	shadow    *shadow // nil: there is no present server
 	lines     chan LogLine
 	slow      struct { // of all transports but UDP
 		mu sync.Mutex
@@ -182,6 +187,9 @@ func New(o Options) (*Server, error) {
 		s.o.LogEvery = 0
 	}
 	s.talkers.init()
+	if s.shadow, err = newShadow(o.Shadow); err != nil {
+		return nil, err
+	}
 	if err := s.setKeys(o.Keys, o.Retiring); err != nil {
 		return nil, err
 	}
@@ -309,6 +317,10 @@ func (s *Server) Start() {
 			if err := askDestinations(conn); err != nil {
 				s.log.Warn("answers may come from another address than was asked; listen on each address instead", "err", err)
 			}
+		}
+		if s.shadow != nil {
+			s.running.Go(func() { s.serveShadow(conn) })
+			continue
 		}
 		s.running.Go(func() { s.serveUDP(conn) })
 	}

@@ -24,8 +24,8 @@ import (
 )
 
 func newDNSCommand(e *env) *cobra.Command {
-	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed, keep the zone's keys, see who asks"}
-	cmd.AddCommand(newSimulateCommand(e), newKeyCommand(e), newTopCommand(e))
+	cmd := &cobra.Command{Use: "dns", Short: "Try changes of steering before they are signed, keep the zone's keys, see who asks, move from another server"}
+	cmd.AddCommand(newSimulateCommand(e), newKeyCommand(e), newTopCommand(e), newImportCommand(e), newShadowCommand(e))
 	return cmd
 }
 

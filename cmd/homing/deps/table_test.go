@@ -181,8 +181,9 @@ var engines = []engine{
 	{"github.com/coder/websocket", []string{"region/access"}, "the web listener"},
 	{"github.com/pires/go-proxyproto", []string{"accel", "region/access"}, "the client's address, from POP to region: one writes it, the other reads it"},
 	{"github.com/bufbuild/protocompile", []string{"region/homingv1/generate"}, "reads .proto files"},
-	{"github.com/goccy/go-yaml", []string{"region/worldfile", "cmd/homing/node", "cmd/homing/demo", "cmd/homing/bench"}, "what operators write: the world and a node's file; demo and bench write them for worlds of their own"},
+	{"github.com/goccy/go-yaml", []string{"region/worldfile", "cmd/homing/node", "cmd/homing/demo", "cmd/homing/bench", "cmd/homing/dnsimport"}, "what operators write: the world and a node's file; demo and bench write them for worlds of their own"},
 	{"connectrpc.com/connect", []string{"region/homingv1", "region/wire", "region/access", "region/client"}, "the short connection, both ends, and its errors"},
+	{"golang.org/x/text", []string{"cmd/homing/dnsimport"}, "countries' codes of three letters"},
 	{"golang.org/x/term", []string{"cmd/homing/cli"}, "the terminal chat"},
 
 	{"github.com/chromedp", []string{"cmd/homing/browsertest"}, "pages are tested in a browser"},

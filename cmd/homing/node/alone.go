@@ -153,6 +153,7 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 		}
 		s.admin = newAdmin(s.reg, s.Status, new(line), s.log)
 		s.admin.mux.HandleFunc("GET /dns/top", serveTop(s.server, s.log))
+		s.admin.mux.HandleFunc("GET /dns/shadow", serveShadow(s.server, s.log))
 		s.admin.serve(l)
 	}
 	w := s.view.Load().World

@@ -36,6 +36,8 @@ type DNS struct {
 	RateLimit int    `yaml:"rateLimit,omitempty"`
 	Slip      int    `yaml:"slip,omitempty"` // every so many'th answer beyond the limit goes out truncated; default 2
 	NSID      string `yaml:"nsid,omitempty"` // what the node calls itself when asked; empty is nothing
+	// Shadow is the present server (IP:port): clients get its answers, and "homing dns shadow" shows where this one differs.
+	Shadow string `yaml:"shadow,omitempty"`
 	// QueryLog is a file that gets a line of JSON for every QueryLogEvery'th question (default 100); SIGHUP opens it anew.
 	QueryLog      string `yaml:"queryLog,omitempty"`
 	QueryLogEvery int    `yaml:"queryLogEvery,omitempty"`
@@ -129,7 +131,7 @@ func (d *DNS) options(o *authority.Options) error {
 		o.TransferKeys = append(o.TransferKeys, *key)
 	}
 	o.Notify = d.Notify
-	o.SignedOnly = d.SignedOnly
+	o.SignedOnly, o.Shadow = d.SignedOnly, d.Shadow
 	if d.Accounts != "" {
 		var err error
 		if o.Accounts, err = readAccounts(d.Accounts); err != nil {

@@ -26,6 +26,20 @@ func serveTop(server *authority.Server, log *slog.Logger) http.HandlerFunc {
 	}
 }
 
+// serveShadow serves where the present server's answers differ.
+func serveShadow(server *authority.Server, log *slog.Logger) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		found := server.Differences()
+		if found == nil {
+			found = []authority.Difference{}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(found); err != nil {
+			log.Debug("differences not sent", "error", err)
+		}
+	}
+}
+
 // useKeys gives a server the keys of a folder, when there is one, as they are now;
 // before there is a server it only checks them.
 func useKeys(ring *authority.KeyRing, server *authority.Server, zone string) error {

@@ -256,6 +256,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 	n.admin.mux.HandleFunc("GET /dns/questions", role.questions)
 	n.admin.mux.HandleFunc("GET /dns/top", serveTop(server, n.log))
 	n.admin.mux.HandleFunc("GET /dns/measured", n.getMeasured)
+	n.admin.mux.HandleFunc("GET /dns/shadow", serveShadow(server, n.log))
 	n.dns = role
 	return nil
 }

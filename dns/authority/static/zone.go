@@ -2,6 +2,7 @@ package static
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -162,6 +163,37 @@ func (z *Zone) apex() key {
 
 // Serial is that of the SOA record.
 func (z *Zone) Serial() uint32 { return z.soa.Serial }
+
+// Servers are the zone's name servers in the file's order, and those addresses of
+// theirs that the zone knows, IPv4 rather than IPv6.
+func (z *Zone) Servers() (hosts []string, addrs map[string]netip.Addr) {
+	addrs = map[string]netip.Addr{}
+	for _, rr := range z.nodes[z.apex()].sets[dns.TypeNS] {
+		host := dns.CanonicalName(rr.(*dns.NS).Ns)
+		hosts = append(hosts, host)
+		wire, err := wireOf(host)
+		if err != nil {
+			continue
+		}
+		n := z.nodes[key(wire)]
+		if n == nil {
+			continue
+		}
+		for _, glue := range append(slices.Clone(n.sets[dns.TypeA]), n.sets[dns.TypeAAAA]...) {
+			var raw []byte
+			switch glue := glue.(type) {
+			case *dns.A:
+				raw = glue.A.To4()
+			case *dns.AAAA:
+				raw = glue.AAAA
+			}
+			if a, ok := netip.AddrFromSlice(raw); ok && !addrs[host].IsValid() {
+				addrs[host] = a
+			}
+		}
+	}
+	return hosts, addrs
+}
 
 // Records lists all records, the SOA first, as a transfer has them (RFC 5936),
 // in an order that only the records decide.
