@@ -106,11 +106,12 @@ func (r *regionRole) startMover(alone bool) {
 	}))
 	isOperator := func(i peer.Identity) bool { return i.Kind == peer.KindOperator }
 	ask := m.ask
-	if alone { // not yet: an inbox that moved under traffic was seen with a gap
+	switch {
+	case !n.movesUsers:
 		ask = func(context.Context, *MoveRequest) (Moved, error) {
 			return Moved{}, region.Errorf(region.Unsupported, "users do not move in this version").WithHint("see the changelog")
 		}
-	} else {
+	case !alone:
 		ask = func(context.Context, *MoveRequest) (Moved, error) {
 			return Moved{}, region.Errorf(region.Unsupported, "in region %s several processes write, and users do not move from there", n.self.Name).WithHint("run the region in one process")
 		}

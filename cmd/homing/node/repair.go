@@ -29,7 +29,9 @@ func (n *Node) repairing(r *replicator.Replicator) {
 		n.admin.mux.Handle("POST "+path, v.Require(func(i peer.Identity) bool { return i.Kind == peer.KindOperator }, http.MaxBytesHandler(h, operateLimit)))
 	}
 	handle("/operate/replicate", operatorCall(func(context.Context, *ReplicateRequest) (replicator.Status, error) { return r.Status(), nil }))
-	handle("/operate/replicate/rejected", operatorCall(func(context.Context, *ReplicateRequest) ([]replicator.Rejected, error) { return r.Replay().Rejected(), nil }))
+	handle("/operate/replicate/rejected", operatorCall(func(context.Context, *ReplicateRequest) ([]replicator.Rejected, error) {
+		return r.Replay().Rejected(), nil
+	}))
 	for path, do := range map[string]func(){
 		"/operate/replicate/pause": r.Replay().Pause, "/operate/replicate/resume": r.Replay().Resume,
 	} {
