@@ -37,6 +37,9 @@ func (c *Core) flight(ctx context.Context, owner region.UIN, change func(*txn) e
 	}
 	defer c.locks.leave(owner, o)
 	p, err := c.admit(owner)
+	if err == nil {
+		err = c.stays(ctx, owner, p)
+	}
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,13 @@ func (u *universe) trySend(in region.ID, who *user, id string) error {
 // A user moves: nothing is acknowledged on the way, everything is there at the
 // end, and what was sent to the old home arrives at the new one.
 func TestMoveOfAUser(t *testing.T) {
-	u := newUniverseWith(t, inMemory, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
+	for name, e := range map[string]engine{"pebble": inPebble, "memory": inMemory} { // with flights, and without
+		t.Run(name, func(t *testing.T) { moveOfAUser(t, e) })
+	}
+}
+
+func moveOfAUser(t *testing.T, e engine) {
+	u := newUniverseWith(t, e, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
 	alice, bob := u.register("sh", "Alice"), u.register("ca", "Bob")
 	for i := range 300 { // more than two pieces
 		u.send(alice, alice.UIN, fmt.Sprint(i), fmt.Sprint("note ", i))
@@ -34,8 +40,10 @@ func TestMoveOfAUser(t *testing.T) {
 
 	m, err := sh.BeginMove(ctx, alice.UIN, "hk")
 	must(t, err)
-	if err := u.trySend("sh", alice, "early"); region.KindOf(err) != region.Unavailable {
-		t.Errorf("a write in mid-move: %v", err)
+	for _, id := range []string{"early", "earlier"} { // the second with everything remembered
+		if err := u.trySend("sh", alice, id); region.KindOf(err) != region.Unavailable {
+			t.Errorf("a write in mid-move: %v", err)
+		}
 	}
 	if again, err := sh.BeginMove(ctx, alice.UIN, "hk"); err != nil || again.Moves != 1 || again.Fence.Seq < m.Fence.Seq {
 		t.Errorf("beginning again: %+v, %v", again, err)

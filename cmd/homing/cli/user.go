@@ -140,7 +140,7 @@ func newUserCommand(e *env) *cobra.Command {
 	register.Flags().StringVar(&nickname, "nickname", "", "the name others see")
 	register.Flags().StringVar(&as, "as", "", "name of the profile (default: the nickname)")
 	cmd := &cobra.Command{Use: "user", Short: "Users of the messaging service"}
-	cmd.AddCommand(register)
+	cmd.AddCommand(acting.NewMoveCommand(e.acting()), register)
 	return cmd
 }
 

@@ -106,12 +106,7 @@ func (r *regionRole) startMover(alone bool) {
 	}))
 	isOperator := func(i peer.Identity) bool { return i.Kind == peer.KindOperator }
 	ask := m.ask
-	switch {
-	case !n.movesUsers:
-		ask = func(context.Context, *MoveRequest) (Moved, error) {
-			return Moved{}, region.Errorf(region.Unsupported, "users do not move in this version").WithHint("see the changelog")
-		}
-	case !alone:
+	if !alone {
 		ask = func(context.Context, *MoveRequest) (Moved, error) {
 			return Moved{}, region.Errorf(region.Unsupported, "in region %s several processes write, and users do not move from there", n.self.Name).WithHint("run the region in one process")
 		}

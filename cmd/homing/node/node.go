@@ -44,10 +44,6 @@ type Options struct {
 	// for the demo's negative control: the world does not know such a key, so no
 	// ticket is believed.
 	TicketKey ed25519.PrivateKey
-	// MoveUsers lets operators move users to other homes. It is off: under
-	// traffic, an inbox that had moved was seen with a gap. The story that plays
-	// moves sets it, to find out why.
-	MoveUsers bool
 }
 
 // Node is a running node.
@@ -67,13 +63,10 @@ type Node struct {
 
 	region   *regionRole
 	presence *presence.Client // of a region in parts
-
-	movesUsers bool
-
-	queue closer
-	pop   *popRole
-	dns   *dnsRole
-	ids   *idsRole
+	queue    closer
+	pop      *popRole
+	dns      *dnsRole
+	ids      *idsRole
 
 	steering *steering                     // of the region or DNS role
 	talks    atomic.Pointer[gossip.Gossip] // gossip, for what runs before it
@@ -94,7 +87,7 @@ type named struct {
 // Start runs the node and returns when all its listeners accept. It may not
 // admit writes yet: see Status. On error everything already started is stopped.
 func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
-	n := &Node{cfg: cfg, log: o.Logger.With("name", cfg.Name), reg: prometheus.NewRegistry(), line: new(line), movesUsers: o.MoveUsers}
+	n := &Node{cfg: cfg, log: o.Logger.With("name", cfg.Name), reg: prometheus.NewRegistry(), line: new(line)}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)

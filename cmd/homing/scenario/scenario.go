@@ -21,31 +21,30 @@ const stopTimeout = 3 * time.Second
 
 // story is what a demo is started for.
 type story struct {
-	name       string
-	unfinished bool // not offered: what it plays is not there for users yet
-	sabotages  []sabotage
-	play       func(*demo.Demo, sabotage) (steps []Step, end func())
+	name      string
+	sabotages []sabotage
+	play      func(*demo.Demo, sabotage) (steps []Step, end func())
 }
 
 var stories = []story{
-	{"hello", false, sabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
+	{"hello", sabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
 		h := &hello{demo: d, at: d.Endpoints()}
 		return h.steps(), h.close
 	}},
-	{"switchover", false, handoverSabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
+	{"switchover", handoverSabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
 		h := newHandover(d)
 		return h.switchoverSteps(), h.close
 	}},
-	{"disaster", false, append(disasterSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+	{"disaster", append(disasterSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
 		h := newHandover(d)
 		h.lost = s.returns
 		return h.disasterSteps(), h.close
 	}},
-	{"cutoff", false, append(cutoffSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+	{"cutoff", append(cutoffSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
 		c := &cutoff{handover: newHandover(d), silent: s.name == "deaf"}
 		return c.steps(), c.close
 	}},
-	{"move", true, append(moveSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
+	{"move", append(moveSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
 		m := &move{handover: newHandover(d), stuck: s.name == "target"}
 		return m.steps(), m.close
 	}},
@@ -55,9 +54,7 @@ var stories = []story{
 func Names() string {
 	var names []string
 	for _, s := range stories {
-		if !s.unfinished {
-			names = append(names, s.name)
-		}
+		names = append(names, s.name)
 	}
 	return strings.Join(names, ", ")
 }
@@ -137,9 +134,6 @@ var moveSabotages = []sabotage{
 func Sabotages() string {
 	var out []string
 	for _, t := range stories {
-		if t.unfinished {
-			continue
-		}
 		var names []string
 		for _, b := range t.sabotages {
 			names = append(names, b.name)
@@ -157,9 +151,6 @@ func Run(ctx context.Context, w io.Writer, o demo.Options, name, broken string) 
 		return fmt.Errorf("--scenario %q: there is %s", name, Names())
 	}
 	told := stories[i]
-	if told.unfinished {
-		o.Node = func(string) node.Options { return node.Options{MoveUsers: true} }
-	}
 	var s sabotage
 	if broken != "" {
 		i := slices.IndexFunc(told.sabotages, func(b sabotage) bool { return b.name == broken })
