@@ -20,6 +20,10 @@
 // carrier. Two are embedded: [EmbeddedCountry], the default, which knows countries
 // only, and [EmbeddedDemo].
 //
+// They are read with maxminddb-golang, which geoip2-golang is made of. That one
+// refuses a file whose type it does not know, as one with places and carriers in
+// it, and decodes names in every language, of which none is needed here.
+//
 // An overlay is a CSV file (RFC 4180, # begins a comment) with this header:
 //
 //	prefix,continent,country,city,latitude,longitude,asn
