@@ -192,7 +192,7 @@ func TestMetricNames(t *testing.T) {
 		}
 	}
 	families, err := r.Gather()
-	if err != nil || len(families) != 16 {
+	if err != nil || len(families) != 17 {
 		t.Fatalf("%d metrics, %v", len(families), err)
 	}
 	for _, f := range families {

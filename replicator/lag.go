@@ -58,6 +58,7 @@ type Lag struct {
 	Seconds float64        `json:"seconds"` // of the worst partition
 	State   State          `json:"state"`   // of the worst partition
 	Reason  string         `json:"reason,omitempty"`
+	Unheard bool           `json:"unheard,omitempty"` // nothing was ever applied here, and since the start the origin has not told whether there is anything
 
 	Batches     uint64 `json:"batches"`     // applied since start
 	Duplicates  uint64 `json:"duplicates"`  // messages that were had before
@@ -77,6 +78,8 @@ type PartitionLag struct {
 	Seconds   float64          `json:"seconds"`
 	State     State            `json:"state"`
 	Reason    string           `json:"reason,omitempty"`
+
+	unheard bool
 }
 
 // progress is what a cursor shows of itself.
@@ -144,7 +147,8 @@ func (p *progress) learn(sent time.Time, before, last uint64) bool {
 // show returns what people see. start is when the replay began: before the
 // first answer, nothing is known since then.
 func (p *progress) show(part region.Partition, now, start time.Time, paused bool) PartitionLag {
-	l := PartitionLag{Partition: part, Position: p.applied, Head: max(p.known, p.applied), Records: p.records, State: p.state, Reason: p.reason}
+	l := PartitionLag{Partition: part, Position: p.applied, Head: max(p.known, p.applied), Records: p.records, State: p.state, Reason: p.reason,
+		unheard: p.applied == 0 && p.asked.IsZero()}
 	fresh := p.fresh
 	if fresh.IsZero() {
 		fresh = start
@@ -173,6 +177,7 @@ func (l *Lag) add(p PartitionLag) {
 	l.Partitions = append(l.Partitions, p)
 	l.Records += p.Records
 	l.Seconds = max(l.Seconds, p.Seconds)
+	l.Unheard = l.Unheard && p.unheard
 	if l.State == "" || severity[p.State] > severity[l.State] {
 		l.State, l.Reason = p.State, p.Reason
 		if p.Reason != "" {

@@ -74,6 +74,32 @@ func TestLagNeverSaysTooLittle(t *testing.T) {
 	}
 }
 
+// A replica that never heard from its origin says so, and one empty partition
+// beside others is nothing to worry about.
+func TestUnheard(t *testing.T) {
+	for name, c := range map[string]struct {
+		play []func(*progress)
+		want bool
+	}{
+		"nothing at all":      {[]func(*progress){func(*progress) {}, func(*progress) {}}, true},
+		"one has records":     {[]func(*progress){func(p *progress) { p.begin(3) }, func(*progress) {}}, false},
+		"it said it is empty": {[]func(*progress){func(p *progress) { p.learn(seconds(1), 0, 0) }, func(*progress) {}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := Lag{Unheard: true}
+			for i, play := range c.play {
+				var p progress
+				p.begin(0)
+				play(&p)
+				l.add(p.show(region.Partition(i), seconds(2), testTime, false))
+			}
+			if l.Unheard != c.want {
+				t.Errorf("unheard %t, want %t", l.Unheard, c.want)
+			}
+		})
+	}
+}
+
 func world(acting map[region.ID]region.ID) *region.View {
 	w := &region.World{Version: 1, Partitions: 4}
 	for _, r := range []region.Region{

@@ -121,7 +121,7 @@ func (o *origin) lag(now time.Time) []Lag {
 	for _, c := range o.cursors {
 		l := byStream[c.stream]
 		if l == nil {
-			l = &Lag{Origin: o.id, Stream: c.stream}
+			l = &Lag{Origin: o.id, Stream: c.stream, Unheard: true}
 			byStream[c.stream] = l
 			order = append(order, c.stream)
 		}

@@ -81,7 +81,7 @@ func TestKeptUntilHeld(t *testing.T) {
 // again there, and what both know is stored once.
 func TestResentAtANewEpoch(t *testing.T) {
 	r := newRig(t)
-	r.marks()
+	held := r.marks()
 	c := r.client(1_000_001, nil)
 	r.connected(c)
 	for _, text := range []string{"one", "two", "three"} {
@@ -104,7 +104,7 @@ func TestResentAtANewEpoch(t *testing.T) {
 	}
 	// At the same epoch nothing is sent again, and the first thing that is asked
 	// is what the backup has by now.
-	r.marks().Store(5)
+	held.Store(5)
 	c.Reconnect()
 	eventually(t, "nothing is kept", func() bool { return len(c.Outbox()) == 0 })
 	for _, e := range await(t, c, client.Connected) {

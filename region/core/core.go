@@ -36,7 +36,9 @@ type Core struct {
 	devicePace *pacer[deviceKey]
 
 	stop    context.CancelFunc
-	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers; one of retention
+	running sync.WaitGroup // one goroutine per partition, see commandLoop; one of numbers; one of retention; flights
+	closing sync.RWMutex   // held by what joins running after the start
+	closed  bool
 }
 
 // New starts a core on an open store. Close it before the store.
@@ -134,8 +136,21 @@ func assemble(o Options) (*Core, error) {
 // under way are the caller's to end first. The error is always nil.
 func (c *Core) Close() error {
 	c.stop()
+	c.closing.Lock()
+	c.closed = true
+	c.closing.Unlock()
 	c.running.Wait()
 	return nil
+}
+
+// join has Close wait for one more until running.Done; false when it is too late.
+func (c *Core) join() bool {
+	c.closing.RLock()
+	defer c.closing.RUnlock()
+	if !c.closed {
+		c.running.Add(1)
+	}
+	return !c.closed
 }
 
 // view returns the newest world, or Unavailable when there is none yet.

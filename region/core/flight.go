@@ -55,10 +55,12 @@ func (c *Core) flight(ctx context.Context, owner region.UIN, change func(*txn) e
 
 // depart submits what a flight consists of. The owner's lock is held.
 func (c *Core) depart(ctx context.Context, s store.Submitter, o *ownerLock, t *txn, then func(*txn, error)) error {
+	if !c.join() {
+		return region.Errorf(region.Unavailable, "region %s is stopping", c.o.Self).WithHint("retry")
+	}
 	t.flies = true
 	t.keepHead()
 	c.locks.fly(o)
-	c.running.Add(1)
 	err := s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
 		err = t.ended(receipt, err)
 		c.locks.land(t.owner, o)

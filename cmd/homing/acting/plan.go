@@ -172,7 +172,7 @@ func (o *Operator) plan(ctx context.Context, w *region.World, kind Kind, home, t
 		p.Load = st.Region.Connections
 		for _, l := range st.Region.Lags {
 			if l.Origin == string(p.From) && l.Stream == string(journal.Full) {
-				p.HasCopy = l.State != "bootstrap" && l.State != "diverged" && (p.From == home || caughtUp(w, home, p.To, st))
+				p.HasCopy = copied(l) && (p.From == home || caughtUp(w, home, p.To, st))
 				p.Records, p.Seconds, p.State = l.Records, l.Seconds, l.State
 			}
 		}
@@ -196,8 +196,14 @@ func caughtUp(w *region.World, home, to region.ID, st *observe.NodeStatus) bool 
 		return true
 	}
 	return slices.ContainsFunc(st.Region.Lags, func(l observe.Lag) bool {
-		return l.Origin == string(home) && l.Stream == string(journal.Full) && l.State != "bootstrap" && l.State != "diverged"
+		return l.Origin == string(home) && l.Stream == string(journal.Full) && copied(l)
 	})
+}
+
+// copied says whether the replay of a whole journal goes on, and began before
+// its origin went: a replica that never heard from it may lack everything.
+func copied(l observe.Lag) bool {
+	return l.State != "bootstrap" && l.State != "diverged" && !l.Unheard
 }
 
 // Refusal says why the plan must not be carried out; acceptLoss is the

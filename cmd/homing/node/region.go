@@ -266,7 +266,7 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 	}
 	for _, l := range r.replicator.Lag() {
 		s.Lags = append(s.Lags, observe.Lag{Origin: string(l.Origin), Stream: string(l.Stream), Records: l.Records,
-			Seconds: l.Seconds, State: string(pairState(l)), Reason: l.Reason})
+			Seconds: l.Seconds, State: string(pairState(l)), Reason: l.Reason, Unheard: l.Unheard})
 	}
 	for _, d := range r.replicator.Damaged() {
 		s.Damaged = append(s.Damaged, fmt.Sprintf("home %s, partition %d", d.Home, d.Partition))

@@ -40,6 +40,7 @@ type Lag struct {
 	Seconds float64 `json:"seconds"`
 	State   string  `json:"state"`  // a console.PairState
 	Reason  string  `json:"reason"` // when not live
+	Unheard bool    `json:"unheard,omitempty"` // nothing is here, and nobody has said that there is nothing
 }
 
 // POPStatus is a POP's part.
