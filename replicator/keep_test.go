@@ -178,7 +178,7 @@ func TestJournalHandlerAndItsClient(t *testing.T) {
 }
 
 func TestMetricNames(t *testing.T) {
-	name := regexp.MustCompile(`^homing_replicator_[a-z_]+_(total|records|seconds)$`)
+	name := regexp.MustCompile(`^homing_replicator_[a-z_]+_(total|records|seconds|partitions)$`)
 	r := prometheus.NewRegistry()
 	m := newMetrics()
 	m.shipped.WithLabelValues("full").Inc()
