@@ -54,8 +54,12 @@ func (e *env) connect(as, ip string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	answers, err := at.AnswerKeys()
+	if err != nil {
+		return nil, err
+	}
 	o := client.Options{
-		Zone: at.Zone, HTTPDNS: at.HTTPDNS, DNS: at.DNS, RootCAs: pool, AnswerKeys: at.AnswerKeys(),
+		Zone: at.Zone, HTTPDNS: at.HTTPDNS, DNS: at.DNS, RootCAs: pool, AnswerKeys: answers,
 		ClientVersion: clientVersion, Platform: platform, Dir: p.Dir(),
 		Identity: client.Identity{UIN: p.UIN, Key: p.DeviceKey(), Ticket: p.Ticket, Expires: time.Unix(p.TicketExpires, 0), Region: region.ID(p.Region)},
 		OnIdentity: func(id client.Identity) {

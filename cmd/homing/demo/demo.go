@@ -123,6 +123,9 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if err := d.awaitReady(ctx); err != nil {
 		return nil, err
 	}
+	if err := endpoints.WriteAnswerKeys(o.Dir, d.View().World); err != nil {
+		return nil, err
+	}
 	at := d.Endpoints()
 	if o.Ready != nil {
 		o.Ready(at)
@@ -217,12 +220,8 @@ func (d *Demo) Endpoints() *endpoints.Endpoints {
 		CACert: filepath.Join(d.dir, "tls", "ca.pem"), OperatorKey: filepath.Join(d.dir, "world", "keys", "operator.pem"), Dir: d.dir,
 	}
 	for _, m := range p.regions {
-		r := endpoints.Region{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(),
+		e.Regions[m.id] = endpoints.Region{Long: m.long.String(), Short: "http://" + m.short.String(), Web: "http://" + m.web.String(),
 			Admin: "http://" + m.admin.String(), Queue: m.queue.String()}
-		if in, ok := d.View().World.Region(region.ID(m.id)); ok {
-			r.Key = in.Key.String()
-		}
-		e.Regions[m.id] = r
 	}
 	for _, m := range p.pops {
 		e.POPs[m.id] = endpoints.POP{Long: m.long.String(), Short: "http://" + m.short.String(), Admin: "http://" + m.admin.String(), Near: string(m.near)}

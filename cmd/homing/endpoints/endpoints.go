@@ -41,19 +41,43 @@ type Region struct {
 	Web   string `json:"web"`
 	Admin string `json:"admin"`
 	Queue string `json:"queue"`
-	Key   string `json:"key,omitempty"` // that signs HTTPDNS answers, base64
 }
 
-// AnswerKeys are the keys by which clients verify what HTTPDNS says.
-func (e *Endpoints) AnswerKeys() map[region.ID]region.PublicKey {
-	out := map[region.ID]region.PublicKey{}
-	for id, r := range e.Regions {
-		var key region.PublicKey
-		if r.Key != "" && key.UnmarshalText([]byte(r.Key)) == nil {
-			out[region.ID(id)] = key
-		}
+// AnswerKeysFile is beside the endpoints file and has the keys by which the
+// regions sign HTTPDNS answers, as JSON: base64 by region.
+const AnswerKeysFile = "answer-keys.json"
+
+// WriteAnswerKeys makes that file.
+func WriteAnswerKeys(dir string, w *region.World) error {
+	keys := map[region.ID]region.PublicKey{}
+	for _, r := range w.Regions {
+		keys[r.ID] = r.Key
 	}
-	return out
+	b, err := json.MarshalIndent(keys, "", "  ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(dir, AnswerKeysFile), append(b, '\n'), 0o600)
+}
+
+// AnswerKeys returns the keys by which clients verify what HTTPDNS says; nil when
+// the world has left none, and then nothing is verified.
+//
+// Errors: those of a file that is there and cannot be read.
+func (e *Endpoints) AnswerKeys() (map[region.ID]region.PublicKey, error) {
+	path := filepath.Join(e.Dir, AnswerKeysFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var keys map[region.ID]region.PublicKey
+	if err == nil {
+		err = json.Unmarshal(b, &keys)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: start the demo again, which writes it", path, err)
+	}
+	return keys, nil
 }
 
 // POP are the listeners of one POP. Near is the region it stands beside.

@@ -38,8 +38,8 @@ type Lag struct {
 	Stream  string  `json:"stream"`
 	Records uint64  `json:"records"`
 	Seconds float64 `json:"seconds"`
-	State   string  `json:"state"`  // a console.PairState
-	Reason  string  `json:"reason"` // when not live
+	State   string  `json:"state"`             // a console.PairState
+	Reason  string  `json:"reason"`            // when not live
 	Unheard bool    `json:"unheard,omitempty"` // nothing is here, and nobody has said that there is nothing
 }
 

@@ -156,7 +156,10 @@ func (h *hello) resolve(ctx context.Context) (string, error) {
 // signedAnswer waits for an answer that a region's key proves: a DNS node that has
 // just started may not have its grant yet.
 func (h *hello) signedAnswer(ctx context.Context, host string) error {
-	keys := h.at.AnswerKeys()
+	keys, err := h.at.AnswerKeys()
+	if err != nil {
+		return err
+	}
 	if len(keys) != len(h.at.Regions) {
 		return fmt.Errorf("the keys of %d regions are known, of %d", len(keys), len(h.at.Regions))
 	}
@@ -201,7 +204,10 @@ func (h *hello) client(id client.Identity, direct string) (*client.Client, error
 	}
 	o := client.Options{Zone: h.at.Zone, RootCAs: pool, Identity: id, ClientVersion: 80003, Platform: "cli", Short: h.at.Regions[string(id.Region)].Short}
 	if direct == "" {
-		o.HTTPDNS, o.DNS, o.AnswerKeys = h.at.HTTPDNS, h.at.DNS, h.at.AnswerKeys()
+		o.HTTPDNS, o.DNS = h.at.HTTPDNS, h.at.DNS
+		if o.AnswerKeys, err = h.at.AnswerKeys(); err != nil {
+			return nil, err
+		}
 	} else {
 		a, err := netip.ParseAddrPort(direct)
 		if err != nil {
