@@ -83,7 +83,14 @@ func (l *ledger) acked() int {
 func (l *ledger) goesOn(n int) {
 	l.t.Helper()
 	from := l.acked()
-	until(l.t, time.Minute, fmt.Sprintf("%d more acknowledged messages after %d", n, from), func() bool { return l.acked() >= from+n })
+	until(l.t, time.Minute, fmt.Sprintf("%d more acknowledged messages after %d", n, from), func() bool {
+		select {
+		case <-l.done:
+			l.t.Fatalf("the ledger ended: %v\n%s", l.cmd.ProcessState, l.out)
+		default:
+		}
+		return l.acked() >= from+n
+	})
 }
 
 func until(t testing.TB, limit time.Duration, what string, ok func() bool) {

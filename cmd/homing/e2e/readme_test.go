@@ -25,7 +25,7 @@ var expected = map[string]string{
 	`homing send --as Alice --to @bob "hello from Shanghai"`:                                `stored in sh through pop-\d as [0-9a-f]{32}`,
 	`homing sync --as Bob`:                                                                  `@alice to @bob: hello from Shanghai`,
 	`homing chat --as Alice --ip 8.8.8.8`:                                                   `(?s)connected to sh through pop-5.*\d+\s+stored`,
-	`homing status`:                                                                         `(?s)sh\s+Shanghai\s+sh\s+1\s+yes.*RPO [0-9.]+ s / \d+ records, in hk.*pop-6\s+New York\s+ca\s+yes.*sh -> hk\s+full`,
+	`homing status`:                                                                         `(?s)sh\s+Shanghai\s+sh\s+1\s+yes.*RPO [0-9.]+ s / \d+ records, hk, RTO never drilled.*pop-6\s+New York\s+ca\s+yes.*sh -> hk\s+full`,
 	`homing context list`:                                                                   `\* demo\s+running`,
 	`homing region switchover sh --to hk --dry-run`:                                         `(?s)plan: switchover of sh, from sh to hk.*nothing is lost`,
 	`homing region switchover sh --to hk --yes`:                                             `(?s)hk serves every partition of sh.*nothing was lost`,

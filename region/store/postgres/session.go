@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/lib/pq"
@@ -230,5 +232,8 @@ func temporary(err error) bool {
 		}
 		return e.Code == "25006" // read-only: this is not the primary any more
 	}
-	return false
+	// lib/pq keeps a request that it could not write in an error that does not
+	// unwrap, and does not always answer driver.ErrBadConn in its place.
+	text := err.Error()
+	return strings.HasSuffix(text, syscall.EPIPE.Error()) || strings.HasSuffix(text, syscall.ECONNRESET.Error())
 }
