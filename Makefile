@@ -85,7 +85,7 @@ test-restart:
 test-dns-peers:
 	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|FloodOnTheWire)$$' ./dns/authority
 
-# Disasters from seeds: make sim SEEDS=10000. 400 are part of "make test".
+# Disasters from seeds: make sim SEEDS=10000. 2,000 are part of "make test".
 SEEDS ?= 500
 sim: build
 	bin/homing sim --seeds $(SEEDS)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestSeeds plays some seeds; make test plays 400 more with the built program.
+// TestSeeds plays some seeds; make test plays 2,000 more with the built program.
 func TestSeeds(t *testing.T) {
 	var trace strings.Builder
 	r := Play(t.Context(), Options{First: 1_000_001, Seeds: 12, Out: &trace})

@@ -34,7 +34,7 @@ var suites = []Suite{
 	{"staticcheck", "staticcheck", command("go", "tool", "staticcheck", "./...")},
 	{"generated", "make generate changes nothing", generated},
 	{"unit", "tests of every package, with -race", goTest(unitPackages, "-timeout", "10m", "-p", "2", "-skip", kafkaTests)},
-	{"simulator", "400 seeds of disasters, with the invariants checked at every step", command("go", "run", "./cmd/homing/sim/play", "-seeds", "400")},
+	{"simulator", "2,000 seeds of disasters, with the invariants checked at every step", command("go", "run", "./cmd/homing/sim/play", "-seeds", "2000")},
 	{"memory", "what the race detector would falsify", goTest(memoryPackages, "-race=false", "-count", "1", "-run", "TestIdleConnectionIsCheap")},
 	{"postgres", "the store on real PostgreSQL servers, with -race", goTest(postgresPackages, "-timeout", "15m", "-p", "1", "-count", "1")},
 	{"kafka", "copying over three brokers of Apache Kafka, with -race", withKafka(goTest(kafkaPackages, "-timeout", "20m", "-count", "1", "-run", kafkaTests))},
