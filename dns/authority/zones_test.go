@@ -1,6 +1,8 @@
 package authority
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -306,20 +308,19 @@ func TestRealSecondary(t *testing.T) {
 		set.Store(s)
 	}
 	load(alone)
-	reserved, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	secondary := reserved.LocalAddr().String()
-	_, port, _ := net.SplitHostPort(secondary)
+	// An address of its own (Linux has all of 127/8): on 127.0.0.1 somebody may have
+	// the port by UDP or TCP at any moment.
+	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254))
+	const port = "5300"
+	secondary := net.JoinHostPort(address, port)
 	h := startWith(t, func(o *Options) {
 		o.Static, o.TransferKeys, o.Notify = set.Load, []TransferKey{key}, []string{secondary}
 	})
 	primary := strings.ReplaceAll(h.Addrs()[0].String(), ":", "@")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "nsd.conf")
-	err = os.WriteFile(config, []byte(`server:
-  ip-address: 127.0.0.1
+	err := os.WriteFile(config, []byte(`server:
+  ip-address: `+address+`
   port: `+port+`
   username: ""
   zonesdir: "`+dir+`"
@@ -343,7 +344,6 @@ zone:
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = reserved.Close()
 	nsd := exec.Command("/usr/sbin/nsd", "-d", "-c", config)
 	if err := nsd.Start(); err != nil {
 		t.Fatal(err)
