@@ -52,16 +52,16 @@ func TestExecuteInOneCommit(t *testing.T) {
 		batches, want = append(batches, f.batch(appendCommand(t, message(f.owner, bob.UIN, text, text), bob.UIN))), append(want, text)
 	}
 	s := u.sites["sh"].store
-	s.mu.Lock()
-	s.commits = 0
-	s.mu.Unlock()
+	ofBob := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.of[bob.UIN]
+	}
+	before := ofBob()
 	if err := u.core("sh").Execute(ctx, batches); err != nil {
 		t.Fatal(err)
 	}
-	s.mu.Lock()
-	n := s.commits
-	s.mu.Unlock()
-	if n != 1 {
+	if n := ofBob() - before; n != 1 {
 		t.Errorf("%d commits", n)
 	}
 	if err := u.has(bob, want...); err != nil {

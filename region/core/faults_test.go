@@ -140,6 +140,7 @@ type faulty struct {
 	plan    *crash
 	dead    bool
 	commits int
+	of      map[region.UIN]int // commits, by owner
 	rows    int
 	bytes   int // of keys, values and payloads
 }
@@ -186,7 +187,7 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (r store.Receipt, e
 	err = f.write(func() error { r, err = f.Store.Commit(ctx, b); return err })
 	if err == nil {
 		f.mu.Lock()
-		f.commits++
+		f.counted(b.Owner)
 		f.rows += len(b.Writes) + len(b.Commands)
 		for i := range b.Writes {
 			f.bytes += len(b.Writes[i].Row) + len(b.Writes[i].Value)
@@ -197,6 +198,15 @@ func (f *faulty) Commit(ctx context.Context, b *store.Batch) (r store.Receipt, e
 		f.mu.Unlock()
 	}
 	return r, err
+}
+
+// counted counts a commit. f.mu is held.
+func (f *faulty) counted(owner region.UIN) {
+	f.commits++
+	if f.of == nil {
+		f.of = map[region.UIN]int{}
+	}
+	f.of[owner]++
 }
 
 func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
@@ -220,7 +230,12 @@ func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Rec
 		begun = err == nil
 		return err
 	})
-	crashed = err != nil
+	if crashed = err != nil; !crashed { // counted before anybody is told
+		f.mu.Lock()
+		f.counted(b.Owner)
+		f.rows += len(b.Writes) + len(b.Commands)
+		f.mu.Unlock()
+	}
 	close(decided)
 	if err != nil {
 		if begun {
@@ -231,10 +246,6 @@ func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Rec
 	if !submits {
 		then(receipt, nil)
 	}
-	f.mu.Lock()
-	f.commits++
-	f.rows += len(b.Writes) + len(b.Commands)
-	f.mu.Unlock()
 	return nil
 }
 

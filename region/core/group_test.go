@@ -93,9 +93,12 @@ func testGroupInThreeRegions(t *testing.T, e engine) {
 	if err != nil || !r.Account.Group || len(r.Account.Members) != 3 {
 		t.Fatal(r, err)
 	}
-	if all, _ := u.inbox(alice); len(all) != 7 { // created, four messages, added, removed
-		t.Errorf("%d messages", len(all))
-	}
+	u.eventually("created, four messages, added, removed", func() error {
+		if all, err := u.inbox(alice); err != nil || len(all) != 7 {
+			return fmt.Errorf("%d messages, %v", len(all), err)
+		}
+		return nil
+	})
 }
 
 func TestGroupRefuses(t *testing.T) {
