@@ -78,7 +78,7 @@ func (c *child) logs() []string { return filesBelow(c.dir, ".dat") }
 // TestDisastersOfTheEmbeddedBroker kills a real process: what it had in memory
 // is gone.
 func TestDisastersOfTheEmbeddedBroker(t *testing.T) {
-	c := &child{address: freeAddress(t), dir: filepath.Join(t.TempDir(), "queue")}
+	c := &child{address: testchild.Address(), dir: filepath.Join(t.TempDir(), "queue")}
 	t.Cleanup(func() { c.kill(0) })
 	disasters(t, c)
 }

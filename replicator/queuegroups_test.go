@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	testchild "github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/replicator"
 )
 
@@ -14,7 +15,7 @@ import (
 // without the origins' journals, so that order is restored over both. Then the
 // first comes back and is preferred again, and the second may go.
 func queueGroups(t *testing.T, first brokers, killFirst func()) {
-	second := &child{address: freeAddress(t), dir: filepath.Join(t.TempDir(), "queue")}
+	second := &child{address: testchild.Address(), dir: filepath.Join(t.TempDir(), "queue")}
 	t.Cleanup(func() { second.kill(0) })
 	for _, b := range []brokers{first, second} {
 		if err := b.start(); err != nil {
@@ -107,7 +108,7 @@ func queueGroups(t *testing.T, first brokers, killFirst func()) {
 
 // TestQueueGroups has two embedded brokers in processes of their own.
 func TestQueueGroups(t *testing.T) {
-	first := &child{address: freeAddress(t), dir: filepath.Join(t.TempDir(), "queue")}
+	first := &child{address: testchild.Address(), dir: filepath.Join(t.TempDir(), "queue")}
 	t.Cleanup(func() { first.kill(0) })
 	queueGroups(t, first, func() { first.kill(0) })
 }

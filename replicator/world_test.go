@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	testchild "github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
@@ -91,7 +91,7 @@ type testRegion struct {
 // newWorld makes a world whose regions have a broker each, in this process.
 func newWorld(t testing.TB, ids ...region.ID) *testWorld {
 	t.Helper()
-	w := newWorldOn(t, 1, func() string { return freeAddress(t) }, ids...)
+	w := newWorldOn(t, 1, func() string { return testchild.Address() }, ids...)
 	for _, r := range w.regions {
 		r.startBroker()
 		t.Cleanup(func() { _ = r.broker.Close() })
@@ -422,16 +422,6 @@ func eventually(t testing.TB, condition func() error) {
 		}
 		time.Sleep(2 * time.Millisecond) // between looks at the condition
 	}
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // noTail is a merger where nothing changes hands.

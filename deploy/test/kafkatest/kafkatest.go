@@ -100,7 +100,7 @@ func New(parent string, o Options) (_ *Cluster, err error) {
 	for i := range o.Brokers {
 		b := &Broker{cluster: c, number: i + 1}
 		for j, a := range []*string{&b.plain, &b.controller, &b.secure} {
-			if *a = freeAddress(); o.Host != "" {
+			if *a = child.Address(); o.Host != "" {
 				*a = net.JoinHostPort(o.Host, fmt.Sprint(HostPort+20*j+i))
 			}
 		}
@@ -294,14 +294,4 @@ func (c *Cluster) Stop() error {
 		b.Kill()
 	}
 	return os.RemoveAll(c.Dir)
-}
-
-// freeAddress returns one of loopback that was free a moment ago.
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

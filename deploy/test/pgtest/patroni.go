@@ -95,7 +95,7 @@ func NewPatroni(config string, n int, settings map[string]string) (_ *Patroni, e
 	if err := p.prepare(config, settings); err != nil {
 		return nil, err
 	}
-	client, peer := "http://"+freeAddress(), "http://"+freeAddress()
+	client, peer := "http://"+child.Address(), "http://"+child.Address()
 	if p.etcd, err = p.start("etcd", nil, syscall.SIGKILL, "--data-dir", filepath.Join(p.Dir, "etcd"), "--log-level", "error",
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer); err != nil {
@@ -106,7 +106,7 @@ func NewPatroni(config string, n int, settings map[string]string) (_ *Patroni, e
 		return nil, err
 	}
 	for i := range n {
-		m := &Member{Name: "pg-" + string(rune('a'+i)), cluster: p, postgres: freeAddress(), rest: freeAddress()}
+		m := &Member{Name: "pg-" + string(rune('a'+i)), cluster: p, postgres: child.Address(), rest: child.Address()}
 		m.dir = filepath.Join(p.Dir, m.Name)
 		if err := p.mkdir(m.dir); err != nil {
 			return nil, err
@@ -377,14 +377,4 @@ func (p *Patroni) Stop() error {
 		p.etcd.kill()
 	}
 	return errors.Join(err, os.RemoveAll(p.Dir))
-}
-
-// freeAddress returns one of loopback that was free a moment ago.
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
