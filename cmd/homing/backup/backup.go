@@ -43,8 +43,8 @@ A region is one: after an import or restore, start nothing on the store it came
 from any more. What was loaded is a new incarnation of the region. Copies in other
 regions that have no more than it has go on following it. A copy that has more
 (after a restore: what was written behind the backup) stops and says "diverged" in
-homing status; it keeps what it has, and nothing overwrites it. Commands of other
-regions that were executed behind the backup are executed again, once.`,
+homing status; it keeps what it has until homing replicate repair makes it equal.
+Commands of other regions that were executed behind the backup are executed again, once.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -63,8 +63,8 @@ import that was interrupted leaves a store that no node opens; import again.`, "
 		{"restore", "Fill an empty store from a backup", `The same as import. What the region acknowledged after the backup was begun is not
 in it, or in part: regions whose copies have more of it stop following, keep what they have, and say
 "diverged" in homing status. What the restored region sends them from the partitions
-concerned stays in its journal until somebody has mended the copies, which no command
-does yet. So when another region has a copy, prefer a failover to it: it has more
+concerned stays in its journal until the copies are made equal to it again, which
+gives up what they have more (homing replicate repair, with --dry-run first). So when another region has a copy, prefer a failover to it: it has more
 than any backup. Restore when there is none.`, "from", t.load},
 	} {
 		c := &cobra.Command{
