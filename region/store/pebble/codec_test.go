@@ -22,7 +22,7 @@ func goldens() (*partition.State, *partition.Row, *journal.Position) {
 	s := partition.New()
 	s.Incarnation, s.First, s.Next, s.UnixMilli = 2, 3, 41, 1000
 	s.Heads = []journal.StreamHead{{Stream: journal.Full, Last: 40, Chain: journal.Sum{1}}, {Stream: "to-a", Last: 39, Chain: journal.Sum{2}}}
-	s.Sums["sh"] = &partition.Sums{Changed: true, Shared: partition.Tally{Sum: journal.Sum{3}, Rows: 4}, Own: partition.Tally{Sum: journal.Sum{5}, Rows: 6}}
+	s.Sums["sh"] = &partition.Sums{Changed: true, Unsettled: 2, Shared: partition.Tally{Sum: journal.Sum{3}, Rows: 4}, Own: partition.Tally{Sum: journal.Sum{5}, Rows: 6}}
 	r := &partition.Row{Version: 9, Epoch: region.Epoch{Moves: 2, Term: region.Term{Counter: 3, Raised: region.ShortHash{7}}}, Deleted: true, Home: "sh", Value: []byte("ba")}
 	at := &journal.Position{Origin: "hk", Stream: "shared", Partition: 258, Incarnation: 2, Seq: 3, Chain: journal.Sum{4}, UnixMilli: 5}
 	return s, r, at

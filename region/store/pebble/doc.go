@@ -71,7 +71,8 @@
 //	state     uint incarnation, uint oldest sequence kept, uint next sequence,
 //	          int unix milliseconds of the newest record,
 //	          uint n, n times: text stream, uint last, sum chain;
-//	          uint n, n times: text home, byte changed since its watermark,
+//	          uint n, n times: text home, byte: bit 0 changed since its
+//	          watermark, the others how many of its watermarks are not compared,
 //	          sum shared, uint shared rows, sum own, uint own rows
 //	row       byte 0 or 1 (tombstone), uint version, uint moves, term, text home, value
 //

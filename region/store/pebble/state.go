@@ -10,6 +10,10 @@ import (
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
+// changed is the lowest bit of a home's flags; the others are its unsettled
+// watermarks.
+const changed = 1
+
 // appendState appends a partition's state row: see the package comment. Fences
 // and positions have rows of their own.
 func appendState(dst []byte, s *partition.State) []byte {
@@ -27,11 +31,11 @@ func appendState(dst []byte, s *partition.State) []byte {
 	for _, home := range slices.Sorted(maps.Keys(s.Sums)) {
 		h := s.Sums[home]
 		dst = appendText(dst, string(home))
+		flags := byte(h.Unsettled) << 1
 		if h.Changed {
-			dst = append(dst, 1)
-		} else {
-			dst = append(dst, 0)
+			flags |= changed
 		}
+		dst = append(dst, flags)
 		dst = append(dst, h.Shared.Sum[:]...)
 		dst = binary.AppendUvarint(dst, h.Shared.Rows)
 		dst = append(dst, h.Own.Sum[:]...)
@@ -49,7 +53,12 @@ func decodeState(b []byte) (*partition.State, error) {
 		s.Heads = append(s.Heads, journal.StreamHead{Stream: journal.Stream(r.text()), Last: r.uint(), Chain: r.sum()})
 	}
 	for n := r.uint(); n > 0 && r.err == nil; n-- {
-		home, h := region.ID(r.text()), &partition.Sums{Changed: r.byte() == 1}
+		home, h := region.ID(r.text()), &partition.Sums{}
+		flags := r.byte()
+		h.Changed, h.Unsettled = flags&changed != 0, int(flags>>1)
+		if h.Unsettled > partition.Settling {
+			r.fail()
+		}
 		h.Shared = partition.Tally{Sum: r.sum(), Rows: r.uint()}
 		h.Own = partition.Tally{Sum: r.sum(), Rows: r.uint()}
 		s.Sums[home] = h

@@ -35,6 +35,7 @@ type headJSON struct {
 
 type sumsJSON struct {
 	Changed    bool   `json:"changed,omitempty"`
+	Unsettled  int    `json:"unsettled,omitempty"`
 	Shared     sum    `json:"shared"`
 	SharedRows uint64 `json:"sharedRows"`
 	Own        sum    `json:"own"`
@@ -51,7 +52,7 @@ func encode(s *partition.State) (columns, error) {
 	}
 	sums := make(map[region.ID]sumsJSON, len(s.Sums))
 	for home, h := range s.Sums {
-		sums[home] = sumsJSON{h.Changed, sum(h.Shared.Sum), h.Shared.Rows, sum(h.Own.Sum), h.Own.Rows}
+		sums[home] = sumsJSON{h.Changed, h.Unsettled, sum(h.Shared.Sum), h.Shared.Rows, sum(h.Own.Sum), h.Own.Rows}
 	}
 	var c columns
 	for _, part := range []struct {
@@ -94,9 +95,9 @@ func (c columns) decode(s *partition.State) error {
 	}
 	for home, h := range sums {
 		s.Sums[home] = &partition.Sums{
-			Changed: h.Changed,
-			Shared:  partition.Tally{Sum: journal.Sum(h.Shared), Rows: h.SharedRows},
-			Own:     partition.Tally{Sum: journal.Sum(h.Own), Rows: h.OwnRows},
+			Changed: h.Changed, Unsettled: h.Unsettled,
+			Shared: partition.Tally{Sum: journal.Sum(h.Shared), Rows: h.SharedRows},
+			Own:    partition.Tally{Sum: journal.Sum(h.Own), Rows: h.OwnRows},
 		}
 	}
 	return nil

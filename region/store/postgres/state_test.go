@@ -23,7 +23,7 @@ var golden = columns{
 func TestColumns(t *testing.T) {
 	want := partition.New()
 	want.Heads = []journal.StreamHead{{Stream: journal.Full, Last: 9, Chain: journal.Sum{1}}, {Stream: "to-hk", Last: 7, Chain: journal.Sum{2}}}
-	want.Sums["sh"] = &partition.Sums{Changed: true, Shared: partition.Tally{Sum: journal.Sum{3}, Rows: 4}, Own: partition.Tally{Sum: journal.Sum{5}, Rows: 6}}
+	want.Sums["sh"] = &partition.Sums{Changed: true, Unsettled: 2, Shared: partition.Tally{Sum: journal.Sum{3}, Rows: 4}, Own: partition.Tally{Sum: journal.Sum{5}, Rows: 6}}
 	want.Turns["sh"] = store.Turn{Opened: region.Term{Counter: 2}, After: journal.Position{Origin: "hk", Stream: journal.Full, Seq: 5}, Until: 3}
 	want.Fence["hk"] = region.Term{Counter: 8, Raised: region.ShortHash{9}}
 	if got, err := encode(want); err != nil || got != golden {

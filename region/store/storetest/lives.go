@@ -113,6 +113,43 @@ func testFenceUnderFire(t *testing.T, f Factory) {
 	}
 }
 
+// testSettlesAcrossRestart moves an owner home and restarts the store: the two
+// watermarks that are not compared then are the same two as without a restart.
+func testSettlesAcrossRestart(t *testing.T, f Factory) {
+	o := origin("hk")
+	config := Config{Region: "sh", Partitions: partitions, Now: clock()}
+	s := f(t, config)
+	u := owners(1, 2)
+	b := batch(u[0], put(shared, "b", "1"))
+	b.Home = "hk"
+	commit(t, s, b)
+	b.Home, b.Epoch.Moves = "sh", b.Epoch.Moves+1
+	commit(t, s, b) // from now on the sums of sh differ from the origin's
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = f(t, config)
+	defer func() { _ = s.Close() }()
+	for i, mismatches := range []int{0, 0, 1} {
+		b := batch(u[1], put(shared, "a", fmt.Sprint(i)))
+		commit(t, o, b)
+		if _, err := o.Watermark(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		at, err := s.Position(ctx, "hk", journal.Full, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches, err := o.Journal(ctx, 1, journal.Full, at.Seq+1, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := apply(t, s, journal.Full, batches...); len(a.Mismatches) != mismatches {
+			t.Fatalf("watermark %d: %+v, want %d", i+1, a.Mismatches, mismatches)
+		}
+	}
+}
+
 // testReopen closes and opens a store with something of everything in it.
 func testReopen(t *testing.T, f Factory) {
 	o := origin("hk")

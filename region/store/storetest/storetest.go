@@ -62,6 +62,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Fence", testFence},
 		{"FenceUnderFire", testFenceUnderFire},
 		{"Reopen", testReopen},
+		{"SettlesAcrossRestart", testSettlesAcrossRestart},
 		{"Contexts", testContexts},
 		{"Closed", testClosed},
 	} {

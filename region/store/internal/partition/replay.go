@@ -182,8 +182,9 @@ func (s *Step) compare(name journal.Stream, origin region.ID, r *journal.Record,
 	if turn := s.State.Turns[want.Home]; !turn.Comparable() {
 		return
 	}
-	if h := s.State.Sums[want.Home]; h != nil && h.unsettled > 0 {
-		h.unsettled--
+	if h := s.State.Sums[want.Home]; h != nil && h.Unsettled > 0 {
+		h.Unsettled--
+		s.Touched = true
 		return
 	}
 	have := s.State.Watermark(want.Home)

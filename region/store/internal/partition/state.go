@@ -47,13 +47,15 @@ type Sums struct {
 	Shared  Tally
 	Own     Tally
 
-	unsettled int // watermarks of the home that are not compared, see settling
+	// Unsettled is how many watermarks of the home will not be compared. It is
+	// kept with the rest: a restart must not raise a false alarm.
+	Unsettled int
 }
 
-// settling is how many watermarks of a home are not compared after a row of an
+// Settling is how many watermarks of a home are not compared after a row of an
 // owner came from another home, or went to one: the new home's journal moves the
 // row, and the old one's does not say when.
-const settling = 2
+const Settling = 2
 
 // Tally is the digest of a set of rows, kept in constant time.
 type Tally struct {

@@ -148,7 +148,7 @@ func (s *Step) put(owner region.UIN, t journal.Table, key []byte, f *Found, row 
 			before = f.Sum
 			s.State.home(f.Home).of(class).remove(before)
 			if f.Home != row.Home {
-				s.State.home(f.Home).unsettled, s.State.home(row.Home).unsettled = settling, settling
+				s.State.home(f.Home).Unsettled, s.State.home(row.Home).Unsettled = Settling, Settling
 			}
 		}
 		s.hash = journal.AppendRowSum(s.hash[:0], owner, t, key, row.Version, row.Epoch, row.Deleted, row.Value)
