@@ -137,6 +137,12 @@ func TestFullDisk(t *testing.T) {
 	_ = exec.Command("dd", "if=/dev/zero", "of="+fill, "bs=64k").Run() // ends when the disk is full
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	for i, id := range []string{"sh", "hk", "ca"} { // each looks at its disk now and then
+		until(t, 20*time.Second, id+" refuses writes", func() bool {
+			_, err := w.sh(ctx, fmt.Sprintf("homing user register --region %s --nickname Early%d", id, i))
+			return err != nil
+		})
+	}
 	for _, command := range []string{
 		`homing send --as Alice --to @bob --message-id once "while the disk was full"`,
 		"homing user register --region ca --nickname Carol",
