@@ -74,9 +74,9 @@ func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
 //
 // Errors: Unsupported in a process that has no journal; the store's.
 func (c *Core) Conflicts(ctx context.Context, all bool) ([]Conflict, error) {
-	s, ok := c.o.Store.(store.Store)
-	if !ok {
-		return nil, region.Errorf(region.Unsupported, "this process does not have the region's store").WithHint("ask the one that has it")
+	s, err := c.journaled()
+	if err != nil {
+		return nil, err
 	}
 	var out []Conflict
 	list := func(owner region.UIN) error {
@@ -91,22 +91,15 @@ func (c *Core) Conflicts(ctx context.Context, all bool) ([]Conflict, error) {
 		return errors.Join(err, bad)
 	}
 	for p := range region.Partition(s.Partitions()) {
-		for last := region.UIN(0); ; {
-			owners, err := s.Owners(ctx, p, tableTail, last, expireOwners)
+		for u, err := range eachOwner(ctx, s, p, tableTail, 0) {
 			if err != nil {
 				return out, err
 			}
-			for _, u := range owners {
-				last = u
-				if _, err := c.acts(u); err != nil {
-					continue
-				}
-				if err := list(u); err != nil || len(out) == MaxConflicts {
-					return out, err
-				}
+			if _, err := c.acts(u); err != nil {
+				continue
 			}
-			if len(owners) < expireOwners {
-				break
+			if err := list(u); err != nil || len(out) == MaxConflicts {
+				return out, err
 			}
 		}
 	}

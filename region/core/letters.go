@@ -73,9 +73,9 @@ func (l LetterID) place() (owner region.UIN, table journal.Table, row []byte) {
 //
 // Errors: Unsupported in a process that has no journal; BadInput; the store's.
 func (c *Core) Letters(ctx context.Context, after LetterID, limit int) ([]Letter, error) {
-	s, ok := c.o.Store.(store.Store)
-	if !ok {
-		return nil, region.Errorf(region.Unsupported, "this process does not have the region's store").WithHint("ask the one that has it")
+	s, err := c.journaled()
+	if err != nil {
+		return nil, err
 	}
 	if limit < 1 || limit > MaxLetters {
 		return nil, region.Errorf(region.BadInput, "want 1 to %d dead letters, not %d", MaxLetters, limit).WithHint("ask for fewer")
@@ -100,38 +100,27 @@ func (c *Core) Letters(ctx context.Context, after LetterID, limit int) ([]Letter
 		}
 		return err
 	}
-	if after.Owner == 0 {
-		if err := list(0); err != nil || len(out) == limit {
-			return out, err
-		}
-	} else if err := list(after.Owner); err != nil || len(out) == limit {
+	if err := list(after.Owner); err != nil || len(out) == limit { // owner 0: those of nobody
 		return out, err
 	}
-	start := region.Partition(0)
-	if after.Owner != 0 {
-		start = region.PartitionOf(after.Owner, s.Partitions())
+	start := region.PartitionOf(after.Owner, s.Partitions())
+	if after.Owner == 0 {
+		start = 0
 	}
 	for p := start; int(p) < s.Partitions(); p++ {
-		last := region.UIN(0)
+		behind := region.UIN(0)
 		if p == start {
-			last = after.Owner
+			behind = after.Owner
 		}
-		for {
-			owners, err := s.Owners(ctx, p, tableDeadLetter, last, expireOwners)
+		for u, err := range eachOwner(ctx, s, p, tableDeadLetter, behind) {
 			if err != nil {
 				return out, err
 			}
-			for _, u := range owners {
-				last = u
-				if _, err := c.acts(u); err != nil {
-					continue
-				}
-				if err := list(u); err != nil || len(out) == limit {
-					return out, err
-				}
+			if _, err := c.acts(u); err != nil {
+				continue
 			}
-			if len(owners) < expireOwners {
-				break
+			if err := list(u); err != nil || len(out) == limit {
+				return out, err
 			}
 		}
 	}

@@ -66,15 +66,6 @@ func (c *Core) moveOf(ctx context.Context, owner region.UIN) (*v1.MoveRow, error
 	return m, err
 }
 
-// journaled returns the store with its journal. Errors: Unsupported.
-func (c *Core) journaled() (store.Store, error) {
-	s, ok := c.o.Store.(store.Store)
-	if !ok {
-		return nil, region.Errorf(region.Unsupported, "this process does not have the region's store").WithHint("ask the one that has it")
-	}
-	return s, nil
-}
-
 // BeginMove fences an owner that this region acts for: from when it returns no
 // write of the owner's is acknowledged here. Beginning the same move again is no
 // error; its fence is a later record then.
@@ -191,25 +182,18 @@ func (c *Core) Moving(ctx context.Context) ([]Move, error) {
 	}
 	var out []Move
 	for part := range region.Partition(s.Partitions()) {
-		for last := region.UIN(0); ; {
-			owners, err := s.Owners(ctx, part, tableMove, last, expireOwners)
+		for u, err := range eachOwner(ctx, s, part, tableMove, 0) {
 			if err != nil {
 				return out, err
 			}
-			for _, u := range owners {
-				last = u
-				m, ours, err := c.moving(ctx, u)
-				if err != nil {
-					return out, err
-				}
-				if ours {
-					h := s.Head(part)
-					m.Part, m.Fence = part, Mark{h.Incarnation, h.Next - 1}
-					out = append(out, m)
-				}
+			m, ours, err := c.moving(ctx, u)
+			if err != nil {
+				return out, err
 			}
-			if len(owners) < expireOwners {
-				break
+			if ours {
+				h := s.Head(part)
+				m.Part, m.Fence = part, Mark{h.Incarnation, h.Next - 1}
+				out = append(out, m)
 			}
 		}
 	}
