@@ -15,7 +15,7 @@ import (
 // change needs a migration.
 var golden = columns{
 	heads: `[{"stream":"full","last":9,"chain":"01000000000000000000000000000000"},{"stream":"to-hk","last":7,"chain":"02000000000000000000000000000000"}]`,
-	sums:  `{"sh":{"changed":true,"shared":"03000000000000000000000000000000","sharedRows":4,"own":"05000000000000000000000000000000","ownRows":6}}`,
+	sums:  `{"sh":{"changed":true,"unsettled":2,"shared":"03000000000000000000000000000000","sharedRows":4,"own":"05000000000000000000000000000000","ownRows":6}}`,
 	fence: `{"hk":{"counter":8,"raised":"0900000000000000"}}`,
 	turns: `{"sh":{"opened":{"counter":2,"raised":"0000000000000000"},"after":{"Origin":"hk","Stream":"full","Partition":0,"Incarnation":0,"Seq":5,"Chain":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"UnixMilli":0},"handed":{"counter":0,"raised":"0000000000000000"},"until":3,"ended":{"counter":0,"raised":"0000000000000000"}}}`,
 }
