@@ -174,6 +174,19 @@ func (c *checker) regions() {
 		if _, ok := w.Region(r.Acting.Region); !ok {
 			c.add(at+".acting.region", c.known(string(r.Acting.Region)), "%q acts for region %s but is no region of this world", r.Acting.Region, r.ID)
 		}
+		switch acting, _ := w.Region(r.Acting.Region); {
+		case acting != nil && acting.Away:
+			c.add(at+".acting.region", "have another region act before, or delete `away`", "region %s acts for region %s, and is away", acting.ID, r.ID)
+		case r.NewBackup == "":
+		case r.Acting.Region == r.ID:
+			c.add(at+".newBackup", "order `backups` instead", "region %s acts for itself, and has a new backup", r.ID)
+		default:
+			if b, ok := w.Region(r.NewBackup); !ok {
+				c.add(at+".newBackup", c.known(string(r.NewBackup)), "new backup %q of region %s is no region of this world", r.NewBackup, r.ID)
+			} else if b.ID == r.ID || b.ID == r.Acting.Region || b.Away {
+				c.add(at+".newBackup", "name a third region, which is not away", "region %s cannot be the new backup of %s", b.ID, r.ID)
+			}
+		}
 		if r.Acting.Counter == 0 {
 			c.add(at+".acting.counter", "counters start at 1", "the acting counter of region %s is 0", r.ID)
 		}

@@ -63,19 +63,38 @@ type Region struct {
 	Admin   string    `json:"admin"` // host:port of the admin listener
 	Queue   string    `json:"queue"` // of the sync queue: see QueueGroups
 	Users   uint64    `json:"users"` // capacity, concurrent connections; 0 is unstated
+
+	// NewBackup keeps the home's second copy while another region acts for it, in
+	// the stead of the home itself, which is gone. Empty: the home does.
+	NewBackup ID `json:"newBackup,omitempty"`
+	// Away is the operator's word that nobody waits for the region, which acts for
+	// no home: journals are trimmed without it, and what it alone has counts as
+	// lost. Once it is back it begins anew from the others' stores.
+	Away bool `json:"away,omitempty"`
 }
 
 // Backup returns the region that keeps the second copy of the home's records now:
-// the first of its backups, and while one of them acts, the home itself, which
-// has them but for what was written since. False for a home without backups.
+// the first of its backups, and while one of them acts, the new backup that the
+// world names, or else the home itself, which has them but for what was written
+// since. False for a home without backups.
 func (r *Region) Backup() (ID, bool) {
-	if r.Acting.Region != r.ID {
-		return r.ID, true
+	if c := r.Copies(); len(c) > 0 {
+		return c[0], true
 	}
-	if len(r.Backups) == 0 {
-		return "", false
+	return "", false
+}
+
+// Copies returns every region that follows what is written for the home now:
+// [Region.Backup], and while another region acts the home itself, which wants to
+// come back.
+func (r *Region) Copies() []ID {
+	switch {
+	case r.Acting.Region == r.ID:
+		return r.Backups[:min(1, len(r.Backups))]
+	case r.NewBackup != "" && r.NewBackup != r.Acting.Region:
+		return []ID{r.NewBackup, r.ID}
 	}
-	return r.Backups[0], true
+	return []ID{r.ID}
 }
 
 // QueueGroups returns the region's queue groups, the preferred one first: the

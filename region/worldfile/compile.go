@@ -136,6 +136,7 @@ func (c *compiler) world() *region.World {
 			ID: region.ID(r.ID), Title: r.Title, Place: place(r.Place), Zones: r.Zones, Backups: convert[region.ID](r.Backups),
 			Acting: region.Acting{Region: region.ID(r.Acting)}, Key: c.key(at+".key", r.Key, "region-"+r.ID),
 			Serves: c.serves(at, r.Serves), Admin: r.Admin, Queue: r.Queue, Users: r.Users,
+			NewBackup: region.ID(r.NewBackup), Away: r.Away,
 		})
 	}
 	for i, p := range f.POPs {

@@ -81,6 +81,16 @@ func (d *differ) regions() {
 		if !slices.Equal(was.Backups, now.Backups) {
 			d.add("who follows "+string(now.ID)+"'s journal in full", "backups of %s: %v instead of %v", now.ID, now.Backups, was.Backups)
 		}
+		if was.NewBackup != now.NewBackup {
+			d.add("who follows the journal of "+string(now.Acting.Region)+" in full", "new backup of %s: %s instead of %s", now.ID, orNone(now.NewBackup), orNone(was.NewBackup))
+		}
+		if was.Away != now.Away {
+			what := "region %s is back: it is waited for again"
+			if now.Away {
+				what = "region %s is away: journals are trimmed without it, and what it alone has counts as lost"
+			}
+			d.add("every region's journal", what, now.ID)
+		}
 		if !reflect.DeepEqual(was.Key, now.Key) {
 			d.add("tickets and votes of "+string(now.ID)+" under the old key", "key of region %s is replaced", now.ID)
 		}
@@ -223,6 +233,13 @@ func names(rules, other []region.Rule) []string {
 		}
 	}
 	return out
+}
+
+func orNone(id region.ID) string {
+	if id == "" {
+		return "none"
+	}
+	return string(id)
 }
 
 func endpoints(e region.Endpoints) string {

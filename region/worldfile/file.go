@@ -55,6 +55,9 @@ type regionY struct {
 	Admin   string   `yaml:"admin"`
 	Queue   string   `yaml:"queue"`
 	Users   uint64   `yaml:"users"`
+
+	NewBackup string `yaml:"new-backup"`
+	Away      bool   `yaml:"away"`
 }
 
 type popY struct {

@@ -237,7 +237,7 @@ func Locate(path string, problems []region.Problem) ([]*Mistake, error) {
 
 // problem places a problem that the kernel found.
 func (s *source) problem(p region.Problem) *Mistake {
-	path := strings.NewReplacer("allDown", "all-down", "drainShare", "drain-share", "healthyPops", "healthy-pops", "healthyRegions", "healthy-regions", ".acting.region", ".acting", ".acting.counter", ".acting").Replace(p.Path)
+	path := strings.NewReplacer("allDown", "all-down", "drainShare", "drain-share", "newBackup", "new-backup", "healthyPops", "healthy-pops", "healthyRegions", "healthy-regions", ".acting.region", ".acting", ".acting.counter", ".acting").Replace(p.Path)
 	n := s.find(path)
 	m := s.at(n, p.Message, p.Hint)
 	if n == nil {

@@ -132,6 +132,8 @@ func (p *printer) region(r *region.Region) {
 	if r.Acting.Region != r.ID {
 		p.line("    acting: %s", r.Acting.Region)
 	}
+	p.field("new-backup", string(r.NewBackup))
+	p.flag("away", r.Away)
 	p.number("users", r.Users)
 	p.line("    key: %s", r.Key)
 }
