@@ -73,7 +73,8 @@ func (k *Keeper) getStanding(w http.ResponseWriter, r *http.Request) {
 // they and it are a majority, or an admin let it go on alone. A
 // world of one voter needs nobody else.
 //
-// Errors: Forbidden for a node that is no region, Unavailable while it waits,
+// Errors: Forbidden for a node that is no region, Unavailable while it waits or
+// an admin has it fenced ([Keeper.Fence]),
 // Unsupported when the newest world needs a newer program.
 func (k *Keeper) Admitting() error {
 	k.mu.Lock()
@@ -86,6 +87,8 @@ func (k *Keeper) Admitting() error {
 		return region.Errorf(region.Unavailable, "%s has no world yet", k.o.Self).WithHint("push one to it")
 	case k.unready != nil:
 		return k.unready
+	case k.fenced != nil:
+		return k.fenced.err(k.o.Self.Name)
 	case k.admits:
 		return nil
 	}

@@ -86,6 +86,7 @@ type Keeper struct {
 	changed  chan struct{}
 	pending  map[region.Hash]*region.Envelope // acceptances seen at voters, not yet a majority
 	unready  error                            // a world that took effect but cannot be read
+	fenced   *fenced                          // by an admin; nil: not
 	admits   bool                             // compared worlds with a majority, or told to go on alone
 	compared map[string]bool                  // voters worlds were compared with
 	guard    func(*region.View) error         // see Guard; may be nil
@@ -152,6 +153,9 @@ func (k *Keeper) load() error {
 		}
 	}
 	if k.ballot, err = k.disk.ballot(); err != nil {
+		return err
+	}
+	if k.fenced, err = k.disk.fence(); err != nil {
 		return err
 	}
 	if k.overlay, err = openOverlay(filepath.Join(k.o.Dir, "overlay.log")); err != nil {

@@ -305,6 +305,36 @@ func TestAdmittingAlone(t *testing.T) {
 	single.until(t, "a single voter admits", func() bool { return single.Admitting() == nil })
 }
 
+// What an admin fenced stays so over a restart, whoever else is there.
+func TestFenceOfAnAdmin(t *testing.T) {
+	l := newLab(t, "sh")
+	n := l.start(sh)
+	n.until(t, "a single voter admits", func() bool { return n.Admitting() == nil })
+	for range 2 { // twice is no error
+		if err := n.Fence(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantKind(t, n.Admitting(), region.Unavailable)
+	l.stop(sh)
+	n = l.start(sh)
+	n.UnfenceAlone() // is about other voters
+	if err := n.Admitting(); region.KindOf(err) != region.Unavailable || !strings.Contains(err.Error(), "fenced") {
+		t.Fatalf("after a restart: %v", err)
+	}
+	for range 2 {
+		if err := n.Unfence(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Admitting(); err != nil {
+		t.Fatal(err)
+	}
+	l.stop(sh)
+	n = l.start(sh)
+	n.until(t, "it admits after another restart", func() bool { return n.Admitting() == nil })
+}
+
 func TestUnknownRequirementsKeepTheOldWorld(t *testing.T) {
 	l := newLab(t, "sh", "hk", "ca")
 	n := l.start(sh)
