@@ -30,7 +30,10 @@ type HomeReport struct {
 
 	// Open are the ranges that may be missing here: the region before did not end
 	// its term in them. There are none after a planned change.
-	Open   []OpenRange `json:"open"`
+	Open []OpenRange `json:"open"`
+	// Lost are those of a region that the world calls away: nobody waits for them.
+	// Should it return after all, they are merged like any other.
+	Lost   []OpenRange `json:"lost,omitempty"`
 	Merged Merged      `json:"merged"` // of the tail, since this process started
 }
 
@@ -102,7 +105,12 @@ func (m *Manager) Report() Report {
 			if t.Ended.Compare(c.Term) >= 0 {
 				h.Ended++
 			} else if opened && t.After.Origin != "" && t.After.Origin != m.o.Self {
-				h.Open = append(h.Open, OpenRange{Partition: l.partition, After: t.After.Seq, LastContact: t.After.UnixMilli, Origin: t.After.Origin})
+				o := OpenRange{Partition: l.partition, After: t.After.Seq, LastContact: t.After.UnixMilli, Origin: t.After.Origin}
+				if from, ok := v.World.Region(o.Origin); ok && from.Away {
+					h.Lost = append(h.Lost, o)
+				} else {
+					h.Open = append(h.Open, o)
+				}
 			}
 		}
 		homes[g.ID] = h
