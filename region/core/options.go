@@ -38,6 +38,10 @@ type Options struct {
 	// partition: this region has not taken the home over there yet. nil: it has.
 	Taken func(home region.ID, t region.Term, p region.Partition) error
 
+	// Budgeted says why no message is taken for owners of a home: too much waits for
+	// its region already. nil: it never does. It must not block.
+	Budgeted func(home region.ID) error
+
 	Directory Directory             // without one, handles and new UINs are Unavailable
 	Notifier  Notifier              // nil: nobody is notified
 	Logger    *slog.Logger          // nil discards
@@ -71,6 +75,9 @@ func (o *Options) validate() error {
 	}
 	if o.Held == nil {
 		o.Held = func(region.Partition) (Mark, bool) { return Mark{}, false }
+	}
+	if o.Budgeted == nil {
+		o.Budgeted = func(region.ID) error { return nil }
 	}
 	if o.Directory == nil {
 		o.Directory = noDirectory{}

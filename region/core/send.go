@@ -67,7 +67,8 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 // caller is no member of; Conflict when the client message ID was used for
 // another message; BadInput; TooLarge for a body over its kind's limit (MaxText,
 // MaxPreview; 24 KiB in all); Overloaded, retryable after the time that the error
-// says, above Options.UserRate or Options.DeviceRate.
+// says, above Options.UserRate or Options.DeviceRate, and when too much waits for
+// the target's region already.
 func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (*v1.SendResponse, error) {
 	type outcome struct {
 		resp *v1.SendResponse
@@ -165,6 +166,9 @@ func (c *Core) acceptable(ctx context.Context, by Caller, r *v1.SendRequest) (id
 		return id, to, err
 	}
 	if to, err = c.reachable(ctx, u); err != nil {
+		return id, to, err
+	}
+	if err = c.o.Budgeted(to.home); err != nil {
 		return id, to, err
 	}
 	return MessageID(by.UIN, r.ClientMessageId), to, c.maySend(ctx, by.UIN, to)
