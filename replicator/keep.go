@@ -15,7 +15,8 @@ const (
 	// under steady writing.
 	watermarkEvery = time.Second
 
-	// trimEvery is how often the other regions' positions are asked for.
+	// trimEvery is how often the other regions' positions are asked for, unless the
+	// options say otherwise.
 	trimEvery = 10 * time.Second
 )
 
@@ -31,8 +32,12 @@ type keeper struct {
 
 	marked []uint64 // per partition: Next when the last watermark was written
 
+	meters []meter                  // per partition; of the goroutine that trims
+	last   map[region.ID]*Positions // what every region said last; its, too
+
 	mu     sync.Mutex
 	needed map[needKey]uint64 // oldest sequence that somebody has not applied
+	full   map[region.ID]bool // homes for which more commands wait than the budget allows
 	held   map[region.Partition]Mark
 	holder region.ID // whose marks held are
 }
@@ -44,14 +49,15 @@ type needKey struct {
 
 func newKeeper(o *Options, peers Peers, m *metrics) *keeper {
 	return &keeper{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "keeper"),
-		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64), held: make(map[region.Partition]Mark)}
+		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64), held: make(map[region.Partition]Mark),
+		meters: make([]meter, o.Store.Partitions()), last: make(map[region.ID]*Positions), full: make(map[region.ID]bool)}
 }
 
 func (k *keeper) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
 	k.group.Go(func() { every(ctx, watermarkEvery, k.watermark) })
-	k.group.Go(func() { every(ctx, trimEvery, k.trim) })
+	k.group.Go(func() { every(ctx, k.options.TrimEvery, k.trim) })
 	k.group.Go(func() { every(ctx, heldEvery, k.hold) })
 }
 
@@ -95,7 +101,8 @@ func (k *keeper) oldest(p region.Partition, s journal.Stream) uint64 {
 	return max(needed, k.options.Store.Head(p).First, 1)
 }
 
-// trim forgets what everybody who needs it has applied.
+// trim forgets what everybody who needs it has applied, and what is past the
+// budget of who does not. Nobody waits for a region that the world calls away.
 func (k *keeper) trim(ctx context.Context) {
 	view := k.options.View()
 	if view == nil {
@@ -124,26 +131,59 @@ func (k *keeper) trim(ctx context.Context) {
 	}
 	applied := map[region.ID]*Positions{self.ID: entries(self.ID, own)}
 	for _, r := range view.World.Regions {
-		if r.ID == self.ID {
+		if r.ID == self.ID || r.Away {
 			continue
 		}
 		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 		positions, err := k.peers.Positions(ask, r.ID)
 		cancel()
-		if err != nil {
+		switch {
+		case err == nil:
+			k.last[r.ID] = positions
+		case k.options.Budget == 0:
 			return // never trim while one is unknown
+		case k.last[r.ID] == nil:
+			k.last[r.ID] = &Positions{Region: r.ID} // it may have nothing
 		}
-		applied[r.ID] = positions
+		applied[r.ID] = k.last[r.ID]
 	}
+	over, full := map[region.ID]int{}, map[region.ID]bool{}
 	for p := range heads {
-		k.trimPartition(ctx, view, self, region.Partition(p), &heads[p], applied)
+		b := &bound{view: view, self: self, partition: region.Partition(p), head: &heads[p], applied: applied}
+		b.find()
+		if k.options.Budget > 0 && b.before+k.options.Keep < b.head.Next { // somebody holds more than is kept anyway
+			m := &k.meters[p]
+			if err := m.read(ctx, k.options.Store, b.partition); err != nil {
+				if ctx.Err() == nil {
+					k.logger.Warn("journal not measured", "partition", p, "error", err)
+				}
+				return
+			}
+			b.cut = m.newest(k.options.Budget / uint64(len(heads)))
+			b.find()
+		}
+		for id := range b.over {
+			over[id]++
+		}
+		for id := range b.full {
+			full[id] = true
+		}
+		k.trimPartition(ctx, b)
+	}
+	k.mu.Lock()
+	k.full = full
+	k.mu.Unlock()
+	k.metrics.overBudget.Reset()
+	for id, n := range over {
+		k.metrics.overBudget.WithLabelValues(string(id)).Set(float64(n))
+		k.logger.Warn("a region is past its budget of the journal: it will have to begin anew", "region", id, "partitions", n)
 	}
 }
 
-func (k *keeper) trimPartition(ctx context.Context, view *region.View, self *region.Region, p region.Partition, h *Head, applied map[region.ID]*Positions) {
-	before, needed := trimBound(view, self, p, h, applied)
+func (k *keeper) trimPartition(ctx context.Context, b *bound) {
+	p, h, before := b.partition, b.head, b.before
 	k.mu.Lock()
-	for s, seq := range needed {
+	for s, seq := range b.needed {
 		k.needed[needKey{p, s}] = seq
 	}
 	k.mu.Unlock()
@@ -173,32 +213,70 @@ func readBy(view *region.View, reader region.ID, self *region.Region) []journal.
 	return streams
 }
 
-// trimBound returns the sequence before which nobody needs the partition's
-// records any more, and per stream the oldest that somebody needs. A region
-// that has applied all of a stream does not hold the journal back, however long
-// ago the stream's last record was.
-func trimBound(view *region.View, self *region.Region, p region.Partition, h *Head, applied map[region.ID]*Positions) (uint64, map[journal.Stream]uint64) {
-	before := h.Next
-	needed := make(map[journal.Stream]uint64)
-	for reader, positions := range applied {
-		for _, s := range readBy(view, reader, self) {
-			at := positions.of(self.ID, s, p)
-			// A command is done when its reader's successor would know that: the
-			// reader may be lost with everything its backup has not applied.
-			if home, command := s.To(); command {
-				if r, ok := view.World.Region(home); ok {
-					if backup, ok := r.Backup(); ok && backup != reader && applied[backup] != nil {
-						at = min(at, applied[backup].of(self.ID, s, p))
-					}
-				}
-			}
-			if seq, ok := needed[s]; !ok || at+1 < seq {
-				needed[s] = at + 1
-			}
-			if h.Last(s) > at {
-				before = min(before, at+1)
+// bound finds out what of a partition's journal is still needed. A region that
+// has applied all of a stream does not hold the journal back, however long ago
+// the stream's last record was.
+type bound struct {
+	view      *region.View
+	self      *region.Region
+	partition region.Partition
+	head      *Head
+	applied   map[region.ID]*Positions // of every region that is waited for
+
+	// cut is the oldest sequence within everybody's budget; 0 is without one. Rows
+	// before it are nobody's any more; commands are never dropped.
+	cut uint64
+
+	before uint64                    // nobody needs what is before it
+	needed map[journal.Stream]uint64 // the oldest that somebody needs
+	over   map[region.ID]bool        // who has to begin anew because of cut
+	full   map[region.ID]bool        // homes of which commands from before cut wait
+}
+
+func (b *bound) find() {
+	b.before, b.needed, b.over, b.full = b.head.Next, map[journal.Stream]uint64{}, map[region.ID]bool{}, map[region.ID]bool{}
+	for reader := range b.applied {
+		for _, s := range readBy(b.view, reader, b.self) {
+			if _, command := s.To(); !command && b.has(reader, s)+1 < b.cut && b.head.Last(s) > b.has(reader, s) {
+				b.over[reader] = true
 			}
 		}
 	}
-	return before, needed
+	for reader := range b.applied {
+		for _, s := range readBy(b.view, reader, b.self) {
+			at := b.has(reader, s)
+			if home, command := s.To(); command {
+				at = b.known(reader, home, s)
+				if at+1 < b.cut && b.head.Last(s) > at {
+					b.full[home] = true
+				}
+			} else if b.cut > 0 {
+				at = max(at, b.cut-1)
+			}
+			if seq, ok := b.needed[s]; !ok || at+1 < seq {
+				b.needed[s] = at + 1
+			}
+			if b.head.Last(s) > at {
+				b.before = min(b.before, at+1)
+			}
+		}
+	}
+}
+
+func (b *bound) has(reader region.ID, s journal.Stream) uint64 {
+	return b.applied[reader].of(b.self.ID, s, b.partition)
+}
+
+// known is up to where the commands for a home are done. A command is done when
+// its reader's successor would know that: the reader may be lost with everything
+// its backup has not applied. A backup that has to begin anew could not succeed
+// it without that being said.
+func (b *bound) known(reader, home region.ID, s journal.Stream) uint64 {
+	at := b.has(reader, s)
+	if r, ok := b.view.World.Region(home); ok {
+		if backup, ok := r.Backup(); ok && backup != reader && b.applied[backup] != nil && !b.over[backup] {
+			at = min(at, b.has(backup, s))
+		}
+	}
+	return at
 }

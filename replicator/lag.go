@@ -20,7 +20,7 @@ const (
 	StateUnknown   State = "unknown"   // the origin has not told its heads lately
 	StateStalled   State = "stalled"   // no progress although there is something to apply; tried again by itself
 	StateDiffers   State = "differs"   // follows, but rows here are not the origin's: needs a repair
-	StateBootstrap State = "bootstrap" // the origin trimmed what is missing here
+	StateBootstrap State = "bootstrap" // the origin trimmed what is missing here, or its journal never had it
 	StateDiverged  State = "diverged"  // the histories differ: halted, needs a person
 )
 
@@ -78,6 +78,7 @@ type PartitionLag struct {
 	Seconds   float64          `json:"seconds"`
 	State     State            `json:"state"`
 	Reason    string           `json:"reason,omitempty"`
+	Asked     time.Time        `json:"asked,omitzero"` // when the origin was asked for the last answer it gave; zero: it gave none since the start
 
 	unheard bool
 }
@@ -147,7 +148,7 @@ func (p *progress) learn(sent time.Time, before, last uint64) bool {
 // show returns what people see. start is when the replay began: before the
 // first answer, nothing is known since then.
 func (p *progress) show(part region.Partition, now, start time.Time, paused bool) PartitionLag {
-	l := PartitionLag{Partition: part, Position: p.applied, Head: max(p.known, p.applied), Records: p.records, State: p.state, Reason: p.reason,
+	l := PartitionLag{Partition: part, Position: p.applied, Head: max(p.known, p.applied), Records: p.records, State: p.state, Reason: p.reason, Asked: p.asked,
 		unheard: p.applied == 0 && p.asked.IsZero()}
 	fresh := p.fresh
 	if fresh.IsZero() {

@@ -1,6 +1,8 @@
 package replicator
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +162,8 @@ func TestTrimBound(t *testing.T) {
 	}
 	unaware := all(100, 90, 50, 40, 30)
 	unaware["hk"].Positions[2].Seq = 20
+	anew := all(40, 90, 50, 40, 30)
+	anew["hk"].Positions[2].Seq = 20
 	head := &Head{First: 1, Next: 101, Streams: []StreamLast{{Stream: "full", Last: 100}, {Stream: "shared", Last: 90}, {Stream: "to-hk", Last: 50}, {Stream: "to-ca", Last: 40}, {Stream: "to-sh", Last: 30}}}
 	for name, c := range map[string]struct {
 		applied map[region.ID]*Positions
@@ -175,13 +179,44 @@ func TestTrimBound(t *testing.T) {
 		"another origin's says nothing":   {map[region.ID]*Positions{"hk": {Positions: []PositionEntry{{Origin: "ca", Stream: "full", Seq: 100}}}}, 1},
 		"positions younger than the head": {all(120, 110, 110, 110, 110), 101},
 	} {
-		before, _ := trimBound(v, self, 0, head, c.applied)
-		if before != c.want {
-			t.Errorf("%s: trims before %d, want %d", name, before, c.want)
+		b := bound{view: v, self: self, head: head, applied: c.applied}
+		b.find()
+		if b.before != c.want {
+			t.Errorf("%s: trims before %d, want %d", name, b.before, c.want)
 		}
 	}
-	_, needed := trimBound(v, self, 0, head, all(70, 80, 50, 40, 30))
-	if needed["full"] != 71 || needed["shared"] != 81 || needed["to-sh"] != 31 {
-		t.Errorf("oldest needed: %v", needed)
+	// A budget: rows from before sequence 75 wait for nobody, commands do.
+	for name, c := range map[string]struct {
+		applied map[region.ID]*Positions
+		want    uint64
+		over    string
+		full    string
+	}{
+		"the backup is past its budget":     {all(40, 90, 50, 40, 30), 75, "hk", ""},
+		"two are":                           {all(40, 50, 50, 40, 30), 75, "ca hk", ""},
+		"nobody is":                         {all(80, 90, 50, 40, 30), 81, "", ""},
+		"a command from before has not run": {all(40, 90, 50, 39, 30), 40, "hk", "ca"},
+		"a reader's backup is unaware":      {unaware, 21, "", "ca"},
+		"one that begins anew is not asked": {anew, 75, "hk", ""},
+	} {
+		b := bound{view: v, self: self, head: head, applied: c.applied, cut: 75}
+		b.find()
+		if got := keysOf(b.over); b.before != c.want || got != c.over || keysOf(b.full) != c.full {
+			t.Errorf("%s: trims before %d, over %q, full %q, want %d, %q, %q", name, b.before, got, keysOf(b.full), c.want, c.over, c.full)
+		}
 	}
+	b := bound{view: v, self: self, head: head, applied: all(70, 80, 50, 40, 30)}
+	b.find()
+	if needed := b.needed; needed["full"] != 71 || needed["shared"] != 81 || needed["to-sh"] != 31 {
+		t.Errorf("oldest needed: %v", b.needed)
+	}
+}
+
+func keysOf(m map[region.ID]bool) string {
+	var out []string
+	for id := range m {
+		out = append(out, string(id))
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
 }

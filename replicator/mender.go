@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -44,12 +45,14 @@ type mender struct {
 	view    func() *region.View
 	slots   chan struct{} // shared by all cursors
 
-	job    *mendJob  // guarded by the cursor's mu
-	ended  bool      // guarded by it too: nobody takes jobs any more
-	needed string    // why a careful mending is due; "" when none is. Guarded by mu
-	at     time.Time // not before then
-	done   string    // digests that the last careful mending was for; the poll of heads'
-	seen   string    // digests that differed at the last poll; the poll of heads'
+	job    *mendJob                  // guarded by the cursor's mu
+	ended  bool                      // guarded by it too: nobody takes jobs any more
+	needed string                    // why a careful mending is due; "" when none is. Guarded by mu
+	at     time.Time                 // not before then
+	took   map[region.ID]bool        // homes that the origin has said it took over here; under mu
+	proven map[region.ID]region.Term // homes of which this replica had every row, and at which term; under mu
+	done   string                    // digests that the last careful mending was for; the poll of heads'
+	seen   string                    // digests that differed at the last poll; the poll of heads'
 }
 
 // homes returns whose rows the origin is the truth of.
@@ -137,6 +140,7 @@ func (c *cursor) mend(ctx context.Context, o mend.Options) (mend.Report, error) 
 	}
 	o.Stream, o.Homes = c.stream, c.mender.homes(c.origin)
 	c.mu.Lock()
+	took := maps.Clone(c.mender.took) // before the comparison: what was taken over since may have changed since
 	was, reason := c.progress.state, c.progress.reason
 	c.mu.Unlock()
 	jump := was == StateDiverged || was == StateBootstrap
@@ -160,6 +164,9 @@ func (c *cursor) mend(ctx context.Context, o mend.Options) (mend.Report, error) 
 			c.progress.differs = ""
 		}
 		c.mu.Unlock()
+		for home := range took {
+			c.prove(home)
+		}
 		c.metrics.mendings.WithLabelValues(c.labels()...).Inc()
 	}
 	return report, err

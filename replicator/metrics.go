@@ -23,6 +23,7 @@ type metrics struct {
 	damaged      prometheus.Gauge
 	watermarks   prometheus.Counter
 	trimmed      prometheus.Counter
+	overBudget   *prometheus.GaugeVec // region
 }
 
 func newMetrics() *metrics {
@@ -49,12 +50,13 @@ func newMetrics() *metrics {
 		damaged:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "homing_replicator_damaged_partitions", Help: "Homes in partitions whose rows were changed behind the store's back. Must be 0."}),
 		watermarks:   counter("watermarks_total", "Watermark records written."),
 		trimmed:      counter("trimmed_records_total", "Records of the own journal forgotten because all who need them have applied them."),
+		overBudget:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "homing_replicator_over_budget_partitions", Help: "Partitions whose journal is trimmed without a region that is past its budget of bytes."}, []string{"region"}),
 	}
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.shipped, m.shipErrors, m.resets, m.groupChanges, m.batches, m.rows, m.duplicates, m.fills, m.rereads,
-		m.quarantined, m.mismatches, m.halted, m.mendings, m.damaged, m.watermarks, m.trimmed}
+		m.quarantined, m.mismatches, m.halted, m.mendings, m.damaged, m.watermarks, m.trimmed, m.overBudget}
 }
 
 // lagCollector reads the lag when it is asked for.

@@ -113,6 +113,15 @@ type Options struct {
 	// those who look at them later. Optional; 0 is 10,000.
 	Keep uint64
 
+	// Budget is how many bytes of the journal, of all partitions together, wait for
+	// a region that does not come for them. Past it the rows are trimmed, and the
+	// region has to begin anew by comparison; what it is asked to do is not, and
+	// [Replicator.Budgeted] refuses more of that. Optional; 0 is without bound.
+	Budget uint64
+
+	// TrimEvery is how often the journal is trimmed. Optional; 0 is 10 s.
+	TrimEvery time.Duration
+
 	// Now is the clock of every deadline. Optional; nil is time.Now.
 	Now func() time.Time
 
@@ -139,6 +148,9 @@ func (o *Options) validate() error {
 	}
 	if o.Keep == 0 {
 		o.Keep = 10_000
+	}
+	if o.TrimEvery == 0 {
+		o.TrimEvery = trimEvery
 	}
 	if o.GroupPatience == 0 {
 		o.GroupPatience = groupPatience

@@ -125,9 +125,14 @@ func (o *origin) lag(now time.Time) []Lag {
 			byStream[c.stream] = l
 			order = append(order, c.stream)
 		}
+		unproven := c.unprovenHome()
 		c.mu.Lock()
 		p := &c.progress
-		l.add(p.show(c.partition, now, o.start, paused))
+		shown := p.show(c.partition, now, o.start, paused)
+		if unproven != "" && severity[shown.State] < severity[StateBootstrap] {
+			shown.State, shown.Reason = StateBootstrap, "the rows of home "+string(unproven)+" are not all here yet"
+		}
+		l.add(shown)
 		l.Batches += p.batches
 		l.Duplicates += p.duplicates
 		l.GapFills += p.gapFills

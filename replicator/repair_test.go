@@ -368,6 +368,78 @@ func TestNewBackupIsBootstrapped(t *testing.T) {
 	})
 }
 
+// TestNamedBackup has a world name ca as sh's new backup while hk acts for it, and
+// people write all the time. Until ca has compared the rows it says that it is
+// being begun, however short its lag; then it is equal.
+func TestNamedBackup(t *testing.T) {
+	w := newWorld(t, "sh", "hk", "ca")
+	w.onDisk()
+	w.become(func(world *region.World) { world.Regions[1].Backups = []region.ID{"sh", "ca"} }) // ca has no copy of hk
+	w.start()
+	sh, hk, ca := w.regions["sh"], w.regions["hk"], w.regions["ca"]
+	for i := range 100 {
+		sh.rows("sh", region.Epoch{}, i)
+	}
+	w.settle()
+	sh.stopReplicator()
+	sh.down.set(true)
+	w.become(func(world *region.World) {
+		world.Regions[0].Acting, world.Regions[0].NewBackup = region.Acting{Region: "hk", Counter: 2}, "ca"
+	})
+	_, term, _ := w.View().Acting("sh")
+	states := func(want replicator.State) func() error {
+		return func() error {
+			for p := range region.Partition(partitions) {
+				if l := ca.lagOf("hk", p); l.State != want {
+					return fmt.Errorf("partition %d at ca is %s %s, want %s", p, l.State, l.Reason, want)
+				}
+			}
+			return nil
+		}
+	}
+	eventually(t, states(replicator.StateBootstrap))
+	for _, r := range []*testRegion{hk, ca} {
+		if err := r.store.Fence(context.Background(), "sh", term); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range region.Partition(partitions) {
+		if err := states(replicator.StateBootstrap)(); err != nil {
+			t.Error(err)
+		}
+		err := hk.store.Handover(context.Background(), p, store.Handover{TermRecord: journal.TermRecord{Home: "sh", Term: term, What: store.Takeover}, Before: "sh"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	writing, stop := context.WithCancel(context.Background())
+	wrote := make(chan int)
+	go func() {
+		n := 0
+		defer func() { wrote <- n }()
+		for ; writing.Err() == nil; n++ {
+			hk.rows("sh", region.Epoch{Term: term}, n)
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-writing.Done():
+			}
+		}
+	}()
+	eventually(t, states(replicator.StateLive))
+	stop()
+	if n := <-wrote; n < 2*partitions {
+		t.Errorf("%d writes meanwhile: it was not under way", n)
+	}
+	eventually(t, func() error {
+		for p := range region.Partition(partitions) {
+			if want, have := hk.store.Sums(p, "sh"), ca.store.Sums(p, "sh"); want != have || want.OwnRows == 0 {
+				return fmt.Errorf("partition %d: ca has %d own rows of sh, hk %d", p, have.OwnRows, want.OwnRows)
+			}
+		}
+		return nil
+	})
+}
+
 // TestPartsAreAsked asks the handler for parts that it must refuse.
 func TestPartsAreAsked(t *testing.T) {
 	w := newWorld(t, "sh", "hk")

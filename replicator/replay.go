@@ -28,7 +28,7 @@ func streamsOf(v *region.View, self region.ID, origin *region.Region) []journal.
 	}
 	for i := range v.World.Regions {
 		r := &v.World.Regions[i]
-		if backup, ok := r.Backup(); r.Acting.Region == origin.ID && ok && backup == self {
+		if r.Acting.Region == origin.ID && slices.Contains(r.Copies(), self) {
 			streams[0] = journal.Full
 		}
 		// The end of the term before, and the tail, are in nothing but stream full.

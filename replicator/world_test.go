@@ -66,6 +66,7 @@ type testWorld struct {
 	copies  int    // of each message in the queue
 	spare   string // a queue group that keeps one copy
 	hurry   bool   // to another queue group, and back
+	budget  uint64 // of the journal; set: it is trimmed all the time
 
 	mu      sync.Mutex
 	view    *region.View
@@ -174,6 +175,10 @@ func (r *testRegion) startReplicator() {
 	if r.w.hurry {
 		groupPatience, groupReturn = 200*time.Millisecond, time.Second
 	}
+	var trimEvery time.Duration
+	if r.w.budget > 0 {
+		trimEvery = 20 * time.Millisecond
+	}
 	var err error
 	r.Replicator, err = replicator.New(replicator.Options{
 		Self: r.id, Store: r.store, Mend: mended, Executor: r.ran, Merger: noTail{}, View: r.w.View, Changed: r.w.Changed,
@@ -184,7 +189,7 @@ func (r *testRegion) startReplicator() {
 			}
 			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies})
 		},
-		Client: &http.Client{Transport: r.peers}, Keep: 10, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
+		Client: &http.Client{Transport: r.peers}, Keep: 10, Budget: r.w.budget, TrimEvery: trimEvery, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
 	})
 	if err != nil {
 		r.w.t.Fatal(err)
