@@ -46,7 +46,7 @@ with its key, and the region that shall act; nothing else has to be up.`,
 		c.change(Switchover, "Have another region act, losing nothing", "The region that acts ends its term in every partition; the other one takes a partition over\nwhen it has everything before that. Writes are refused meanwhile, and clients retry them."),
 		c.change(Failover, "Have another region act for one that is gone", "The other region takes over with what it has. What may be missing is reported, and\nmerged when the region returns."),
 		c.change(Failback, "Have a region act for itself again", "A switchover home."),
-		c.report(), c.unfence())
+		c.report(), c.fence(), c.unfence(), c.retire())
 	return cmd
 }
 
@@ -62,8 +62,9 @@ func (c *commands) operator() (*Operator, error) {
 }
 
 func (c *commands) change(kind Kind, short, long string) *cobra.Command {
-	var to string
-	var dry, yes, acceptLoss bool
+	var to, newBackup string
+	var dry, yes bool
+	var accepted Accepted
 	cmd := &cobra.Command{
 		Use: string(kind) + " REGION", Short: short, Long: long, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,18 +72,23 @@ func (c *commands) change(kind Kind, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := o.Plan(cmd.Context(), kind, region.ID(args[0]), region.ID(to))
+			p, err := o.Plan(cmd.Context(), Wish{kind, region.ID(args[0]), region.ID(to), region.ID(newBackup)})
 			if err != nil {
 				return err
 			}
+			if accepted.Loss && !p.HasCopy {
+				if p.Lost, err = o.Lose(cmd.Context(), p); err != nil {
+					return err
+				}
+			}
 			p.Print(c.env.Out)
-			if err := p.Refusal(acceptLoss); err != nil || dry {
+			if err := p.Refusal(accepted); err != nil || dry {
 				return err
 			}
 			if !yes && !c.typed(args[0]) {
 				return region.Errorf(region.BadInput, "nothing was done").WithHint("type the region's name, or say --yes")
 			}
-			out, err := o.Execute(cmd.Context(), p, acceptLoss)
+			out, err := o.Execute(cmd.Context(), p, accepted)
 			if out != nil {
 				c.outcome(out)
 			}
@@ -94,9 +100,11 @@ func (c *commands) change(kind Kind, short, long string) *cobra.Command {
 	f.BoolVar(&yes, "yes", false, "do not ask")
 	if kind != Failback {
 		f.StringVar(&to, "to", "", "region that shall act (default the home's backup)")
+		f.StringVar(&newBackup, "new-backup", "", "region that begins a second copy at once, for the time that the home is gone")
 	}
+	f.BoolVar(&accepted.Overload, "accept-overload", false, "take over although there is no room for the peaks of both")
 	if kind == Failover {
-		f.BoolVar(&acceptLoss, "accept-loss", false, "take over without a copy that is caught up")
+		f.BoolVar(&accepted.Loss, "accept-loss", false, "take over without a copy that is caught up, or with ranges open; lists what would vanish")
 	}
 	return cmd
 }

@@ -20,9 +20,32 @@ func TestEdit(t *testing.T) {
 		{"hk", "ca", "name: w\nregions:\n  - id: sh # Shanghai\n    title: x\n  - id: \"hk\"\n    acting: ca\n    # mine\npops:\n  - id: sh\n"},
 		{"ca", "hk", ""},
 	} {
-		got, err := edit([]byte(before), region.ID(c.home), region.ID(c.to))
+		got, err := edit([]byte(before), line{region.ID(c.home), "acting", c.to})
 		if string(got) != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s to %s:\n%s%v\nwant\n%s", c.home, c.to, got, err, c.want)
+		}
+	}
+}
+
+// TestEditFields: a field is added, changed or removed in one line; one that has
+// more lines is left to a person.
+func TestEditFields(t *testing.T) {
+	const before = "regions:\n  - id: sh\n    backups: [hk, ca] # order\n    away: true\n  - id: hk\n    backups:\n      - sh\n    place: {city: x,\n      lat: 1}\n"
+	for _, c := range []struct {
+		f    line
+		want string
+	}{
+		{line{"sh", "backups", "[ca, hk]"}, strings.Replace(before, "backups: [hk, ca] # order", "backups: [ca, hk]", 1)},
+		{line{"sh", "away", ""}, strings.Replace(before, "    away: true\n", "", 1)},
+		{line{"hk", "away", ""}, before},
+		{line{"hk", "away", "true"}, strings.Replace(before, "  - id: hk\n", "  - id: hk\n    away: true\n", 1)},
+		{line{"hk", "backups", "[ca]"}, ""},
+		{line{"hk", "place", "x"}, ""},
+		{line{"ca", "away", "true"}, ""},
+	} {
+		got, err := edit([]byte(before), c.f)
+		if string(got) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%+v:\n%s%v\nwant\n%s", c.f, got, err, c.want)
 		}
 	}
 }
@@ -41,10 +64,21 @@ func TestRefusal(t *testing.T) {
 		{"a failover", Plan{Kind: Failover, HasCopy: true}, false, 0},
 		{"a failover to a stranger", Plan{Kind: Failover}, false, region.Conflict},
 		{"a failover to a stranger, as the operator says", Plan{Kind: Failover}, true, 0},
+		{"a failback before the tail is merged", Plan{Kind: Failback, FromAnswers: true, HasCopy: true, Open: 3}, true, region.Conflict},
+		{"a failover before the tail is merged", Plan{Kind: Failover, HasCopy: true, Open: 3}, false, region.Conflict},
+		{"a failover before the tail is merged, as the operator says", Plan{Kind: Failover, HasCopy: true, Open: 3}, true, 0},
+		{"no room for the peaks", Plan{Kind: Switchover, FromAnswers: true, HasCopy: true, Capacity: 100, Load: 1, PeakTo: 60, PeakFrom: 41}, false, region.Conflict},
+		{"just room for the peaks", Plan{Kind: Switchover, FromAnswers: true, HasCopy: true, Capacity: 101, Load: 1, PeakTo: 60, PeakFrom: 41}, false, 0},
+		{"no room now", Plan{Kind: Failover, HasCopy: true, Capacity: 100, Load: 70, Online: 31}, false, region.Conflict},
+		{"room is not stated", Plan{Kind: Failover, HasCopy: true, Load: 70, Online: 31}, false, 0},
 	} {
-		if got := region.KindOf(c.plan.Refusal(c.accept)); got != c.want {
+		if got := region.KindOf(c.plan.Refusal(Accepted{Loss: c.accept})); got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
+	}
+	crowded := Plan{Kind: Failover, HasCopy: true, Capacity: 100, PeakTo: 90, PeakFrom: 20}
+	if err := crowded.Refusal(Accepted{Overload: true}); err != nil {
+		t.Errorf("no room, as the operator says: %v", err)
 	}
 }
 

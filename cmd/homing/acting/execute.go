@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/homing-im/homing/region"
-	"github.com/homing-im/homing/region/keeper"
 	"github.com/homing-im/homing/region/succession"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -33,34 +31,14 @@ type Outcome struct {
 	File string                `json:"-"`
 }
 
-// Next is the world after known in which a region acts for a home.
-func Next(known *region.Known, home, to region.ID) (*region.World, error) {
-	w, err := known.Signed.Decode()
-	if err != nil {
-		return nil, err
-	}
-	w.Version++
-	for i := range w.Regions {
-		r := &w.Regions[i]
-		switch {
-		case r.ID == home:
-			r.Acting = region.Acting{Region: to, Counter: r.Acting.Counter + 1}
-		case r.Acting.Raised == nil:
-			raised := known.Hash
-			r.Acting.Raised = &raised
-		}
-	}
-	return w, nil
-}
-
 // Execute carries a plan out and waits until the new region serves. The outcome
 // is there on errors too, once the world is signed, and lies in DIR/reports.
 //
 // Errors: those of [Plan.Refusal]; Conflict when the world has changed since the
 // plan was made; Unavailable when too few voters accepted, or the new region
 // does not serve in time.
-func (o *Operator) Execute(ctx context.Context, p *Plan, acceptLoss bool) (*Outcome, error) {
-	if err := p.Refusal(acceptLoss); err != nil {
+func (o *Operator) Execute(ctx context.Context, p *Plan, accepted Accepted) (*Outcome, error) {
+	if err := p.Refusal(accepted); err != nil {
 		return nil, err
 	}
 	out := &Outcome{Plan: p, Began: time.Now()}
@@ -68,32 +46,25 @@ func (o *Operator) Execute(ctx context.Context, p *Plan, acceptLoss bool) (*Outc
 	var target *region.Region
 	err := o.withWorld(func(l *worldfile.Ledger, k *region.Known) error {
 		if k.World.Version != p.World {
-			return region.Errorf(region.Conflict, "world %d was signed since the plan was made", k.World.Version).WithHint("plan again")
+			return planAgain(k)
 		}
-		key, err := o.Dir.Key("operator")
+		v, err := revise(k)
 		if err != nil {
 			return err
 		}
-		w, err := Next(k, p.Home, p.To)
-		if err != nil {
-			return err
+		v.acts(p.Home, p.To, p.NewBackup)
+		if p.NewBackup != "" {
+			v.backs(p.To, p.NewBackup)
 		}
-		target, _ = w.Region(p.To)
-		s, err := l.Sign(w, []*region.Known{k}, p.Kind == Failover, key)
-		if err != nil {
-			return err
-		}
-		out.World, out.Hash, out.Signed = s.Version, s.Hash(), since()
-		o.say("%6.2f s  world %d %s is signed", out.Signed, out.World, out.Hash.Short())
-		if err := o.audit(key, Entry{Plan: p, World: s.Hash()}); err != nil {
-			return err
-		}
-		if err := setActing(o.Dir.File(), p.Home, p.To); err != nil {
-			o.say("          %v: write `acting: %s` there yourself before the next `homing world sign`", err, p.To)
-		}
-		report, err := keeper.Push(ctx, o.Client, s, keeper.VoterURLs(k.World), slices.Concat(keeper.AdminURLs(w), keeper.AdminURLs(k.World)))
+		target = v.region(p.To)
+		report, err := o.publish(ctx, l, k, v, p.Kind == Failover, Entry{Plan: p}, func(s *region.Signed) {
+			out.World, out.Hash, out.Signed = s.Version, s.Hash(), since()
+			o.say("%6.2f s  world %d %s is signed", out.Signed, out.World, out.Hash.Short())
+		})
 		out.Pushed = since()
-		o.say("%6.2f s  delivered to %d nodes, accepted by %d voters", out.Pushed, len(report.Delivered), len(report.Accepted))
+		if report != nil {
+			o.say("%6.2f s  delivered to %d nodes, accepted by %d voters", out.Pushed, len(report.Delivered), len(report.Accepted))
+		}
 		return err
 	})
 	if err != nil {

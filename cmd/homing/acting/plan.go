@@ -57,6 +57,19 @@ type Plan struct {
 	State       string  `json:"state"`    // of that replay
 	Single      bool    `json:"single"`   // afterwards no other live region has a copy
 
+	Survivors []Survivor `json:"survivors"`        // who answers, but for From
+	Gaps      []Gap      `json:"gaps"`             // that To is known to have
+	Open      int        `json:"open"`             // ranges that a change before left open: not merged yet
+	OpenOf    region.ID  `json:"openOf,omitempty"` // whose journal they are of
+
+	PeakFrom  int  `json:"peakFrom"`  // most connections of From in the last week, as far as anybody knows
+	PeakTo    int  `json:"peakTo"`    // of To
+	PeakKnown bool `json:"peakKnown"` // somebody knows From's
+
+	NewBackup region.ID `json:"newBackup,omitempty"` // that begins a second copy
+
+	Lost *Lost `json:"lost,omitempty"` // what would vanish; nil: not asked for
+
 	TTL     uint32 `json:"ttl"`               // seconds that resolvers and clients keep an old answer of the DNS
 	TTLRule string `json:"ttlRule,omitempty"` // the steering rule that makes it longer than the world's default, if any
 }
@@ -128,30 +141,87 @@ func (o *Operator) withWorld(do func(*worldfile.Ledger, *region.Known) error) er
 	return do(l, k)
 }
 
-// Plan makes a plan; to "" is the home's backup, or the home itself for a
-// failback.
+// withNewest is withWorld for who only reads.
+func (o *Operator) withNewest(do func(*region.World) error) error {
+	return o.withWorld(func(_ *worldfile.Ledger, k *region.Known) error { return do(k.World) })
+}
+
+// Wish is what an operator wants of a change.
+type Wish struct {
+	Kind      Kind
+	Home      region.ID
+	To        region.ID // "": the home's backup, or the home itself for a failback
+	NewBackup region.ID // "": none
+}
+
+// Plan makes a plan. A region that does not answer is asked several times.
 //
 // Errors: BadInput for a change that makes no sense; Unavailable when the region
-// that would act does not answer.
-func (o *Operator) Plan(ctx context.Context, kind Kind, home, to region.ID) (p *Plan, err error) {
-	err = o.withWorld(func(_ *worldfile.Ledger, k *region.Known) error {
-		p, err = o.plan(ctx, k.World, kind, home, to)
+// that would act, or the new backup, does not answer.
+func (o *Operator) Plan(ctx context.Context, want Wish) (p *Plan, err error) {
+	err = o.withNewest(func(w *region.World) error {
+		p, err = o.plan(ctx, w, want)
 		return err
 	})
 	return p, err
 }
 
-func (o *Operator) plan(ctx context.Context, w *region.World, kind Kind, home, to region.ID) (*Plan, error) {
+func (o *Operator) plan(ctx context.Context, w *region.World, want Wish) (*Plan, error) {
+	p, err := wished(w, want)
+	if err != nil {
+		return nil, err
+	}
+	target, _ := w.Region(p.To)
+	st, err := o.ask(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	if backup, ok := w.Region(p.NewBackup); ok {
+		if _, err := o.ask(ctx, backup); err != nil {
+			return nil, err
+		}
+	}
+	p.Capacity = target.Users
+	if st.Region != nil {
+		p.Load, p.PeakTo = st.Region.Connections, max(st.Region.Peak, st.Region.Connections)
+		p.PeakFrom, p.PeakKnown = st.Region.Peaks[string(p.From)]
+		for _, l := range st.Region.Lags {
+			if l.Origin == string(p.From) && l.Stream == string(journal.Full) {
+				p.HasCopy = copied(l) && (p.From == p.Home || caughtUp(w, p.Home, p.To, st))
+				p.Records, p.Seconds, p.State = l.Records, l.Seconds, l.State
+			}
+		}
+	}
+	from, ok := w.Region(p.From)
+	if ok {
+		if st, err := o.ask(ctx, from); err == nil {
+			p.FromAnswers = true
+			if st.Region != nil {
+				p.Online = st.Region.Users
+				p.PeakFrom, p.PeakKnown = max(st.Region.Peak, st.Region.Connections), true
+			}
+		}
+	}
+	p.Survivors = o.survivors(ctx, w, p.From)
+	p.Gaps = gaps(p.Survivors, p.To)
+	p.Open, p.OpenOf = o.unmerged(ctx, w, p)
+	p.Single = p.Kind == Failover && !p.FromAnswers && p.NewBackup == ""
+	return p, nil
+}
+
+// wished checks what an operator wants against the world.
+func wished(w *region.World, want Wish) (*Plan, error) {
+	home := want.Home
 	r, ok := w.Region(home)
 	if !ok {
 		return nil, region.Errorf(region.BadInput, "world %d has no region %s", w.Version, home)
 	}
-	p := &Plan{Kind: kind, Home: home, From: r.Acting.Region, To: to, World: w.Version}
+	p := &Plan{Kind: want.Kind, Home: home, From: r.Acting.Region, To: want.To, World: w.Version, NewBackup: want.NewBackup}
 	p.TTL, p.TTLRule = longestTTL(w)
 	switch {
-	case kind == Failback:
+	case want.Kind == Failback:
 		p.To = home
-	case to == "":
+	case want.To == "":
 		if p.To, ok = r.Backup(); !ok {
 			return nil, region.Errorf(region.BadInput, "region %s has no backup", home).WithHint("name one with --to")
 		}
@@ -162,31 +232,49 @@ func (o *Operator) plan(ctx context.Context, w *region.World, kind Kind, home, t
 		return nil, region.Errorf(region.BadInput, "world %d has no region %s", w.Version, p.To)
 	case p.To == p.From:
 		return nil, region.Errorf(region.BadInput, "region %s acts for %s already", p.To, home)
+	case target.Away:
+		return nil, region.Errorf(region.BadInput, "nobody waits for region %s: it may lack what was trimmed", p.To).WithHint("homing region retire %s --undo", p.To)
+	case p.NewBackup == "":
+		return p, nil
 	}
-	st, err := o.status(ctx, target)
-	if err != nil {
-		return nil, err
+	switch backup, ok := w.Region(p.NewBackup); {
+	case !ok:
+		return nil, region.Errorf(region.BadInput, "world %d has no region %s", w.Version, p.NewBackup)
+	case p.NewBackup == p.To || p.NewBackup == home || p.NewBackup == p.From || backup.Away:
+		return nil, region.Errorf(region.BadInput, "region %s cannot be the new backup of %s", p.NewBackup, home).WithHint("name a third region, which is not away")
+	case p.To == home:
+		return nil, region.Errorf(region.BadInput, "the home acts for itself: its backups are in the world's file")
 	}
-	p.Capacity = target.Users
-	if st.Region != nil {
-		p.Load = st.Region.Connections
-		for _, l := range st.Region.Lags {
-			if l.Origin == string(p.From) && l.Stream == string(journal.Full) {
-				p.HasCopy = copied(l) && (p.From == home || caughtUp(w, home, p.To, st))
-				p.Records, p.Seconds, p.State = l.Records, l.Seconds, l.State
-			}
-		}
-	}
-	if from, ok := w.Region(p.From); ok {
-		if st, err := o.status(ctx, from); err == nil {
-			p.FromAnswers = true
-			if st.Region != nil {
-				p.Online = st.Region.Users
-			}
-		}
-	}
-	p.Single = kind == Failover && !p.FromAnswers
 	return p, nil
+}
+
+// unmerged returns how many ranges the change before left open: of who acts now,
+// or when that does not answer, of the report that was written then.
+func (o *Operator) unmerged(ctx context.Context, w *region.World, p *Plan) (int, region.ID) {
+	count := func(h *succession.HomeReport) (int, region.ID) {
+		if h.Home != p.Home || len(h.Open) == 0 {
+			return 0, ""
+		}
+		return len(h.Open), h.Open[0].Origin
+	}
+	if from, ok := w.Region(p.From); ok && p.FromAnswers {
+		if rep, err := o.Report(ctx, from); err == nil {
+			for i := range rep.Homes {
+				if n, of := count(&rep.Homes[i]); n > 0 {
+					return n, of
+				}
+			}
+			return 0, ""
+		}
+	}
+	if last := newest(o.Dir.Dir, p.Home); last != nil && last.Home.Acting == p.From {
+		if n, of := count(&last.Home); n > 0 {
+			if r, ok := w.Region(of); ok && !r.Away {
+				return n, of
+			}
+		}
+	}
+	return 0, ""
 }
 
 // caughtUp says whether a region that takes a home from another one than the
@@ -206,51 +294,34 @@ func copied(l observe.Lag) bool {
 	return l.State != "bootstrap" && l.State != "diverged" && !l.Unheard
 }
 
-// Refusal says why the plan must not be carried out; acceptLoss is the
-// operator's word that records may vanish.
-func (p *Plan) Refusal(acceptLoss bool) error {
+// Accepted is what an operator accepts in so many words.
+type Accepted struct {
+	Loss     bool // records may vanish
+	Overload bool // there may be no room for everybody
+}
+
+// Refusal says why the plan must not be carried out.
+func (p *Plan) Refusal(accepted Accepted) error {
+	planned := p.Kind != Failover
 	switch {
-	case p.Kind != Failover && !p.FromAnswers:
+	case planned && !p.FromAnswers:
 		return region.Errorf(region.Unavailable, "region %s does not answer, and would have to end its term", p.From).WithHint("homing region failover %s", p.Home)
-	case p.Kind != Failover && !p.HasCopy:
+	case planned && !p.HasCopy:
 		return region.Errorf(region.Conflict, "region %s has no copy of %s's records that is caught up", p.To, p.Home).WithHint("name its backup with --to")
-	case !p.HasCopy && !acceptLoss:
+	case p.Open > 0 && (planned || !accepted.Loss):
+		return region.Errorf(region.Conflict, "%d ranges of %s are open: what %s acknowledged in them is not merged yet", p.Open, p.Home, p.OpenOf).
+			WithHint("wait until %s has returned (homing region report %s), or give it up: homing region retire %s", p.OpenOf, p.Home, p.OpenOf)
+	case !p.HasCopy && !accepted.Loss:
 		return region.Errorf(region.Conflict, "region %s has no copy of %s's records that is caught up: everything of %s that it lacks would vanish", p.To, p.Home, p.Home).
 			WithHint("name another region with --to, or say --accept-loss")
+	case p.crowded() && !accepted.Overload:
+		return region.Errorf(region.Conflict, "region %s has room for %d connections, and the peaks of both are %d", p.To, p.Capacity, p.peak()).
+			WithHint("name another region with --to, or say --accept-overload")
 	}
 	return nil
 }
 
-// Print says the plan to people.
-func (p *Plan) Print(w io.Writer) {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
-	say("plan: %s of %s, from %s to %s (world %d)", p.Kind, p.Home, p.From, p.To, p.World)
-	if p.FromAnswers {
-		say("  %s answers; %d users are connected to it", p.From, p.Online)
-	} else {
-		say("  %s does not answer", p.From)
-	}
-	switch {
-	case !p.HasCopy:
-		say("  %s HAS NO COPY that is caught up: everything it lacks would vanish until %s returns", p.To, p.From)
-	case p.Kind == Failover:
-		say("  %s has %s's records but for %d that it knows of; what was written in the last %.1f s may be missing until %s returns", p.To, p.From, p.Records, p.Seconds, p.From)
-	default:
-		say("  %s lacks %d records now, %.1f s; it serves when it has them all, and nothing is lost", p.To, p.Records, p.Seconds)
-	}
-	if p.Capacity > 0 {
-		share := 100 * float64(p.Load+p.Online) / float64(p.Capacity)
-		say("  %s would have %d of %d connections, %.0f %%", p.To, p.Load+p.Online, p.Capacity, share)
-		if share > 100 {
-			say("  %s IS TOO SMALL for both", p.To)
-		}
-	}
-	because := "steering.ttl of the world"
-	if p.TTLRule != "" {
-		because = "ttl of rule " + p.TTLRule
-	}
-	say("  DNS answers already given lead to %s for up to %d s more (%s); clients behind a POP are not held up by them", p.From, p.TTL, because)
-	if p.Single {
-		say("  SINGLE COPY afterwards, until %s returns", p.From)
-	}
-}
+// peak is what the region that shall act would have at the worst of times.
+func (p *Plan) peak() int { return max(p.PeakTo, p.Load) + max(p.PeakFrom, p.Online) }
+
+func (p *Plan) crowded() bool { return p.Capacity > 0 && uint64(p.peak()) > p.Capacity }

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/node"
 	"github.com/homing-im/homing/cmd/homing/observe"
@@ -267,6 +268,9 @@ func (d *Demo) Restart(ctx context.Context, name string) error {
 
 // View returns the world as the DNS node follows it.
 func (d *Demo) View() *region.View { return d.nodes[d.plan.dns.id].Keeper().View() }
+
+// State asks every node, and returns the picture that the web page has.
+func (d *Demo) State(ctx context.Context) console.State { return d.watch.State(ctx) }
 
 // PrintTour prints what listens where and commands to try.
 func (d *Demo) PrintTour(w io.Writer) {

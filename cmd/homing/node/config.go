@@ -83,6 +83,7 @@ type Config struct {
 	Alone     *Alone   `yaml:"alone,omitempty"`    // a DNS server without any region
 	Store     Store    `yaml:"store,omitempty"`    // only for the roles region and store
 	Kafka     Kafka    `yaml:"kafka,omitempty"`    // only for the role replicator
+	Journal   Journal  `yaml:"journal,omitempty"`  // only for the role replicator
 	Messages  Messages `yaml:"messages,omitempty"` // only for the roles region, store and logic
 
 	Access    Access    `yaml:"access,omitempty"`    // only for the roles region and access
@@ -271,6 +272,9 @@ func (c *Config) Validate() error {
 		return err
 	}
 	if err := c.Messages.validate(c); err != nil {
+		return err
+	}
+	if err := c.Journal.validate(c); err != nil {
 		return err
 	}
 	if err := c.Kafka.validate(c); err != nil {

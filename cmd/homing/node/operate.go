@@ -41,6 +41,16 @@ type EraseRequest struct {
 	Sent bool   `json:"sent"` // and what it sent to others
 }
 
+// HoldingsRequest asks how much a region has of a home.
+type HoldingsRequest struct {
+	Home region.ID `json:"home"`
+}
+
+// FenceRequest has a region admit no writes, or lifts that.
+type FenceRequest struct {
+	Lift bool `json:"lift,omitempty"`
+}
+
 // ConflictsRequest asks for the conflicts of a region; those that are resolved
 // only when all are asked for.
 type ConflictsRequest struct {
@@ -103,6 +113,15 @@ func (n *Node) operate(c *core.Core) {
 	handle("/operate/unfence", operatorCall(func(context.Context, *struct{}) (struct{}, error) {
 		n.world.UnfenceAlone()
 		return struct{}{}, nil
+	}))
+	handle("/operate/holdings", operatorCall(func(ctx context.Context, r *HoldingsRequest) ([]core.Holding, error) {
+		return c.Holdings(ctx, r.Home)
+	}))
+	handle("/operate/fence", operatorCall(func(_ context.Context, r *FenceRequest) (struct{}, error) {
+		if r.Lift {
+			return struct{}{}, n.world.Unfence()
+		}
+		return struct{}{}, n.world.Fence()
 	}))
 	handle("/operate/conflicts", operatorCall(func(ctx context.Context, r *ConflictsRequest) ([]core.Conflict, error) {
 		return c.Conflicts(ctx, r.All)

@@ -44,6 +44,7 @@ type regionRole struct {
 	succession *succession.Manager
 	replicator *replicator.Replicator
 	copies     atomic.Pointer[replicator.Replicator] // the same, for the core, which is there before it
+	peaks      *peaks                                // nil in a process without front doors
 	stored     atomic.Uint64                         // inbox entries since the start
 }
 
@@ -135,7 +136,7 @@ func (r *regionRole) startCore(rows store.Rows, held func(region.Partition) (cor
 	var err error
 	if r.core, err = core.New(core.Options{
 		Store: rows, Self: region.ID(n.self.Name), Key: ticketKey, View: n.world.View, Changed: n.world.Changed, Admitting: n.world.Admitting,
-		Taken: taken, Held: held, Directory: directory, Notifier: r.count(to), Logger: r.log, Registry: n.reg,
+		Taken: taken, Held: held, Budgeted: r.budgeted, Directory: directory, Notifier: r.count(to), Logger: r.log, Registry: n.reg,
 		Retention: n.cfg.Messages.Retention, UserRate: n.cfg.Messages.UserRate, DeviceRate: n.cfg.Messages.DeviceRate,
 	}); err != nil {
 		return err
@@ -170,6 +171,7 @@ func (r *regionRole) serveClients(ctx context.Context, me *region.Region, o acce
 	}
 	n.onClose("access", r.access.Close)
 	r.online = o.Presence
+	r.startPeaks(me.ID)
 	return nil
 }
 
@@ -182,6 +184,15 @@ func (r *regionRole) held(p region.Partition) (core.Mark, bool) {
 	}
 	m, ok := c.Held(p)
 	return core.Mark(m), ok
+}
+
+// budgeted tells the core for whom too much waits; nobody before the replicator
+// has started.
+func (r *regionRole) budgeted(home region.ID) error {
+	if c := r.copies.Load(); c != nil {
+		return c.Budgeted(home)
+	}
+	return nil
 }
 
 // fenceTimeout bounds raising the fence: a disk that hangs keeps the old world
@@ -205,7 +216,7 @@ func (r *regionRole) startReplicator(id region.ID, me *region.Region) error {
 	}
 	if r.replicator, err = replicator.New(replicator.Options{
 		Self: id, Store: r.store, Mend: r.store, Executor: r.core, Merger: merger{r}, View: n.world.View, Changed: n.world.Changed, Open: open,
-		Client: n.peers, Logger: log, Registry: n.reg,
+		Budget: n.cfg.Journal.bytes, Client: n.peers, Logger: log, Registry: n.reg,
 	}); err != nil {
 		return err
 	}
@@ -246,6 +257,10 @@ func (r *regionRole) status(st *observe.NodeStatus) {
 		s.Users, s.Connections = r.access.Online()
 	}
 	s.Messages = r.stored.Load()
+	if r.peaks != nil {
+		s.Peak, s.Peaks = r.peaks.read(time.Now())
+		s.Peak = max(s.Peak, s.Connections)
+	}
 	if err := r.node.world.Admitting(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 		s.Refuses = err.Error()

@@ -28,6 +28,9 @@ type RegionStatus struct {
 	Refuses     string `json:"refuses,omitempty"` // why it admits no writes
 	Lags        []Lag  `json:"lags"`              // of what this region replays
 
+	Peak  int            `json:"peak,omitempty"`  // most connections at a time in the last week, or since the process started
+	Peaks map[string]int `json:"peaks,omitempty"` // the same of the other regions, as they said last
+
 	Damaged []string `json:"damaged,omitempty"` // rows changed behind the store's back: home and partition
 }
 

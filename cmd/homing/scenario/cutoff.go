@@ -165,14 +165,14 @@ func (c *cutoff) say(ctx context.Context, text string, to *[]delivery, n int) er
 }
 
 func (c *cutoff) failover(ctx context.Context) (string, error) {
-	p, err := c.operator.Plan(ctx, acting.Failover, "sh", "")
+	p, err := c.operator.Plan(ctx, acting.Wish{Kind: acting.Failover, Home: "sh"})
 	if err != nil {
 		return "", err
 	}
 	if p.FromAnswers {
 		return "", errors.New("sh answers the operator: it is not cut off")
 	}
-	seen, err := c.change(ctx, acting.Failover)
+	seen, err := c.change(ctx, acting.Failover, "")
 	if err == nil && len(c.outcome.Home.Open) != c.outcome.Home.Partitions {
 		err = fmt.Errorf("%d open ranges of %d partitions: the report hides something", len(c.outcome.Home.Open), c.outcome.Home.Partitions)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/homing-im/homing/cmd/homing/acting"
+	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/demo"
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/pki"
@@ -43,8 +44,9 @@ type handover struct {
 	acked                   []delivery // of traffic that has ended
 	outcome                 *acting.Outcome
 
-	tail []delivery             // acknowledged by sh alone
-	lost func(*demo.Demo) error // what a sabotage does before sh returns; may be nil
+	tail    []delivery             // acknowledged by sh alone
+	account account                // of what sh left behind
+	lost    func(*demo.Demo) error // what a sabotage does before sh returns; may be nil
 }
 
 func newHandover(d *demo.Demo) *handover {
@@ -107,12 +109,12 @@ func (h *handover) flow(ctx context.Context) (string, error) {
 }
 
 // change has the operator carry a change out.
-func (h *handover) change(ctx context.Context, kind acting.Kind) (string, error) {
-	p, err := h.operator.Plan(ctx, kind, "sh", "")
+func (h *handover) change(ctx context.Context, kind acting.Kind, newBackup region.ID) (string, error) {
+	p, err := h.operator.Plan(ctx, acting.Wish{Kind: kind, Home: "sh", NewBackup: newBackup})
 	if err != nil {
 		return "", err
 	}
-	if h.outcome, err = h.operator.Execute(ctx, p, false); err != nil {
+	if h.outcome, err = h.operator.Execute(ctx, p, acting.Accepted{}); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s serves all %d partitions of sh after %.2f s (signed %.2f, delivered %.2f); %d open ranges", p.To, h.outcome.Home.Partitions,
@@ -120,11 +122,11 @@ func (h *handover) change(ctx context.Context, kind acting.Kind) (string, error)
 }
 
 func (h *handover) planned(ctx context.Context) (string, error) {
-	p, err := h.operator.Plan(ctx, acting.Switchover, "sh", "")
+	p, err := h.operator.Plan(ctx, acting.Wish{Kind: acting.Switchover, Home: "sh"})
 	if err != nil {
 		return "", err
 	}
-	if err := p.Refusal(false); err != nil {
+	if err := p.Refusal(acting.Accepted{}); err != nil {
 		return "", err
 	}
 	if p.To != "hk" || !p.HasCopy {
@@ -143,7 +145,7 @@ func (h *handover) failback(ctx context.Context) (string, error) {
 
 // lossless is a planned change, after which nothing is open.
 func (h *handover) lossless(ctx context.Context, kind acting.Kind) (string, error) {
-	seen, err := h.change(ctx, kind)
+	seen, err := h.change(ctx, kind, "")
 	if err == nil && !h.outcome.Home.Complete() {
 		err = fmt.Errorf("the report has %d open ranges after a planned change", len(h.outcome.Home.Open))
 	}
@@ -294,7 +296,7 @@ func (h *handover) failover(ctx context.Context) (string, error) {
 	if err := h.refusedSwitchover(ctx); err != nil {
 		return "", err
 	}
-	seen, err := h.change(ctx, acting.Failover)
+	seen, err := h.change(ctx, acting.Failover, "ca")
 	switch {
 	case err != nil:
 		return "", err
@@ -306,12 +308,35 @@ func (h *handover) failover(ctx context.Context) (string, error) {
 	return seen, nil
 }
 
+// secondCopy: the new backup has every row, and status says so.
+func (h *handover) secondCopy(ctx context.Context) (string, error) {
+	began := time.Now()
+	var loss *console.Loss
+	err := eventually(ctx, func(ctx context.Context) error {
+		loss = nil
+		for _, r := range h.demo.State(ctx).Regions {
+			if r.ID == "sh" {
+				loss = r.Loss
+			}
+		}
+		if loss == nil || loss.Backup != "ca" || loss.Single {
+			return fmt.Errorf("the second copy of sh is %+v, want one in ca that is caught up", loss)
+		}
+		_, err := equal(h.demo.Node("hk").Store(), h.demo.Node("ca").Store(), "sh", true)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("ca has a whole copy of home sh %s later, and status is green", time.Since(began).Round(time.Millisecond)), nil
+}
+
 // refusedSwitchover: a region that is gone cannot end its term, so a planned
 // change is refused.
 func (h *handover) refusedSwitchover(ctx context.Context) error {
-	p, err := h.operator.Plan(ctx, acting.Switchover, "sh", "")
+	p, err := h.operator.Plan(ctx, acting.Wish{Kind: acting.Switchover, Home: "sh"})
 	if err == nil {
-		err = p.Refusal(false)
+		err = p.Refusal(acting.Accepted{})
 	}
 	if region.KindOf(err) != region.Unavailable {
 		return fmt.Errorf("a switchover from a dead region is not refused: %v", err)
@@ -404,9 +429,12 @@ func (h *handover) disasterSteps() []Step {
 		{"cut", slow, h.cut},
 		{"death", quick, h.die},
 		{"failover", quick, h.failover},
+		{"account", slow, h.accounted},
+		{"second-copy", slow, h.secondCopy},
 		{"phones-on", slow, h.awayAgain},
 		{"away", quick, h.flow},
 		{"return", slow, h.comeBack},
+		{"settled", quick, h.settled},
 		{"merged", slow, h.merged},
 		{"inboxes", slow, h.nothingLost},
 		{"copies", slow, h.equalCopies},

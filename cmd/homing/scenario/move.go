@@ -143,7 +143,7 @@ func (m *move) death(ctx context.Context) (string, error) {
 	if err := m.demo.Stop(ctx, "sh"); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return "", err
 	}
-	return m.change(ctx, acting.Failover)
+	return m.change(ctx, acting.Failover, "")
 }
 
 // carriedOn: ca is back, and whoever acts for sh finishes a move.
