@@ -35,7 +35,7 @@ type applier struct {
 	metrics  *metrics
 	logger   *slog.Logger
 	now      func() time.Time
-	did      func(batches int, mismatches []store.Mismatch)
+	did      func(batches int, done *store.Applied)
 	retry    backOff
 
 	pending  []*journal.Batch
@@ -71,8 +71,9 @@ func (a *applier) apply(ctx context.Context) error {
 		a.retry.reset()
 		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Batches))
 		a.metrics.rows.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(done.Rows))
-		a.did(len(run), done.Mismatches)
+		a.did(len(run), &done)
 		a.report(done.Mismatches)
+		a.reportOpaque(done.Opaque)
 		if last := run[len(run)-1].Last(); done.Position.Seq < last {
 			return fmt.Errorf("%w: applied up to %d, the store says %d", errElsewhere, last, done.Position.Seq)
 		}
@@ -109,7 +110,7 @@ func (a *applier) execute(ctx context.Context) error {
 		a.pending = a.pending[len(run):]
 		a.retry.reset()
 		a.metrics.batches.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(run)))
-		a.did(len(run), nil)
+		a.did(len(run), new(store.Applied))
 		last := run[len(run)-1]
 		a.position.Incarnation, a.position.UnixMilli = last.Incarnation, last.UnixMilli
 		a.position.Seq, a.position.Chain = last.Last(), last.Links[0].Chain
@@ -156,6 +157,27 @@ func (a *applier) report(mismatches []store.Mismatch) {
 		a.logger.Error("this replica differs from its origin", "what", what, "sequence", m.Seq, "home", m.Home,
 			"owner", m.Owner, "table", m.Table, "row", clip(m.Row), "want", fmt.Sprintf("%x", m.Want), "have", fmt.Sprintf("%x", m.Have))
 	}
+}
+
+// reportOpaque tells of records that are kept, but had no effect here.
+func (a *applier) reportOpaque(records []store.Opaque) {
+	if len(records) == 0 {
+		return
+	}
+	a.metrics.opaque.WithLabelValues(string(a.origin), string(a.stream)).Add(float64(len(records)))
+	for _, o := range records[:min(len(records), 10)] {
+		a.logger.Warn("a record of a newer version is kept, and has no effect here", "sequence", o.Seq, "kind", o.Kind, "home", o.Home, "owner", o.Owner)
+	}
+}
+
+// describeOpaque says what may be missing here.
+func describeOpaque(o *store.Opaque) string {
+	whose := "the partition"
+	if o.Owner != 0 {
+		whose = "owner " + o.Owner.String()
+	}
+	return fmt.Sprintf("the record of %s at sequence %d is of a newer version (kind %d), and has no effect here: upgrade this region, and if rows differ then, homing replicate repair",
+		whose, o.Seq, o.Kind)
 }
 
 // describe says where a replica differs.

@@ -65,6 +65,7 @@ type Lag struct {
 	GapFills    uint64 `json:"gapFills"`    // answers of the origin's journal that were needed
 	Quarantined uint64 `json:"quarantined"` // messages that were not the origin's batches
 	Mismatches  uint64 `json:"mismatches"`  // rows or watermarks that differ from the origin
+	Newer       uint64 `json:"newer"`       // records of a newer version, which had no effect here
 
 	Partitions []PartitionLag `json:"partitions"`
 }
@@ -97,7 +98,7 @@ type progress struct {
 	fresh   time.Time // everything the origin had then has been applied
 	samples []sample  // later answers, not reached yet, oldest first
 
-	batches, duplicates, gapFills, quarantined, mismatches uint64
+	batches, duplicates, gapFills, quarantined, mismatches, opaque uint64
 
 	rejected []Rejected // the newest of them, oldest first
 }

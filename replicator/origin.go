@@ -138,6 +138,7 @@ func (o *origin) lag(now time.Time) []Lag {
 		l.GapFills += p.gapFills
 		l.Quarantined += p.quarantined
 		l.Mismatches += p.mismatches
+		l.Newer += p.opaque
 		c.mu.Unlock()
 	}
 	out := make([]Lag, 0, len(order))

@@ -180,12 +180,17 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 			}
 			c.progress.state = StateLive
 			c.applier = applier{spot: at, now: r.options.Now, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
-				did: func(batches int, mismatches []store.Mismatch) {
+				did: func(batches int, done *store.Applied) {
 					c.count(func(p *progress) {
 						p.batches += uint64(batches)
-						p.mismatches += uint64(len(mismatches))
-						if len(mismatches) > 0 && p.differs == "" {
-							p.differs = describe(&mismatches[0])
+						p.mismatches += uint64(len(done.Mismatches))
+						p.opaque += uint64(len(done.Opaque))
+						switch {
+						case p.differs != "":
+						case len(done.Mismatches) > 0:
+							p.differs = describe(&done.Mismatches[0])
+						case len(done.Opaque) > 0:
+							p.differs = describeOpaque(&done.Opaque[0])
 						}
 					})
 				}}

@@ -132,6 +132,9 @@ func (t *txn) mergeRows(b *journal.Batch, outcome *string) (reason string, held 
 	var others []*journal.RowRecord
 	for i := range b.Records {
 		w := b.Records[i].Row
+		if kind := b.Records[i].Kind; !kind.Known() {
+			reason = "a record is of kind " + itoa(uint64(kind)) + ", which this version does not know"
+		}
 		if b.Records[i].Kind != journal.KindRow {
 			continue
 		}

@@ -22,8 +22,8 @@ const (
 // and the limits. The batch's slices share memory with data, which must not be
 // changed afterwards; empty ones are nil.
 //
-// Errors: region.BadInput, region.TooLarge, region.Unsupported for a format or
-// kind this version does not know.
+// Errors: region.BadInput, region.TooLarge, region.Unsupported for a format
+// this version does not know.
 func Decode(data []byte) (*Batch, error) {
 	d, err := open(data)
 	if err != nil {
@@ -161,8 +161,13 @@ func (d *decoder) record(r *Record, before uint64) uint64 {
 		r.Position = in.position()
 	case r.Kind == KindTerm:
 		r.Term = &TermRecord{Home: in.region(), Term: in.term(), What: in.byte()}
+	case r.Kind == 0:
+		in.fail("record %d has no kind", r.Seq)
 	default:
-		in.err = region.Errorf(region.Unsupported, "journal record %d has kind %d, which this node does not know", r.Seq, r.Kind).WithHint("upgrade this node")
+		if len(in.data) > 0 {
+			r.Opaque = in.data[:len(in.data):len(in.data)]
+		}
+		in.data = nil
 	}
 	if in.err == nil && len(in.data) > 0 {
 		in.fail("%d bytes at the end of record %d", len(in.data), r.Seq)

@@ -14,7 +14,8 @@
 // journal, so that a filtered stream has gaps in its numbers:
 //
 //	full       every record, for the backup
-//	shared     row records of tables 1-99, and watermarks, for every region
+//	shared     row records of tables 1-99, watermarks, and kinds from 128 on, for
+//	           every region
 //	to-<home>  commands whose To is that region; a region takes those for
 //	           itself from its own journal, and they are in no queue
 //
@@ -69,8 +70,18 @@
 //	  5 term       text home, term, byte what
 //
 // Links are sorted: full first, then by name. Owner is 0 exactly when home is
-// empty. The record's length lets a tool step over a kind it does not know; a
-// replica must refuse such a batch, because it could not apply it.
+// empty.
+//
+// # Newer kinds
+//
+// Regions are upgraded one after another, and may have to go back. A record of a
+// kind that a node does not know is carried as it came: in the streams that its
+// number names ([Kind]), in its chain, in the copies that backups keep, in its own
+// journal after a downgrade. It has no effect there, and the node says so. What
+// such records did to rows is found by digests, and mended by comparison once the
+// node knows the kind. A kind whose effect is not in rows may be written only
+// under a world that every member has to know it for (requires), and so may another
+// format, of which nothing can be read.
 //
 // # Chain
 //

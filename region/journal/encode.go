@@ -12,7 +12,7 @@ const Format = 1
 // Encode returns the bytes of a batch with all its links: see the package
 // comment. The batch has to be well formed (at least one record, ascending
 // sequences, the pointer that each Kind names set); Encode panics on a record
-// without its pointer.
+// without its pointer, or of kind 0.
 func Encode(b *Batch) []byte {
 	return AppendBatch(make([]byte, 0, sizeHint(b)), b)
 }
@@ -118,8 +118,10 @@ func appendRecord(dst []byte, r *Record, before uint64) []byte {
 		dst = appendText(dst, t.Home)
 		dst = appendTerm(dst, t.Term)
 		dst = append(dst, t.What)
+	case 0:
+		panic("journal: record of no kind")
 	default:
-		panic("journal: record of no known kind")
+		dst = append(dst, r.Opaque...)
 	}
 	return dst
 }
@@ -145,7 +147,7 @@ func bit(b bool) byte {
 func sizeHint(b *Batch) int {
 	n := 96 + 48*len(b.Links)
 	for i := range b.Records {
-		n += 64
+		n += 64 + len(b.Records[i].Opaque)
 		if w := b.Records[i].Row; w != nil {
 			n += len(w.Row) + len(w.Value)
 		}

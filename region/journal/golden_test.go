@@ -40,6 +40,14 @@ func golden() []*journal.Batch {
 				{Seq: 6, Kind: journal.KindTerm, Term: &journal.TermRecord{Home: "hk", Term: term, What: 2}},
 			},
 		},
+		{
+			Origin: "sh", Partition: 5, Incarnation: 1, Owner: 1000001, Home: "sh", Epoch: region.Epoch{Moves: 1, Term: term}, UnixMilli: 1_700_000_000_124,
+			Records: []journal.Record{
+				{Seq: 7, Kind: 99, Opaque: []byte("of a newer version")},
+				{Seq: 8, Kind: 200, Opaque: []byte("and in every region")},
+				{Seq: 9, Kind: 127},
+			},
+		},
 	}
 	heads := map[journal.Stream]journal.StreamHead{}
 	for _, b := range all {

@@ -50,7 +50,9 @@ func (t Table) Class() Class {
 }
 
 // Kind is the kind of a record. The numbers are on disk and in queues: append
-// only.
+// only. As with tables, the number says how far a record travels, so that a node
+// that does not know the kind passes it on in the streams that its writer linked:
+// from 128 on in stream shared too, below only in stream full.
 type Kind uint8
 
 // The kinds.
@@ -61,6 +63,14 @@ const (
 	KindPosition  Kind = 4 // how far a foreign stream was applied here
 	KindTerm      Kind = 5 // end of term, takeover: ownership changed hands here
 )
+
+// firstSharedKind is the first of the kinds above the present ones that are in
+// stream shared.
+const firstSharedKind Kind = 128
+
+// Known says whether this version knows the kind. One it does not know is of a
+// newer version: see [Record.Opaque].
+func (k Kind) Known() bool { return k >= KindRow && k <= KindTerm }
 
 // Sum is a 128-bit digest: the first 16 bytes of a SHA-256. Sums of rows are
 // added modulo 2^128, so a partition's sum does not depend on the order of
@@ -113,7 +123,8 @@ func (b *Batch) First() uint64 { return b.Records[0].Seq }
 // Last returns the sequence of the last record.
 func (b *Batch) Last() uint64 { return b.Records[len(b.Records)-1].Seq }
 
-// Record is one numbered entry. Exactly the pointer that Kind names is set.
+// Record is one numbered entry. Exactly the pointer that Kind names is set, and
+// none when Kind is not [Kind.Known].
 type Record struct {
 	Seq       uint64 // dense in the journal, ascending in a batch, with gaps in a filtered stream
 	Kind      Kind
@@ -122,6 +133,10 @@ type Record struct {
 	Watermark *Watermark
 	Position  *Position
 	Term      *TermRecord
+
+	// Opaque is what a record of an unknown kind says, as it came. It is carried,
+	// chained and kept like any other, but has no effect here.
+	Opaque []byte
 }
 
 // RowRecord is the new state of a row.

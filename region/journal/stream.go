@@ -56,7 +56,7 @@ func (s Stream) Carries(r *Record) bool {
 	case Full:
 		return true
 	case Shared:
-		return r.Kind == KindWatermark || (r.Kind == KindRow && r.Row.Table.Class() == ClassShared)
+		return r.Kind == KindWatermark || (r.Kind == KindRow && r.Row.Table.Class() == ClassShared) || r.Kind >= firstSharedKind
 	}
 	return r.Kind == KindCommand && len(s) == len(toPrefix)+len(r.Command.To) &&
 		s[:len(toPrefix)] == toPrefix && string(s[len(toPrefix):]) == string(r.Command.To)

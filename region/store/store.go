@@ -185,7 +185,10 @@ type Store interface {
 	// term that this region's own takeover ended ([Turn.Tail]) are not applied:
 	// they are the tail, which is merged, not replayed.
 	//
-	// Errors: *Gap, region.BadInput, region.Unsupported, and those of Commit.
+	// Records of kinds that this version does not know have no effect; they are
+	// kept with their batch, and reported.
+	//
+	// Errors: *Gap, region.BadInput, and those of Commit.
 	Apply(ctx context.Context, stream journal.Stream, batches []*journal.Batch) (Applied, error)
 
 	// SetPosition moves the position of a command stream after the effects of
@@ -276,6 +279,15 @@ type Applied struct {
 	Tail       int // batches that were not applied, see [Turn.Tail]
 	Position   journal.Position
 	Mismatches []Mismatch
+	Opaque     []Opaque // records of kinds that this version does not know
+}
+
+// Opaque is a record of a newer version, that had no effect here.
+type Opaque struct {
+	Seq   uint64
+	Kind  journal.Kind
+	Owner region.UIN
+	Home  region.ID
 }
 
 // Mismatch is a replica that differs from its origin: in one row (Table is

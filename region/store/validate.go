@@ -146,8 +146,8 @@ func validateRecord(b *journal.Batch, r *journal.Record) error {
 		bad = r.Position == nil || r.Position.Partition != b.Partition
 	case journal.KindTerm:
 		bad = r.Term == nil
-	default:
-		return region.Errorf(region.Unsupported, "record %d of %s has kind %d, which this node does not know", r.Seq, b.Origin, r.Kind).WithHint("upgrade this node")
+	default: // of a newer version: kept, without effect
+		bad = r.Kind == 0
 	}
 	if bad {
 		return region.Errorf(region.BadInput, "record %d of %s is malformed", r.Seq, b.Origin)

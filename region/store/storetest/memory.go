@@ -227,6 +227,14 @@ func (r *memoryRow) sum(owner region.UIN) journal.Sum {
 	return journal.RowSum(owner, r.Table, r.Row.Row, r.Version, r.Epoch, r.Deleted, r.Value)
 }
 
+// AppendNewer appends records of kinds that this version does not know to the
+// journal, as a newer program that commits them for an owner.
+func (m *Memory) AppendNewer(b *journal.Batch) (first, last uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.append(region.PartitionOf(b.Owner, len(m.parts)), b)
+}
+
 func (m *Memory) append(id region.Partition, b *journal.Batch) (first, last uint64) {
 	p := m.parts[id]
 	b.Origin, b.Partition, b.Incarnation, b.UnixMilli = m.config.Region, id, p.incarnation, m.config.Now().UnixMilli()

@@ -76,6 +76,10 @@ func (m *Memory) Apply(ctx context.Context, s journal.Stream, batches []*journal
 				if command && !turn.Owns() && store.Newer(p.positions[at], *r.Position) {
 					p.positions[at] = *r.Position
 				}
+			default:
+				if !r.Kind.Known() {
+					report.Opaque = append(report.Opaque, store.Opaque{Seq: r.Seq, Kind: r.Kind, Owner: b.Owner, Home: b.Home})
+				}
 			}
 		}
 	}

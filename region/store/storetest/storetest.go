@@ -54,6 +54,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"ReplayMismatches", testReplayMismatches},
 		{"ReplayPositionsDoNotEcho", testReplayPositionsDoNotEcho},
 		{"ReplayShared", testReplayShared},
+		{"ReplayNewerKinds", testReplayNewerKinds},
 		{"ReplayBadInput", testReplayBadInput},
 		{"Positions", testPositions},
 		{"Handover", testHandover},

@@ -48,6 +48,8 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 				s.compare(name, b.Origin, r, &report)
 			case r.Kind == journal.KindPosition:
 				s.adopt(*r.Position)
+			case !r.Kind.Known():
+				report.Opaque = append(report.Opaque, store.Opaque{Seq: r.Seq, Kind: r.Kind, Owner: b.Owner, Home: b.Home})
 			}
 			if name == journal.Full {
 				s.saw(r)
