@@ -266,7 +266,7 @@ func (h *httpPeers) open(ctx context.Context, of region.ID, path string) (*http.
 	if !ok {
 		return nil, fmt.Errorf("world %d has no region %s", view.World.Version, of)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Admin+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, region.AdminURL(r.Admin)+path, nil)
 	if err != nil {
 		return nil, err
 	}

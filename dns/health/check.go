@@ -34,9 +34,10 @@ type CheckFunc func(ctx context.Context, t Target) error
 
 // Default returns the usual check: a TCP connect to the target's listener, then
 // a TLS handshake when a config is given, then, for a region, its admin
-// listener's /readyz when ready is set. The config needs whatever lets the
-// handshake succeed; its ServerName defaults to the target's IP address.
-func Default(config *tls.Config, ready bool) CheckFunc {
+// listener's /readyz when there is a client for admin listeners, which should keep
+// no connections. The config needs whatever lets the handshake succeed; its
+// ServerName defaults to the target's IP address.
+func Default(config *tls.Config, admin *http.Client) CheckFunc {
 	// A connection per check: a kept one would prove only that it once worked.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return func(ctx context.Context, t Target) error {
@@ -46,8 +47,8 @@ func Default(config *tls.Config, ready bool) CheckFunc {
 		if err := connect(ctx, t.Listen, config); err != nil {
 			return err
 		}
-		if ready && t.Region != "" && t.Admin != "" {
-			return isReady(ctx, client, t.Admin)
+		if admin != nil && t.Region != "" && t.Admin != "" {
+			return isReady(ctx, admin, t.Admin)
 		}
 		return nil
 	}
@@ -86,7 +87,7 @@ func dial(ctx context.Context, to netip.AddrPort, config *tls.Config) (net.Conn,
 }
 
 func isReady(ctx context.Context, client *http.Client, admin string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, region.AdminURL(admin)+"/readyz", nil)
 	if err != nil {
 		return err
 	}

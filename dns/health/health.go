@@ -26,7 +26,7 @@ type Options struct {
 	Rise        int                 // successes in a row to come up again; 2
 	Fall        int                 // failures in a row to go down; 2
 	Concurrency int                 // checks under way at once; 64
-	Check       CheckFunc           // Default(nil, false)
+	Check       CheckFunc           // Default(nil, nil)
 	// Measured returns what is known besides health, nil for nothing; another pointer
 	// when it has changed. It does not block. May be nil.
 	Measured func() *Measured
@@ -110,7 +110,7 @@ func New(o Options) *Checker {
 		o.Concurrency = 64
 	}
 	if o.Check == nil {
-		o.Check = Default(nil, false)
+		o.Check = Default(nil, nil)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -242,6 +242,7 @@ func TestDefaultCheck(t *testing.T) {
 	}()
 	secureAddr := secure.Addr().(*net.TCPAddr).AddrPort()
 	var ready atomic.Bool
+	admins := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" || !ready.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -266,14 +267,18 @@ func TestDefaultCheck(t *testing.T) {
 		{"a POP's admin listener is not asked", nil, true, Target{POP: "p", Listen: plainAddr, Admin: sh.Admin}, ""},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		err := Default(c.config, c.ready)(ctx, c.target)
+		client := admins
+		if !c.ready {
+			client = nil
+		}
+		err := Default(c.config, client)(ctx, c.target)
 		cancel()
 		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
 	ready.Store(true)
-	if err := Default(nil, true)(t.Context(), sh); err != nil {
+	if err := Default(nil, admins)(t.Context(), sh); err != nil {
 		t.Errorf("ready region: %v", err)
 	}
 }

@@ -250,7 +250,7 @@ func TestProbe(t *testing.T) {
 			if c.check.Via == region.ViaHello {
 				base = nil
 			}
-			err := Default(base, false)(ctx, Target{POP: "p", Listen: c.at, Check: c.check})
+			err := Default(base, nil)(ctx, Target{POP: "p", Listen: c.at, Check: c.check})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: %v, want %q", c.check, err, c.want)
 			}

@@ -199,7 +199,7 @@ func (k *Keeper) compare(ctx context.Context, w *region.World, voter region.Vote
 	}
 	nonce := hex.EncodeToString(raw[:])
 	var s Standing
-	if err := getJSON(ctx, k.client, "http://"+admin+"/world/standing?nonce="+nonce, region.MaxEnvelope+1<<16, &s); err != nil {
+	if err := getJSON(ctx, k.client, region.AdminURL(admin)+"/world/standing?nonce="+nonce, region.MaxEnvelope+1<<16, &s); err != nil {
 		return err
 	}
 	if s.Voter != voter.Name || s.Nonce != nonce || !ed25519.Verify(ed25519.PublicKey(voter.Key), s.covered(), s.Sig) {
@@ -209,7 +209,7 @@ func (k *Keeper) compare(ctx context.Context, w *region.World, voter region.Vote
 	_, known := k.chain.Find(s.World)
 	k.mu.Unlock()
 	if !known {
-		if err := k.fetchFrom(ctx, "http://"+admin); err != nil {
+		if err := k.fetchFrom(ctx, region.AdminURL(admin)); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func (k *Keeper) others() []string {
 	self, _ := peer.AdminOf(v.World, k.o.Self)
 	var urls []string
 	for _, a := range AdminURLs(v.World) {
-		if a != "http://"+self {
+		if a != region.AdminURL(self) {
 			urls = append(urls, a)
 		}
 	}
@@ -91,7 +91,7 @@ func AdminURLs(w *region.World) []string {
 	var urls []string
 	add := func(a string) {
 		if a != "" {
-			urls = append(urls, "http://"+a)
+			urls = append(urls, region.AdminURL(a))
 		}
 	}
 	for i := range w.Regions {
@@ -114,7 +114,7 @@ func VoterURLs(w *region.World) []string {
 	for _, v := range w.Voters() {
 		if id, err := peer.ParseIdentity(v.Name); err == nil {
 			if a, ok := peer.AdminOf(w, id); ok {
-				urls = append(urls, "http://"+a)
+				urls = append(urls, region.AdminURL(a))
 			}
 		}
 	}

@@ -177,7 +177,7 @@ func (k *Keeper) overlayLoop(ctx context.Context) {
 					c = new(feedCursor)
 					cursors[r.Admin] = c
 				}
-				if err := k.followOverlay(ctx, "http://"+r.Admin, c); err != nil {
+				if err := k.followOverlay(ctx, region.AdminURL(r.Admin), c); err != nil {
 					k.log.Debug("overlay not followed", "region", string(r.ID), "err", err)
 				}
 			}

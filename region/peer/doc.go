@@ -22,8 +22,16 @@
 // The host is covered so that what one node was told cannot be repeated to
 // another within the window: a verifier whose listening address the world
 // knows refuses a request made out to another node's admin address. Behind
-// address translation it cannot know; there, use TLS.
+// address translation it cannot know; there, TLS says so.
 //
 // Responses are not signed. What must not be forged carries its own signature:
 // worlds, acceptances, standings, overlay batches.
+//
+// # TLS
+//
+// Beyond loopback all of this is within TLS 1.3, on which both sides show
+// certificates of the operator's CA ([ServerTLS], [DialTLS]): the listener that of
+// the node whose admin address it is, the caller that of the node that signs the
+// request ([CertificateName]). Neither alone lets anybody in: a certificate says
+// nothing without the key that the world names, nor that key without a certificate.
 package peer

@@ -97,6 +97,9 @@ func (v *Verifier) verify(r *http.Request) (Identity, error) {
 	if view == nil {
 		return id, region.Errorf(region.Unavailable, "this node has no world yet").WithHint("push one to it, or let it reach another node")
 	}
+	if err := shows(r, id, view.World.Zone); err != nil {
+		return id, err
+	}
 	key, ok := KeyOf(view.World, id)
 	if !ok {
 		return id, unauthenticated("world %d has no key for %s", view.World.Version, node).WithHint("add the node's key to the world, or give it a newer world")
@@ -157,30 +160,34 @@ func misdirected(w *region.World, r *http.Request) (string, bool) {
 		return "", false
 	}
 	var host, here bool
-	for admin := range admins(w) {
+	for _, admin := range members(w) {
 		host = host || admin == r.Host
 		here = here || admin == local.String()
 	}
 	return r.Host, host && here
 }
 
-func admins(w *region.World) func(func(string) bool) {
-	return func(yield func(string) bool) {
+// members yields the nodes of a world with their admin addresses.
+func members(w *region.World) func(func(Identity, string) bool) {
+	return func(yield func(Identity, string) bool) {
 		for i := range w.Regions {
-			if !yield(w.Regions[i].Admin) {
+			if !yield(Region(w.Regions[i].ID), w.Regions[i].Admin) {
 				return
 			}
 		}
 		for i := range w.POPs {
-			if !yield(w.POPs[i].Admin) {
+			if !yield(POP(w.POPs[i].ID), w.POPs[i].Admin) {
 				return
 			}
 		}
-		for _, nodes := range [][]region.Node{w.DNS, w.IDs} {
-			for i := range nodes {
-				if !yield(nodes[i].Admin) {
-					return
-				}
+		for i := range w.DNS {
+			if !yield(Identity{KindDNS, w.DNS[i].Name}, w.DNS[i].Admin) {
+				return
+			}
+		}
+		for i := range w.IDs {
+			if !yield(Identity{KindIDs, w.IDs[i].Name}, w.IDs[i].Admin) {
+				return
 			}
 		}
 	}

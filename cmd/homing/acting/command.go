@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -58,7 +59,7 @@ func (c *commands) operator() (*Operator, error) {
 			return nil, fmt.Errorf("which world? give --dir: %w", err)
 		}
 	}
-	return &Operator{Dir: worldfile.Directory{Dir: dir}, Client: &http.Client{Timeout: deadNode}, Out: c.env.Out}, nil
+	return &Operator{Dir: worldfile.Directory{Dir: dir}, Client: &http.Client{Timeout: deadNode, Transport: pki.Caller(func() (string, error) { return dir, nil })}, Out: c.env.Out}, nil
 }
 
 func (c *commands) change(kind Kind, short, long string) *cobra.Command {

@@ -25,7 +25,7 @@ func (o *Operator) operate(ctx context.Context, r *region.Region, path string, q
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.Admin+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, region.AdminURL(r.Admin)+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func (o *Operator) status(ctx context.Context, r *region.Region) (*observe.NodeS
 }
 
 func (o *Operator) get(ctx context.Context, r *region.Region, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Admin+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, region.AdminURL(r.Admin)+path, nil)
 	if err != nil {
 		return err
 	}

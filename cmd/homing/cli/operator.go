@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/homing-im/homing/cmd/homing/node"
+	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/region/peer"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -40,7 +42,8 @@ func (e *env) operator(in, keyPath string) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &operator{admin: r.Admin, client: &http.Client{Timeout: callTimeout, Transport: peer.NewTransport(peer.Operator(key), key, nil)}}, nil
+	caller := pki.Caller(func() (string, error) { return filepath.Dir(filepath.Dir(keyPath)), nil }) // DIR/keys/operator.pem
+	return &operator{admin: r.Admin, client: &http.Client{Timeout: callTimeout, Transport: peer.NewTransport(peer.Operator(key), key, caller)}}, nil
 }
 
 // ask sends a request as JSON and decodes the answer into a, unless that is nil.

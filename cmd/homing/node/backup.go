@@ -80,5 +80,13 @@ func (c *Config) BackupClient(w *region.World) (*http.Client, string, error) {
 	if admin == "" {
 		return nil, "", fmt.Errorf("the world gives %s no admin address: set \"admin\"", c.Member)
 	}
-	return &http.Client{Transport: peer.NewTransport(self, key, &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 10 * time.Second})}, "http://" + admin, nil
+	l := link{view: func() *region.View { return region.NewView(w, region.Hash{}, nil) }}
+	if c.TLS.Cert != "" {
+		cert, pool, err := c.TLS.read()
+		if err != nil {
+			return nil, "", err
+		}
+		l.dial = peer.ClientTLS(cert, pool)
+	}
+	return &http.Client{Transport: peer.NewTransport(self, key, l.once().Transport)}, region.AdminURL(admin), nil
 }

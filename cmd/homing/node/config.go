@@ -2,10 +2,10 @@ package node
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +14,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/dns/geo"
+	"github.com/homing-im/homing/region"
 )
 
 // Role is a part of Homing that a node runs.
@@ -98,11 +100,23 @@ type Gossip struct {
 	Key string `yaml:"key,omitempty"`
 }
 
-// TLS are the PEM files of the client-facing listeners and of the calls between nodes.
+// TLS are the PEM files of the client-facing listeners and of the calls between
+// nodes. Beyond loopback the certificate has to be for the member too: see
+// peer.CertificateName.
 type TLS struct {
 	CA   string `yaml:"ca"`
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// read reads the files.
+func (t *TLS) read() (tls.Certificate, *x509.CertPool, error) {
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return cert, nil, err
+	}
+	pool, err := pki.Pool(t.CA)
+	return cert, pool, err
 }
 
 // Health are the checks of POPs and regions.
@@ -303,14 +317,4 @@ func (c *Config) member() (kind, name string, err error) {
 	return kind, name, nil
 }
 
-func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
-}
+func loopback(hostport string) bool { return region.Loopback(hostport) }

@@ -97,7 +97,7 @@ func (g *grants) follow(ctx context.Context) {
 func (g *grants) fetch(ctx context.Context, r *region.Region) error {
 	ctx, cancel := context.WithTimeout(ctx, grantTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.Admin+grantPath, bytes.NewReader(nil))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, region.AdminURL(r.Admin)+grantPath, bytes.NewReader(nil))
 	if err != nil {
 		return err
 	}

@@ -365,7 +365,7 @@ func (m *mover) tell(ctx context.Context, home region.ID, path string, q, a any)
 func (m *mover) post(ctx context.Context, r *region.Region, path, kind string, body []byte, a any) error {
 	ctx, cancel := context.WithTimeout(ctx, moveCall)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.Admin+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, region.AdminURL(r.Admin)+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

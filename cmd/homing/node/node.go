@@ -27,7 +27,6 @@ import (
 
 	"github.com/homing-im/homing/cmd/homing/console"
 	"github.com/homing-im/homing/cmd/homing/observe"
-	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/dns/health"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/access/presence"
@@ -57,7 +56,9 @@ type Node struct {
 	server *tls.Config  // of client-facing listeners; nil is plain
 	roots  *tls.Config  // for dialling other nodes' long listeners; nil is plain
 	world  *keeper.Keeper
+	holds  atomic.Pointer[keeper.Keeper] // world, for calls that it makes itself while it opens
 	gossip *gossip.Gossip
+	link   link
 	admin  *admin
 	line   *line
 
@@ -147,7 +148,7 @@ func Start(ctx context.Context, cfg *Config, o Options) (_ *Node, err error) {
 	if n.region != nil || n.presence != nil {
 		n.admin.mux.HandleFunc("GET /presence", n.getPresence)
 	}
-	n.admin.serve(l)
+	n.admin.serve(n.link.secure(l, adminAddr))
 	n.onClose("admin", n.admin.close)
 	if err := n.startGossip(gossipTags); err != nil {
 		return nil, err
@@ -174,25 +175,34 @@ func (n *Node) identify() error {
 	if n.key, err = worldfile.ReadKey(n.cfg.Key); err != nil {
 		return err
 	}
-	n.peers = &http.Client{Transport: peer.NewTransport(n.self, n.key, n.line.over(&http.Transport{
-		MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
-	}))}
 	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
 		return err
+	}
+	if err := n.readTLS(); err != nil {
+		return err
+	}
+	n.peers = &http.Client{Transport: peer.NewTransport(n.self, n.key, n.line.over(n.link.transport()))}
+	return nil
+}
+
+// readTLS reads the certificates.
+func (n *Node) readTLS() error {
+	n.link.view = func() *region.View {
+		if k := n.holds.Load(); k != nil {
+			return k.View()
+		}
+		return nil
 	}
 	if n.cfg.TLS.Cert == "" {
 		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(n.cfg.TLS.Cert, n.cfg.TLS.Key)
+	cert, pool, err := n.cfg.TLS.read()
 	if err != nil {
 		return err
 	}
 	n.server = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
-	pool, err := pki.Pool(n.cfg.TLS.CA)
-	if err != nil {
-		return err
-	}
 	n.roots = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}
+	n.link.server, n.link.dial = peer.ServerTLS(cert, pool), peer.ClientTLS(cert, pool)
 	return nil
 }
 
@@ -211,11 +221,12 @@ func (n *Node) openWorld() error {
 	}
 	n.world, err = keeper.Open(keeper.Options{
 		Dir: filepath.Join(n.cfg.Dir, "world"), Self: n.self, Key: n.key, Pinned: root, Genesis: genesis,
-		Client: &http.Client{Timeout: 5 * time.Second, Transport: n.line.over(http.DefaultTransport)}, Logger: n.log, Registry: n.reg,
+		Client: &http.Client{Timeout: 5 * time.Second, Transport: n.line.over(n.link.transport())}, Logger: n.log, Registry: n.reg,
 	})
 	if err != nil {
 		return err
 	}
+	n.holds.Store(n.world)
 	n.onClose("world", func(context.Context) error { return n.world.Close() })
 	if n.world.View() == nil {
 		return fmt.Errorf("%s holds no world that the root key vouches for", n.cfg.World)
@@ -238,10 +249,10 @@ func (n *Node) place(w *region.World) (admin string, tags map[string]string, err
 			return "", nil, fmt.Errorf("the world gives %s no admin address: set \"admin\"", n.cfg.Member)
 		}
 	}
-	if !loopback(admin) {
-		return "", nil, fmt.Errorf("admin address %s is not loopback: this version serves the admin listener on loopback only", admin)
+	if err := n.link.check(admin, n.self, w.Zone); err != nil {
+		return "", nil, err
 	}
-	return admin, map[string]string{gossip.TagKind: n.self.Kind, gossip.TagRegion: n.self.Name, gossip.TagAdmin: "http://" + admin}, nil
+	return admin, map[string]string{gossip.TagKind: n.self.Kind, gossip.TagRegion: n.self.Name, gossip.TagAdmin: region.AdminURL(admin)}, nil
 }
 
 func (n *Node) startGossip(tags map[string]string) error {
@@ -300,7 +311,7 @@ func (n *Node) startConsole(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("console listener: %w", err)
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 2}
+	transport := n.link.transport()
 	c := observe.New(n.world.View, &http.Client{Transport: transport})
 	page := console.New(console.Options{State: c.State, Hosts: n.cfg.ConsoleHosts, Logger: n.log})
 	s := &http.Server{Handler: page, ReadHeaderTimeout: 5 * time.Second}

@@ -326,7 +326,7 @@ func (n *Node) newSteering(context.Context) (*steering, error) {
 	s.health = health.New(health.Options{
 		View: n.world.View, Interval: n.cfg.Health.Interval, Timeout: n.cfg.Health.Timeout, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
 		Measured: n.measured.Load, Self: n.self.Kind + " " + n.self.Name, Tell: n.tellHealth,
-		Check: health.Default(n.checkTLS(), true), Logger: n.log, Registry: n.reg,
+		Check: health.Default(n.checkTLS(), n.link.once()), Logger: n.log, Registry: n.reg,
 	})
 	n.onClose("health", func(context.Context) error { s.health.Close(); return nil })
 	n.steering = s

@@ -135,7 +135,7 @@ func (c *Collector) ask(ctx context.Context, w *region.World) map[string]answer 
 
 func (c *Collector) get(ctx context.Context, admin string) (NodeStatus, error) {
 	var st NodeStatus
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, region.AdminURL(admin)+"/status", nil)
 	if err != nil {
 		return st, err
 	}

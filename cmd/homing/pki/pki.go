@@ -26,11 +26,16 @@ import (
 // certificate with its key.
 type Files struct{ CA, Cert, Key string }
 
-// Ensure returns the files of dir, making them when they are missing or when
-// the server certificate has less than a day left. The CA's key stays in dir
-// with mode 0600. names are DNS names, ips addresses the certificate is for.
+// Ensure is [EnsureNamed] of the certificate that is called server.
 func Ensure(dir string, names []string, ips []net.IP) (Files, error) {
-	f := Files{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server.key")}
+	return EnsureNamed(dir, "server", names, ips)
+}
+
+// EnsureNamed returns the files of dir, making them when they are missing or when
+// the certificate, DIR/name.pem, has less than a day left. The CA's key stays in
+// dir with mode 0600. names are DNS names, ips addresses the certificate is for.
+func EnsureNamed(dir, name string, names []string, ips []net.IP) (Files, error) {
+	f := Files{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}
 	caKeyPath := filepath.Join(dir, "ca.key")
 	ca, err := tls.LoadX509KeyPair(f.CA, caKeyPath)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homing-im/homing/cmd/homing/pki"
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/keeper"
@@ -48,10 +49,13 @@ type commands struct {
 // NewCommand returns `homing world`. Its errors are one line each; the caller
 // prints them.
 func NewCommand(env Env) *cobra.Command {
-	if env.Client == nil {
-		env.Client = &http.Client{Timeout: 10 * time.Second}
-	}
 	c := &commands{env: env}
+	if env.Client == nil {
+		c.env.Client = &http.Client{Timeout: 10 * time.Second, Transport: pki.Caller(func() (string, error) {
+			d, err := c.directory()
+			return d.Dir, err
+		})}
+	}
 	cmd := &cobra.Command{
 		Use:   "world",
 		Short: "Make, check, sign and push the world: who acts for whom",
