@@ -118,7 +118,7 @@ func (d *decoder) body(b *Batch) {
 	b.Epoch.Moves = d.uint()
 	b.Epoch.Term = d.term()
 	b.UnixMilli = d.int()
-	n := d.count("records", MaxRecords, 4)
+	n := d.count("records", MaxRecords, 3)
 	if n == 0 {
 		d.fail("no records")
 		return

@@ -154,7 +154,7 @@ func TestFilter(t *testing.T) {
 			for i := range b.Records {
 				r := &b.Records[i]
 				carried := s == journal.Full ||
-					s == journal.Shared && (r.Kind == journal.KindWatermark || r.Kind == journal.KindRow && r.Row.Table < 100) ||
+					s == journal.Shared && (r.Kind == journal.KindWatermark || r.Kind == journal.KindRow && r.Row.Table < 100 || r.Kind >= 128) ||
 					r.Kind == journal.KindCommand && s == "to-"+journal.Stream(r.Command.To)
 				if !carried {
 					continue

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
+	"github.com/klauspost/compress/zstd"
+	"github.com/segmentio/kafka-go/compress"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 )
@@ -24,6 +27,18 @@ const (
 	// messages far larger than the four bytes this amounts to; a count beyond it
 	// is damage, for which the library would allocate before it looks.
 	maxBatchRecords = 1 << 18
+
+	// maxInflated bounds a record batch once it is inflated, in bytes: twice what a
+	// broker takes of the largest one. A few KiB can say that they are GiB.
+	maxInflated = 8 << 20
+
+	// maxInflatedAnswer is after how many inflated bytes the rest of an answer is
+	// left for the next fetch.
+	maxInflatedAnswer = 64 << 20
+
+	// maxWindow is the window of a frame's back references, which its reader has
+	// to hold: that of the strongest ordinary level.
+	maxWindow = 8 << 20
 )
 
 // carefulFetch is a fetch whose answer may be damaged. The library decodes
@@ -92,9 +107,12 @@ var errDamaged = errors.New("damaged answer")
 
 // checkAnswer walks the answer to a fetch (Kafka protocol, FetchResponse
 // version 11, record batches of magic 2) and holds every length and count in it
-// against the bytes there are.
+// against the bytes there are, and what is compressed against the limits. Where
+// the answer inflates to more than is wanted at once it is cut short, as a broker
+// does that keeps to the bytes asked for.
 func checkAnswer(b []byte) error {
 	w := walk{b: b}
+	defer w.close()
 	w.take(4 + 2 + 4) // throttle, error, session
 	for range w.count(2 + 4) {
 		w.take(int(int16(w.uint(2)))) // topic
@@ -115,8 +133,10 @@ func checkAnswer(b []byte) error {
 
 // walk goes through bytes; it stands still once damaged.
 type walk struct {
-	b       []byte
-	damaged bool
+	b        []byte
+	damaged  bool
+	inflated int // bytes of all batches so far
+	zstd     *zstd.Decoder
 }
 
 // take returns the next n bytes, nil when there are fewer.
@@ -159,6 +179,7 @@ func (w *walk) batches(b []byte) {
 		prefix = 8 + 4  // base offset, length of the rest
 		header = 61     // with the count of records
 		magic  = 16     // offset of the version
+		attrs  = 21     // offset of the attributes
 		counts = 61 - 4 // offset of the count
 	)
 	for len(b) > magic {
@@ -174,6 +195,53 @@ func (w *walk) batches(b []byte) {
 			w.damaged = true
 			return
 		}
+		if codec := protocol.Attributes(binary.BigEndian.Uint16(b[attrs:])).Compression(); codec != 0 {
+			if w.inflated >= maxInflatedAnswer {
+				binary.BigEndian.PutUint32(b[8:], math.MaxInt32) // cut short, for the library
+				return
+			}
+			size, err := w.inflatedSize(codec, b[header:prefix+n])
+			if err != nil || size > maxInflated {
+				w.damaged = true
+				return
+			}
+			w.inflated += size
+		}
 		b = b[prefix+n:]
+	}
+}
+
+// inflatedSize returns how long compressed records are, reading no further than
+// just beyond the limit.
+func (w *walk) inflatedSize(codec compress.Compression, records []byte) (int, error) {
+	if codec == compress.Zstd {
+		return w.zstdSize(records)
+	}
+	c := codec.Codec()
+	if c == nil {
+		return 0, errDamaged
+	}
+	r := c.NewReader(bytes.NewReader(records))
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxInflated+1))
+	return int(n), errors.Join(err, r.Close())
+}
+
+func (w *walk) zstdSize(records []byte) (n int, err error) {
+	if w.zstd == nil {
+		w.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return 0, err
+		}
+	}
+	if err := w.zstd.Reset(bytes.NewReader(records)); err != nil {
+		return 0, err
+	}
+	size, err := io.Copy(io.Discard, io.LimitReader(w.zstd, maxInflated+1))
+	return int(size), err
+}
+
+func (w *walk) close() {
+	if w.zstd != nil {
+		w.zstd.Close()
 	}
 }

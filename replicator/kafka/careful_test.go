@@ -90,5 +90,6 @@ func TestDamagedAnswers(t *testing.T) {
 
 func FuzzAnswer(f *testing.F) {
 	f.Add(answer(f))
+	f.Add(answerOf(f, recordBatch(f, protocol.Zstd, []byte("value")), recordBatch(f, protocol.Lz4, []byte("value"))))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = exchange(b) })
 }

@@ -12,6 +12,10 @@ import (
 	"github.com/homing-im/homing/replicator"
 )
 
+// zstdAbove is from how many bytes on the messages of a run are compressed: below,
+// what a frame itself takes is not worth it.
+const zstdAbove = 512
+
 // Produce sends one request per broker that leads any of the runs, one after
 // the other, and returns when all have answered. Like [Queue.Fetch] it speaks to
 // the transport itself, so that the streams of a partition share a round trip.
@@ -65,13 +69,16 @@ func (q *Queue) produce(ctx context.Context, runs []replicator.Run, members []in
 			req.Topics = append(req.Topics, produce.RequestTopic{Topic: run.Topic})
 		}
 		records := make([]protocol.Record, len(run.Messages))
+		size := 0
 		for k, msg := range run.Messages {
+			size += len(msg.Key) + len(msg.Value)
 			records[k] = protocol.Record{Key: protocol.NewBytes(msg.Key), Value: protocol.NewBytes(msg.Value)}
 		}
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, produce.RequestPartition{
-			Partition: int32(run.Partition),
-			RecordSet: protocol.RecordSet{Records: protocol.NewRecordReader(records...)},
-		})
+		set := protocol.RecordSet{Records: protocol.NewRecordReader(records...)}
+		if q.options.Zstd && size >= zstdAbove {
+			set.Attributes = protocol.Zstd
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, produce.RequestPartition{Partition: int32(run.Partition), RecordSet: set})
 		index[run.TopicPartition] = m
 	}
 	m, err := q.transport.RoundTrip(ctx, q.addr, req)

@@ -55,6 +55,10 @@ type Options struct {
 	// Replication is the replication factor of topics made: 3 in production
 	// (with min.insync.replicas 2), 1 on one broker. 0 is 1.
 	Replication int
+	// Zstd has what is produced compressed, a run of messages at a time. The
+	// attributes of Kafka's record batch say so, which every reader since Kafka 2.1
+	// understands; what is fetched is inflated whatever this says.
+	Zstd bool
 	// TLS connects by it; nil is plain. Its ServerName is best left empty: every
 	// broker then has to show a certificate for its own name.
 	TLS *tls.Config

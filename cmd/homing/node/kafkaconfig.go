@@ -21,6 +21,9 @@ type Kafka struct {
 	// Replication is how many copies the topics that this region makes have:
 	// 3 on three brokers (with min.insync.replicas=2). Default 1.
 	Replication int `yaml:"replication,omitempty"`
+	// Compression of what this region puts into its queue, the embedded one too:
+	// zstd, the default, or none. What is read is understood either way.
+	Compression string `yaml:"compression,omitempty"`
 	// Regions are those whose clusters want something else than is said above, by
 	// their ID.
 	Regions map[string]KafkaAccess `yaml:"regions,omitempty"`
@@ -82,11 +85,14 @@ func (k *Kafka) resolve(dir string) {
 }
 
 func (k *Kafka) validate(c *Config) error {
-	if (k.TLS != nil || k.SASL != nil || k.Replication != 0 || k.Regions != nil) && !c.Has(RoleReplicator) {
+	if (k.TLS != nil || k.SASL != nil || k.Replication != 0 || k.Compression != "" || k.Regions != nil) && !c.Has(RoleReplicator) {
 		return wrongf("kafka", "kafka is of role replicator, which this node has not")
 	}
 	if k.Replication < 0 || k.Replication > 7 {
 		return wrongf("kafka.replication", "kafka.replication %d: want 1 to 7, 3 on three brokers", k.Replication)
+	}
+	if k.Compression != "" && k.Compression != "zstd" && k.Compression != "none" {
+		return wrongf("kafka.compression", "kafka.compression %q: want zstd or none", k.Compression)
 	}
 	return k.each(func(name string, a *KafkaAccess) error {
 		if t := a.TLS; t != nil {
@@ -116,7 +122,7 @@ func (k *Kafka) validate(c *Config) error {
 func (k *Kafka) opener(self region.ID, logger *slog.Logger) (func(of region.ID, brokers string) (replicator.Queue, error), error) {
 	all := map[string]kafka.Options{}
 	err := k.each(func(name string, a *KafkaAccess) (err error) {
-		o := kafka.Options{ClientID: "homing-" + string(self), Replication: k.Replication, Logger: logger}
+		o := kafka.Options{ClientID: "homing-" + string(self), Replication: k.Replication, Zstd: k.Compression != "none", Logger: logger}
 		if o.TLS, err = a.TLS.config(); err != nil {
 			return fmt.Errorf("%s.tls: %w", name, err)
 		}
