@@ -29,6 +29,11 @@
 // the histories have parted, and this stream of this partition halts, visibly,
 // while the others go on.
 //
+// A record of a kind that this version does not know follows like any other, and
+// is kept with the copy, but has no effect here ([journal.Kind]): a region that was
+// upgraded first stops nobody. The stream says that it differs until this region
+// is upgraded too, or longer when rows really do.
+//
 // # Queue groups
 //
 // A region may have several clusters of brokers, its queue groups. The shipper

@@ -9,7 +9,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 // recordBatch spells a record batch with one record, compressed by a codec.
@@ -26,24 +25,24 @@ func recordBatch(t testing.TB, codec protocol.Attributes, value []byte) []byte {
 
 // answerOf is a broker's answer to a fetch: one log with record batches, which the
 // library has no way to say.
-func answerOf(t testing.TB, batches ...[]byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	res := &fetch.Response{Topics: []fetch.ResponseTopic{{Topic: "a", Partitions: []fetch.ResponsePartition{{HighWatermark: int64(len(batches))}}}}}
-	if err := protocol.WriteResponse(&b, fetchVersion, 1, res); err != nil {
-		t.Fatal(err)
-	}
-	size := 0
-	answer := b.Bytes() // ends with the length of no records
-	at := len(answer) - 4
+func answerOf(_ testing.TB, batches ...[]byte) []byte {
+	var log []byte
 	for i, batch := range batches {
-		answer = append(answer, batch...)
-		binary.BigEndian.PutUint64(answer[len(answer)-len(batch):], uint64(i)) // the offset, which no checksum covers
-		size += len(batch)
+		log = append(log, batch...)
+		binary.BigEndian.PutUint64(log[len(log)-len(batch):], uint64(i)) // the offset, which no checksum covers
 	}
-	binary.BigEndian.PutUint32(answer[at:], uint32(size))
-	binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
-	return answer
+	b := make([]byte, 4, 128+len(log))
+	b = binary.BigEndian.AppendUint32(b, 1)           // correlation ID
+	b = append(b, make([]byte, 4+2+4)...)             // throttle, error, session
+	b = append(b, 0, 0, 0, 1, 0, 1, 'a', 0, 0, 0, 1)  // one topic, a, one partition
+	b = append(b, make([]byte, 4+2)...)               // partition, error
+	b = binary.BigEndian.AppendUint64(b, 1<<40)       // high watermark
+	b = append(b, make([]byte, 8+8)...)               // last stable offset, log start
+	b = append(b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff) // no aborted transactions, no preferred replica
+	b = binary.BigEndian.AppendUint32(b, uint32(len(log)))
+	b = append(b, log...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	return b
 }
 
 // TestInflated reads every codec that a topic can be set to, and refuses what
