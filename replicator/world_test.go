@@ -187,7 +187,7 @@ func (r *testRegion) startReplicator() {
 			if brokers == r.w.spare {
 				copies = 1
 			}
-			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies})
+			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies, Zstd: true})
 		},
 		Client: &http.Client{Transport: r.peers}, Keep: 10, Budget: r.w.budget, TrimEvery: trimEvery, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
 	})

@@ -60,7 +60,7 @@ func TestLinkBeyondLoopback(t *testing.T) {
 			_ = l.Close()
 			s = strings.Replace(s, fmt.Sprintf("admin: 127.0.%d.1:7400", i+1), "admin: "+admins[id], 1)
 		}
-		return strings.Replace(s, "witness: true", "witness: false", 1) // two of three voters run
+		return strings.Replace(s, "    witness: true ", "    witness: false ", 1) // two of three voters run
 	})
 	d.homing("world", "init", "--dir", "world", "--file", "world.yaml")
 	members := map[string]string{"sh": "region sh", "hk": "region hk", "ca": "region ca", "hk-queue": "region hk", "ids-1": "ids ids-1"}
