@@ -17,10 +17,25 @@ const (
 	// was changed behind the store's back is noticed after one round.
 	scanRound = time.Second
 
-	// scanShare is how many times longer than looking the pause after it is, so
-	// that looking takes a twentieth of one processor, however large the store.
+	// scanWithin is how long it may take where that costs no more than a fifth of
+	// one processor: what is noticed has to be shown too within three seconds.
+	scanWithin = 2 * time.Second
+
+	// scanShare is how many times longer than looking the pause after it is in
+	// larger stores, so that looking takes a twentieth of one processor, however
+	// large the store.
 	scanShare = 19
 )
+
+// scanPause is how long to wait after a look at one of n partitions that took a
+// while.
+func scanPause(took time.Duration, n int) time.Duration {
+	least, most := scanRound/time.Duration(n), scanWithin/time.Duration(n)
+	if 5*took > most {
+		return scanShare * took
+	}
+	return max(least-took, min(scanShare*took, most-took))
+}
 
 // Damage is a home whose rows in a partition of this region's store are not those
 // that the store wrote.
@@ -77,7 +92,7 @@ func (s *scanner) run(ctx context.Context) {
 			s.note(region.Partition(p), found)
 		}
 		failing = err != nil
-		if !wait(ctx, max(scanRound/time.Duration(n), scanShare*time.Since(start))) {
+		if !wait(ctx, scanPause(time.Since(start), n)) {
 			return
 		}
 	}
