@@ -119,7 +119,7 @@ func (r *regionRole) askPeaks(ctx context.Context, self region.ID) {
 }
 
 func (r *regionRole) askPeak(ctx context.Context, admin string) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, region.AdminURL(admin)+"/status", nil)
 	if err != nil {
 		return 0, err
 	}

@@ -458,8 +458,5 @@ func (m *Memory) Reopen(now func() time.Time) *Memory {
 	defer m.mu.Unlock()
 	again := &Memory{config: m.config, parts: m.parts, fence: m.fence}
 	again.config.Now = now
-	for _, p := range again.parts {
-		clear(p.unsettled) // engines do not write it down
-	}
 	return again
 }
