@@ -165,7 +165,7 @@ type engine struct {
 var engines = []engine{
 	{"github.com/segmentio/kafka-go", []string{"replicator/kafka"}, "the queue's client"},
 	{"github.com/twmb/franz-go", []string{"replicator/embedded"}, "the embedded broker"},
-	{"github.com/klauspost/compress", []string{"replicator"}, "parts of stores cross oceans"},
+	{"github.com/klauspost/compress", []string{"replicator", "replicator/kafka"}, "parts of stores, and batches, cross oceans"},
 	{"github.com/miekg/dns", []string{"dns/authority", "dns/authority/static"}, "DNS messages"},
 	{"golang.org/x/net", []string{"cmd/homing/bench"}, "the load of bench dns: messages, and many packets per system call"},
 	{"golang.org/x/sys", []string{"dns/authority", "cmd/homing/bench", "deploy/lab/netns"}, "many packets per system call; network namespaces and TUN devices"},
