@@ -9,7 +9,8 @@
 //   - The world's places (World.Places, the longest prefix wins) go before any
 //     database, so that loopback, a lab or an office is where the operator says.
 //   - A database that cannot be read does not replace the one in use: the last
-//     good one stays, the error is returned, counted and logged.
+//     good one stays, the error is returned, counted and logged, and [DB.Trouble]
+//     says it for as long as it is so.
 //   - Lookups take no lock and may run while databases are reloaded.
 //
 // # Databases

@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,9 @@ type Options struct {
 	View     func() *region.View   // for the world's places; nil, or returning nil, means none
 	Logger   *slog.Logger          // nil is silent
 	Registry prometheus.Registerer // nil exports nothing
+	// Degrade opens although a file is missing or unusable. Countries then come from
+	// EmbeddedCountry, where nobody else knows them, until [DB.Watch] finds the file.
+	Degrade bool
 }
 
 // DB answers lookups. It is safe for concurrent use.
@@ -36,10 +40,38 @@ type DB struct {
 	errors prometheus.Counter
 
 	sources atomic.Pointer[[]*source]
+	trouble atomic.Pointer[[]error]
 	places  atomic.Pointer[worldPlaces]
 	reloads atomic.Uint64
 
-	mu sync.Mutex // one Reload at a time
+	mu    sync.Mutex // one reading at a time
+	files []*file
+}
+
+// file is one of the options' files.
+type file struct {
+	path  string
+	stamp stamp
+	good  *source // as it was when it could last be read; nil when it never could
+	err   error   // why it cannot be read now
+}
+
+// stamp tells versions of a file apart; zero is that of an embedded database, and
+// of what is not there.
+type stamp struct {
+	size     int64
+	modified time.Time
+}
+
+func stampOf(path string) stamp {
+	if Embedded(path) {
+		return stamp{}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info.Size(), info.ModTime()}
 }
 
 // source is one database, in memory, so that replacing or truncating its file
@@ -57,8 +89,8 @@ type facts interface {
 	lookup(netip.Addr) (steer.Facts, int)
 }
 
-// Open reads the databases; unlike [DB.Reload] it fails when one is unusable,
-// because there is no last good one to fall back to.
+// Open reads the databases. Unlike [DB.Reload] it fails when one is unusable,
+// unless it is told to degrade: there is no last good one to fall back to.
 func Open(o Options) (*DB, error) {
 	db := &DB{view: o.View, log: o.Logger}
 	if db.log == nil {
@@ -67,32 +99,118 @@ func Open(o Options) (*DB, error) {
 	if db.view == nil {
 		db.view = func() *region.View { return nil }
 	}
-	files := o.Files
-	if len(files) == 0 {
-		files = []string{EmbeddedCountry}
+	db.errors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "homing_dns_geo_reload_errors_total",
+		Help: "Geo databases that could not be read, at the start or later; the last good one stays in use.",
+	})
+	paths := o.Files
+	if len(paths) == 0 {
+		paths = []string{EmbeddedCountry}
 	}
-	sources := make([]*source, 0, len(files))
-	for _, path := range files {
-		s, err := read(path)
-		if err != nil {
+	for _, path := range paths {
+		f := &file{path: path}
+		if err := db.load(f); err != nil && !o.Degrade {
 			return nil, err
 		}
-		sources = append(sources, s)
+		db.files = append(db.files, f)
 	}
-	db.sources.Store(&sources)
+	db.use()
 	db.export(o.Registry)
 	return db, nil
 }
 
+// load reads a file anew; on error what was read of it before stays.
+func (db *DB) load(f *file) error {
+	f.stamp = stampOf(f.path) // before the reading: who writes in between is read again
+	var fresh *source
+	if fresh, f.err = read(f.path); f.err == nil {
+		f.good = fresh
+		return nil
+	}
+	db.errors.Inc()
+	if f.good != nil {
+		db.log.Error("geo database not read, the last good one stays", "file", f.path, "built", f.good.built, "err", f.err)
+	} else {
+		db.log.Error("geo database not read, steering goes by what remains", "file", f.path, "err", f.err)
+	}
+	return f.err
+}
+
+// use makes what was read what lookups ask.
+func (db *DB) use() {
+	var sources []*source
+	var trouble []error
+	missing, country := false, false
+	for _, f := range db.files {
+		if f.err != nil {
+			trouble = append(trouble, f.err)
+		}
+		if f.good == nil {
+			missing = true
+			continue
+		}
+		sources = append(sources, f.good)
+		country = country || f.path == EmbeddedCountry
+	}
+	if missing && !country {
+		if s, err := read(EmbeddedCountry); err == nil { // it is part of the program
+			sources = append(sources, s)
+		}
+	}
+	db.trouble.Store(&trouble)
+	db.sources.Store(&sources)
+	db.reloads.Add(1) // after the sources: see Generation
+}
+
+// Trouble says which of the files cannot be used as they are now.
+func (db *DB) Trouble() []error { return *db.trouble.Load() }
+
+// Watch reads files anew soon after they change, appear or disappear, until the
+// context ends; it blocks.
+func (db *DB) Watch(ctx context.Context) {
+	look := time.NewTicker(watchEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			db.look()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watchEvery is how long a new file may wait. What replaces databases does it
+// once a day.
+const watchEvery = 2 * time.Second
+
+// look reads the files that are not what they were.
+func (db *DB) look() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	changed := false
+	for _, f := range db.files {
+		if now := stampOf(f.path); now == f.stamp {
+			continue
+		}
+		changed = true
+		if db.load(f) == nil {
+			db.log.Info("geo database read anew", "file", f.path, "built", f.good.built)
+		}
+	}
+	if changed {
+		db.use()
+	}
+}
+
 func (db *DB) export(r prometheus.Registerer) {
-	db.errors = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "homing_dns_geo_reload_errors_total",
-		Help: "Geo databases that could not be read; the last good one stays in use.",
-	})
 	if r == nil {
 		return
 	}
 	r.MustRegister(db.errors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "homing_dns_geo_unusable_files",
+		Help: "Geo databases whose files cannot be used as they are now; not 0 is an alarm.",
+	}, func() float64 { return float64(len(db.Trouble())) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "homing_dns_geo_build_timestamp_seconds",
 		Help: "Build time of the oldest geo database in use.",
 	}, func() float64 {
@@ -166,20 +284,10 @@ func (db *DB) Reload() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	var errs []error
-	old := *db.sources.Load()
-	sources := make([]*source, len(old))
-	for i, s := range old {
-		fresh, err := read(s.path)
-		if err != nil {
-			errs = append(errs, err)
-			db.errors.Inc()
-			db.log.Error("geo database not reloaded, the last good one stays", "file", s.path, "built", s.built, "err", err)
-			fresh = s
-		}
-		sources[i] = fresh
+	for _, f := range db.files {
+		errs = append(errs, db.load(f))
 	}
-	db.sources.Store(&sources)
-	db.reloads.Add(1) // after the sources: see Generation
+	db.use()
 	return errors.Join(errs...)
 }
 

@@ -2,12 +2,14 @@ package geo
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
@@ -218,6 +220,81 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	if _, err := Open(Options{Files: []string{path + "x"}}); region.KindOf(err) != region.BadInput {
 		t.Errorf("a missing file at start: %v", err)
 	}
+}
+
+// A server that starts without its databases, or with broken ones, steers by
+// what remains and says so; what appears later is found.
+func TestDegradedStart(t *testing.T) {
+	dir := t.TempDir()
+	absent, broken := filepath.Join(dir, "city.mmdb"), filepath.Join(dir, "carriers.csv")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(broken, "prefix,asn\n")
+	reg := prometheus.NewRegistry()
+	db := open(t, Options{Files: []string{absent, broken}, Registry: reg, Degrade: true, View: worldWith(place("192.0.2.0/24", "Office", 0))})
+	addr := netip.MustParseAddr("223.5.5.5")
+	is := func(what, country, city string, asn uint32, trouble int) {
+		t.Helper()
+		if f := db.Lookup(addr); f.Place.Country != country || f.Place.City != city || f.ASN != asn {
+			t.Errorf("%s: %+v", what, f)
+		}
+		if f := db.Lookup(netip.MustParseAddr("192.0.2.1")); f.Place.City != "Office" {
+			t.Errorf("%s: the world's place is %+v", what, f)
+		}
+		if got := db.Trouble(); len(got) != trouble {
+			t.Errorf("%s: trouble %v", what, got)
+		}
+	}
+	is("at the start", "CN", "", 0, 2)
+	if got := db.Trouble()[0].Error(); !strings.Contains(got, absent) {
+		t.Error(got)
+	}
+	was := db.Generation()
+	db.look()
+	if db.Generation() != was {
+		t.Error("what is still broken is read again and again")
+	}
+	write(absent, string(demo))
+	db.look()
+	is("the database has come", "CN", "Hangzhou", 37963, 1)
+	if db.Generation() == was {
+		t.Error("answers by the old facts stay in use")
+	}
+	write(broken, strings.Join(overlayColumns, ",")+"\n223.5.5.0/24,,,,,,64512\n")
+	db.look()
+	is("the overlay is mended", "CN", "Hangzhou", 37963, 0)
+	if err := os.Remove(absent); err != nil {
+		t.Fatal(err)
+	}
+	db.look()
+	is("the database is gone again", "CN", "Hangzhou", 37963, 1)
+	if n := counter(t, reg, "homing_dns_geo_reload_errors_total"); n != 3 {
+		t.Errorf("%v errors counted", n)
+	}
+}
+
+// Watch notices by itself, and ends.
+func TestWatch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "geo.mmdb")
+	db := open(t, Options{Files: []string{path}, Degrade: true})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); db.Watch(ctx) }()
+	was := db.Generation()
+	if err := os.WriteFile(path, demo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); db.Generation() == was || len(db.Trouble()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(db.Trouble())
+		}
+	}
+	stop()
+	<-done
 }
 
 func counter(t *testing.T, reg *prometheus.Registry, name string) float64 {

@@ -107,11 +107,12 @@ type Pair struct {
 
 // Node is a DNS or ids node.
 type Node struct {
-	Name      string  `json:"name"`
-	Address   string  `json:"address"` // host:port
-	Healthy   bool    `json:"healthy"`
-	Reason    string  `json:"reason,omitempty"` // why it answers and is not healthy, in its own words
-	PerSecond float64 `json:"perSecond"`        // questions answered
+	Name      string   `json:"name"`
+	Address   string   `json:"address"` // host:port
+	Healthy   bool     `json:"healthy"`
+	Reason    string   `json:"reason,omitempty"`   // why it answers and is not healthy, in its own words
+	Degraded  []string `json:"degraded,omitempty"` // what it does without although it is healthy
+	PerSecond float64  `json:"perSecond"`          // questions answered
 }
 
 // Severity orders alarms.

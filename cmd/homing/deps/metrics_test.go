@@ -23,7 +23,7 @@ var (
 	// A unit is what one counts or measures, in base units.
 	metricUnits = []string{
 		"total", "seconds", "bytes", "ratio", "bool", "reachable", "version", // measured; bool and reachable are 0 or 1
-		"batches", "connections", "entries", "groups", "members", "messages", "operations", "owners", "partitions", "records", "regions",
+		"batches", "connections", "entries", "files", "groups", "members", "messages", "operations", "owners", "partitions", "records", "regions",
 		"requests", "rows", "sequence", "streams", "users", "voters", "commits", // counted
 	}
 )

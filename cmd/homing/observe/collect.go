@@ -80,7 +80,7 @@ func (c *Collector) State(ctx context.Context) console.State {
 	}
 	for _, n := range w.DNS {
 		a := answers[n.Admin]
-		s.DNS = append(s.DNS, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready, Reason: a.reason(), PerSecond: a.rate})
+		s.DNS = append(s.DNS, console.Node{Name: n.Name, Address: n.Address, Healthy: a.ok && a.status.Ready, Reason: a.reason(), Degraded: a.status.Degraded, PerSecond: a.rate})
 	}
 	for _, n := range w.IDs {
 		a := answers[n.Admin]
@@ -300,6 +300,9 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 			add(console.Critical, n.Name, "the node is not ready", n.Reason)
 		case !n.Healthy:
 			add(console.Critical, n.Name, "the node does not answer", "look at its process")
+		}
+		for _, without := range n.Degraded {
+			add(console.Warning, n.Name, "the node does its work without something: "+without, "mend it; the node notices by itself")
 		}
 	}
 	c.mu.Lock()

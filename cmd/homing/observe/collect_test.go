@@ -128,10 +128,16 @@ func TestCollector(t *testing.T) {
 		m.broken = false
 		m.status.Region.Admitting, m.status.Region.Refuses = false, "the disk is full"
 	})
-	dns.set(func(m *member) { m.status.DNS.POPs["pop-1"] = false })
+	dns.set(func(m *member) {
+		m.status.DNS.POPs["pop-1"] = false
+		m.status.Degraded = []string{"geo database x cannot be used"}
+	})
 	s = c.State(t.Context())
 	if got := alarm(s, "sh"); got != "critical: the region admits no writes" || s.Alarms[0].Hint != "the disk is full" || s.Regions[0].Ready {
 		t.Errorf("alarm: %q, region %+v", s.Alarms[0], s.Regions[0])
+	}
+	if got := alarm(s, "dns-1"); got != "warning: the node does its work without something: geo database x cannot be used" || !s.DNS[0].Healthy {
+		t.Errorf("alarm: %q, node %+v", got, s.DNS[0])
 	}
 	if got := alarm(s, "pop-1"); !strings.HasPrefix(got, "warning: the POP is not healthy") {
 		t.Errorf("alarm: %q", got)

@@ -13,6 +13,7 @@ type NodeStatus struct {
 	Forced   bool     `json:"forced"`
 	Ready    bool     `json:"ready"`
 	NotReady string   `json:"notReady,omitempty"` // why
+	Degraded []string `json:"degraded,omitempty"` // what it does without although it is ready
 
 	Region *RegionStatus `json:"region,omitempty"`
 	POP    *POPStatus    `json:"pop,omitempty"`
