@@ -308,6 +308,13 @@ func drawClient(t *rapid.T, g geoTable) Client {
 	return c
 }
 
+// everybody is an overlay in which all UINs have moved to one region.
+type everybody region.ID
+
+func (e everybody) Lookup(region.UIN) (region.Moved, bool) {
+	return region.Moved{Home: region.ID(e), Moves: 1}, true
+}
+
 // checkRandomWorld holds all guarantees for a client of a world.
 func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 	v := region.NewView(drawWorld(t), region.Hash{}, nil)
@@ -323,6 +330,17 @@ func checkRandomWorld(t *rapid.T, decider *Decider, seen map[string]int) {
 	// Guarantee 1, and that the trace changes nothing.
 	if again := Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
 		t.Fatalf("with trace %+v\nwithout   %+v", bare(a), again)
+	}
+	// The overlay moves its owners, and changes nothing for who states no UIN.
+	if all := v.World.Regions; len(all) > 0 {
+		last := all[len(all)-1].ID
+		moved := Decide(region.NewView(v.World, region.Hash{}, everybody(last)), h, c)
+		if c.UIN == 0 && !reflect.DeepEqual(bare(a), moved) {
+			t.Fatalf("without an overlay %+v\nwith one          %+v", bare(a), moved)
+		}
+		if c.UIN != 0 && moved.Home != last {
+			t.Fatalf("a UIN that moved to %s is answered for home %s", last, moved.Home)
+		}
 	}
 	decider.Decide(v, AllUp, Client{Service: region.Long}) // leaves its traces
 	if again := decider.Decide(v, h, c); !reflect.DeepEqual(bare(a), again) {
