@@ -83,7 +83,7 @@ test-restart:
 # HOMING_FERRET names a copy of github.com/dns-groot/FerretDataset. What is skipped is
 # said. Part of "make test", but for FerretDataset.
 test-dns-peers:
-	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|FloodOnTheWire)$$' ./dns/authority
+	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|SignedSecondary|TransferredZoneVerifies|FloodOnTheWire|SpoofedFlood)$$' ./dns/authority
 
 # Disasters from seeds: make sim SEEDS=10000. 2,000 are part of "make test".
 SEEDS ?= 500

@@ -190,6 +190,7 @@ func TestFloodIsNotAmplified(t *testing.T) {
 				t.Error("TCP is limited, too")
 			}
 			h.clock.Add(int64(time.Second))
+			m.begin()
 			var got dns.Msg
 			if err := got.Unpack(m.serve(room, c.packet, peer)); err != nil || len(got.Answer) == 0 {
 				t.Error("limited for ever", err, &got)

@@ -56,8 +56,10 @@
 // # Cookies and rates
 //
 // A client that sends a cookie (RFC 7873) gets a server cookie (RFC 9018); a
-// question for a cookie alone is answered. With a rate limit, UDP answers to a
-// network without a good cookie are limited: beyond the rate most are dropped,
+// question for a cookie alone is answered. UDP answers to a network without a good
+// cookie are limited, by [RateLimit]: so many per second, and so many bytes more
+// than it asks with, so that forged questions do not make the server a weapon.
+// Beyond the limits most are dropped,
 // and some cut to the head and the question, marked truncated or, for who has
 // sent a client cookie, BADCOOKIE. CHAOS questions are refused. Refusals say why
 // (RFC 8914), and NSID (RFC 5001) says which node answers if it is to.
@@ -77,8 +79,8 @@
 //
 // [Server.Top] knows who asks most, for whom and for what, in bounded memory and
 // at any rate: of a busy second's questions it counts a sample. The query log has
-// a line of JSON for every so many'th question, with the rule that answered it; it
-// never holds an answer up, and counts the lines that it dropped.
+// every so many'th question, with the rule that answered it, as a line of JSON or by
+// another [QueryLog]; it never holds an answer up, and counts the lines that it dropped.
 //
 // # Beside the present server
 //
@@ -98,11 +100,14 @@
 // over TCP or TLS (AXFR, RFC 5936; IXFR is answered with the whole zone), and
 // secondaries are told of new serials (NOTIFY, RFC 1996). The world's serial is
 // its version; steered names are transferred as for a client of whom nothing is
-// known, without signatures.
+// known, also where the question has UIN and version. A signed zone is transferred
+// with its keys, signatures and a whole chain of NSEC records, and has another
+// serial every hour, with signatures made anew.
 //
 // # DNS over TLS, HTTPS and QUIC
 //
-// DoT (RFC 7858), DoH (RFC 8484, at /dns-query) and DoQ (RFC 9250, without
+// DoT (RFC 7858), DoH (RFC 8484, at /dns-query; uin, ver and platform as further
+// parameters) and DoQ (RFC 9250, without
 // 0-RTT) answer as TCP does, padded to 468 bytes when the query is padded
 // (RFC 8467). HTTPDNS is served on the
 // HTTPS listeners as well, and /dns-query on the HTTP ones, for proxies that end
@@ -111,7 +116,7 @@
 // # HTTPDNS
 //
 //	GET /d?host=long.demo.test&uin=&ver=&ip=&platform=
-//	GET /resolve?name=&type=A&edns_client_subnet=
+//	GET /resolve?name=&type=A&edns_client_subnet=&uin=&ver=&platform=
 //	GET /resolve?host=a,b&uin=&ver=&ip=&query=
 //	GET /explain?uin=&ver=&ip=&service=&platform=&format=
 //

@@ -13,13 +13,19 @@ import (
 )
 
 // DNS over HTTPS (RFC 8484): GET with the message in a parameter, POST with it
-// as the body. The answer is that to the same packet by any other transport.
+// as the body. The answer is that to the same packet by any other transport,
+// unless parameters say more of the client.
 
 const dohType = "application/dns-message"
 
 // doh serves /dns-query.
 func (s *Server) doh(w http.ResponseWriter, r *http.Request) {
 	packet, status := dohMessage(r)
+	told, err := toldBy(r.URL.Query())
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
 	if status != http.StatusOK {
 		s.metrics.badRequests.Inc()
 		http.Error(w, http.StatusText(status), status)
@@ -31,7 +37,7 @@ func (s *Server) doh(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no peer", http.StatusInternalServerError)
 		return
 	}
-	out := s.respond(packet, peer, overDoH)
+	out := s.respondTold(packet, peer, overDoH, told)
 	if out == nil {
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 		return

@@ -53,6 +53,11 @@ func TestResolve(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	r = resolved{}
+	h.get(t, "/resolve", url.Values{"name": {"long.demo.test"}, "uin": {"1000001"}, "ver": {"90003"}}, &r) // rule beta
+	if len(r.Answer) != 1 || r.Answer[0].Data != "127.2.0.3" || r.Answer[0].TTL != 5 {
+		t.Errorf("%+v", r)
+	}
+	r = resolved{}
 	h.get(t, "/resolve", url.Values{"name": {"nobody.demo.test"}, "type": {"28"}}, &r)
 	if r.Status != 3 || len(r.Authority) != 1 || r.Authority[0].Type != 6 {
 		t.Errorf("%+v", r)
@@ -79,6 +84,7 @@ func TestBadParameters(t *testing.T) {
 		{"/resolve", "", "domain name"},
 		{"/resolve", "name=a..b", "domain name"},
 		{"/resolve", "name=long.demo.test&type=ZZ", "record type"},
+		{"/resolve", "name=long.demo.test&uin=x", "decimal number"},
 		{"/resolve", "name=long.demo.test&edns_client_subnet=x", "network"},
 	} {
 		var p problem

@@ -62,8 +62,9 @@ const (
 const (
 	keyRingFile = "keys.json"
 	// keyLead is how long a key is published before it signs: who has the keys
-	// without it forgets them within keyTTL.
-	keyLead = keyTTL * time.Second
+	// without it forgets them within keyTTL, and secondaries have new ones when the
+	// serial has moved with the hour.
+	keyLead = keyTTL*time.Second + signEvery
 	// KeyLinger is how long a key is published after it signed: as long as a
 	// signature, a record or a DS of it may be kept.
 	KeyLinger = signFor

@@ -23,12 +23,14 @@ type memory struct {
 	g       glance
 	decider steer.Decider
 	now     uint32 // Unix seconds, of the batch
+	nanos   int64  // the same time in nanoseconds
 
 	// Counted here and handed over once per batch: counters that all workers
 	// write would cost more than the answers.
 	answered uint64
-	rules    []*ruleCount
-	used     string // the rule of the last answer
+	tallies  map[string]*tally
+	touched  []*tally // those used since begin
+	used     string   // the rule of the last answer
 	budget   budget
 	sampler  sampler
 }
@@ -36,30 +38,36 @@ type memory struct {
 // remembered is the number of slots. The memory is spent by the first question.
 const remembered = 1 << 15
 
+// maxTallies are found again by what they count; orders by weight are many.
+const maxTallies = 1 << 12
+
 type slot struct {
 	class class
 	epoch uint32
 	scope uint8 // bits of addr that the answer holds for
 	count uint16
 	addr  netip.Addr
-	rule  *ruleCount
-	first *ruleCount // nil when there is nobody
-	rrs   []byte     // the answer section below a question; empty for a negative answer
+	tally *tally
+	rrs   []byte // the answer section below a question; empty for a negative answer
 }
 
-// ruleCount collects the uses of a rule, or of a first choice, between two batches.
-type ruleCount struct {
-	name    string
-	n       uint64
-	counter prometheus.Counter
+// tally collects the uses of answers that one rule gave with the same members in
+// the same order, between two batches.
+type tally struct {
+	rule     string
+	n        uint64
+	counters []prometheus.Counter
 }
 
-func newMemory(s *Server) *memory { return &memory{s: s, sampler: sampler{every: s.o.LogEvery}} }
+func newMemory(s *Server) *memory {
+	return &memory{s: s, sampler: sampler{every: s.o.LogEvery}, tallies: make(map[string]*tally)}
+}
 
 // begin takes the newest plan, for as many questions as come together.
 func (m *memory) begin() {
 	p := m.s.current()
-	m.now = m.s.unix()
+	now := m.s.now()
+	m.now, m.nanos = uint32(now.Unix()), now.UnixNano()
 	if p == m.plan {
 		return
 	}
@@ -68,7 +76,7 @@ func (m *memory) begin() {
 		clear(m.slots)
 		m.epoch = 1
 	}
-	m.rules = m.rules[:0]
+	clear(m.tallies)
 }
 
 // end hands over what was counted since begin.
@@ -78,12 +86,13 @@ func (m *memory) end() {
 	}
 	m.s.metrics.answeredUDP.Add(float64(m.answered))
 	m.answered = 0
-	for _, r := range m.rules {
-		if r.n > 0 {
-			r.counter.Add(float64(r.n))
-			r.n = 0
+	for _, t := range m.touched {
+		for _, c := range t.counters {
+			c.Add(float64(t.n))
 		}
+		t.n = 0
 	}
+	m.touched = m.touched[:0]
 }
 
 // serve appends what goes out for a packet that came over UDP: the answer, less
@@ -93,13 +102,17 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 	trusted, rule := m.g.trusted, m.used
 	if out == nil {
 		var slow []byte
-		slow, trusted, rule = m.s.reply(packet, peer, overUDP)
+		slow, trusted, rule = m.s.reply(packet, peer, overUDP, told{})
 		out = append(room, slow...)
 	}
 	if weight, log := m.sampler.due(m.now); weight > 0 || log {
 		m.s.observe(packet, out, peer, overUDP, rule, weight, log)
 	}
-	if l := m.s.limiter; l != nil && !trusted && len(out) > 0 && !l.allow(peer, m.s.now().UnixNano()) {
+	switch l := m.s.limiter; {
+	case l == nil:
+	case trusted:
+		l.prove(peer, m.nanos)
+	case len(out) > 0 && !l.allow(peer, len(packet), len(out), m.nanos):
 		return l.cut(out)
 	}
 	return out
@@ -227,10 +240,7 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 		rrs = append(append(rrs, 0, byte(len(raw))), raw...)
 		count++
 	}
-	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, rule: m.count(m.s.metrics.answers, a.Rule), rrs: rrs}
-	if len(a.Endpoints) > 0 {
-		into.first = m.count(m.s.metrics.first, a.Endpoints[0].Name())
-	}
+	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, tally: m.tallyOf(&a), rrs: rrs}
 	return true
 }
 
@@ -243,17 +253,21 @@ func (m *memory) homeOf(a steer.Answer) uint16 {
 	return m.plan.homes[a.Home]
 }
 
-// count finds or makes the count of a rule or first choice.
-func (m *memory) count(of *prometheus.CounterVec, name string) *ruleCount {
-	counter := of.WithLabelValues(name)
-	for _, r := range m.rules {
-		if r.counter == counter {
-			return r
-		}
+// tallyOf finds or makes the tally that an answer's uses are counted in.
+func (m *memory) tallyOf(a *steer.Answer) *tally {
+	key := a.Rule
+	for i := range a.Endpoints {
+		key += "\x00" + a.Endpoints[i].Name()
 	}
-	r := &ruleCount{name: name, counter: counter}
-	m.rules = append(m.rules, r)
-	return r
+	t := m.tallies[key]
+	if t == nil {
+		if len(m.tallies) >= maxTallies {
+			clear(m.tallies) // slots keep theirs
+		}
+		t = &tally{rule: a.Rule, counters: m.s.metrics.steered(a)}
+		m.tallies[key] = t
+	}
+	return t
 }
 
 // write appends the answer: the question as it was asked, what the slot holds,
@@ -290,10 +304,10 @@ func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte 
 		out = m.appendOPT(out, peer, scope)
 	}
 	m.answered++
-	m.used = found.rule.name
-	found.rule.n++
-	if found.first != nil {
-		found.first.n++
+	t := found.tally
+	m.used = t.rule
+	if t.n++; t.n == 1 {
+		m.touched = append(m.touched, t)
 	}
 	return out
 }

@@ -5,12 +5,15 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/homing-im/homing/dns/steer"
 )
 
 type metrics struct {
 	responses    *prometheus.CounterVec
 	answers      *prometheus.CounterVec
 	first        *prometheus.CounterVec
+	pools        *prometheus.CounterVec
 	logDropped   prometheus.Counter
 	shadow       *prometheus.CounterVec
 	malformed    *prometheus.CounterVec
@@ -36,6 +39,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_first_choice_total",
 			Help: "Steered answers by the POP or region that stands first in them; all transports.",
 		}, []string{"member"}),
+		pools: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_pool_total",
+			Help: "Steered answers with a POP or region in them, at any place, by the rule whose pool it was chosen from; all transports.",
+		}, []string{"rule", "member"}),
 		shadow: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "homing_dns_shadow_total",
 			Help: "Questions answered by the present server: the same here, or by the first that differs (rcode, answer, ttl, scope); unanswered by it; dropped.",
@@ -67,9 +74,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.first, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
+		r.MustRegister(m.responses, m.answers, m.first, m.pools, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
 	}
 	return m
+}
+
+// steered are the counters that an answer of steering counts in, each once.
+func (m *metrics) steered(a *steer.Answer) []prometheus.Counter {
+	out := []prometheus.Counter{m.answers.WithLabelValues(a.Rule)}
+	for i := range a.Endpoints {
+		name := a.Endpoints[i].Name()
+		if i == 0 {
+			out = append(out, m.first.WithLabelValues(name))
+		}
+		out = append(out, m.pools.WithLabelValues(a.Rule, name))
+	}
+	return out
 }
 
 // rcodeName names a response code; 16 is BADSIG in the library's table, which

@@ -21,6 +21,7 @@ type plan struct {
 	view   *region.View
 	health steer.Health
 	geo    uint64 // generation
+	serial uint32 // of the zone
 
 	services []region.Service
 	zone     []byte // wire form, lower case
@@ -60,23 +61,24 @@ func (s *Server) current() *plan {
 	if v == nil || h == nil || !reflect.TypeOf(h).Comparable() {
 		return nil
 	}
-	if p := s.plan.Load(); p != nil && p.view == v && p.geo == g && p.health == h {
+	serial := s.serial(v.World)
+	if p := s.plan.Load(); p != nil && p.view == v && p.geo == g && p.serial == serial && p.health == h {
 		return p
 	}
-	p := newPlan(v, h, g) // two workers may do so at once; either result is right
+	p := newPlan(v, h, g, serial) // two workers may do so at once; either result is right
 	s.plan.Store(p)
 	return p
 }
 
-func newPlan(v *region.View, h steer.Health, geo uint64) *plan {
-	p := &plan{view: v, health: h, geo: geo, services: v.World.Services(), homes: make(map[region.ID]uint16)}
+func newPlan(v *region.View, h steer.Health, geo uint64, serial uint32) *plan {
+	p := &plan{view: v, health: h, geo: geo, serial: serial, services: v.World.Services(), homes: make(map[region.ID]uint16)}
 	zone := make([]byte, maxName)
 	n, err := dns.PackDomainName(dns.CanonicalName(v.World.Zone), zone, 0, nil, false)
 	if err != nil || n == 1 {
 		n = 0 // the root is never compressed, a broken zone has no names: all go the slow way
 	}
 	p.zone = zone[:n]
-	p.soa = soaTemplate(v.World)
+	p.soa = soaTemplate(v.World, serial)
 	for i := range v.World.Regions {
 		p.homes[v.World.Regions[i].ID] = uint16(i + 1)
 	}
@@ -167,8 +169,8 @@ const (
 )
 
 // soaTemplate has the record as the library packs it below a question in the zone.
-func soaTemplate(w *region.World) []byte {
-	z := zone{world: w, name: dns.Fqdn(w.Zone)}
+func soaTemplate(w *region.World, serial uint32) []byte {
+	z := zone{world: w, name: dns.Fqdn(w.Zone), serial: serial}
 	soa := z.soa()
 	b := make([]byte, 2, soaLen)
 	b = binary.BigEndian.AppendUint16(b, dns.TypeSOA)

@@ -3,8 +3,11 @@ package authority
 import (
 	"bytes"
 	"encoding/binary"
+	"net/url"
 
 	"github.com/miekg/dns"
+
+	"github.com/homing-im/homing/region"
 )
 
 // Sizes of the DNS message format, in bytes.
@@ -35,8 +38,27 @@ type query struct {
 	cookie  []byte  // well formed; nil when there is no option
 	nsid    bool    // the client asks which node answers (RFC 5001)
 	padded  bool    // the client wants its size hidden (RFC 7830)
+	told    told    // by the request that the packet came in
 	rule    string  // that steered the answer; empty when none did
 	ede     int     // extended error of the answer (RFC 8914); -1 for none
+}
+
+// told is what an HTTP request says of the client besides its question. What the
+// name says goes before it.
+type told struct {
+	uin      region.UIN
+	version  uint32
+	platform string
+}
+
+// toldBy reads the parameters uin, ver and platform.
+func toldBy(p url.Values) (t told, err error) {
+	version := uint64(0)
+	if err = mergeNumber(p, "uin", 64, (*uint64)(&t.uin)); err == nil {
+		err = mergeNumber(p, "ver", 32, &version)
+	}
+	t.version, t.platform = uint32(version), p.Get("platform")
+	return t, err
 }
 
 // verdict says what becomes of a packet after parsing.

@@ -2,8 +2,10 @@ package authority
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"io"
 	"net/netip"
 	"time"
 
@@ -11,6 +13,17 @@ import (
 
 	"github.com/homing-im/homing/dns/steer"
 )
+
+// QueryLog keeps questions. One goroutine calls its methods, which may block. An
+// error costs the line.
+type QueryLog interface {
+	// Log takes a question with its messages, which are the log's own; there are
+	// none over HTTPDNS, and no answer when none was given. The line may wait for
+	// others until Flush.
+	Log(line LogLine, query, answer []byte) error
+	// Flush is called when no more lines wait.
+	Flush() error
+}
 
 // LogLine is a question with what became of it, as the query log has it.
 type LogLine struct {
@@ -91,7 +104,7 @@ func (s *Server) observe(packet, out []byte, peer netip.Addr, via transport, rul
 	if len(out) >= headerLen {
 		line.Rcode, line.Answers = rcodeName(int(out[3]&0xf)), int(binary.BigEndian.Uint16(out[6:]))
 	}
-	s.logLine(line)
+	s.logLine(logged{line, bytes.Clone(packet), bytes.Clone(out)})
 }
 
 // observeHTTP takes note of a question over HTTPDNS.
@@ -104,12 +117,18 @@ func (s *Server) observeHTTP(ask ask, a steer.Answer) {
 		s.talkers.add(s.now(), peer, peerNetwork(peer), name, weight)
 	}
 	if log {
-		s.logLine(LogLine{At: s.now(), Via: string(overHTTP), Peer: peer, Client: ask.client.Prefix.String(), Name: name,
-			Rcode: rcodeName(dns.RcodeSuccess), Rule: a.Rule, Answers: len(a.Endpoints), Every: s.o.LogEvery})
+		s.logLine(logged{LogLine: LogLine{At: s.now(), Via: string(overHTTP), Peer: peer, Client: ask.client.Prefix.String(), Name: name,
+			Rcode: rcodeName(dns.RcodeSuccess), Rule: a.Rule, Answers: len(a.Endpoints), Every: s.o.LogEvery}})
 	}
 }
 
-func (s *Server) logLine(line LogLine) {
+// logged is a line on its way to the log.
+type logged struct {
+	LogLine
+	query, answer []byte
+}
+
+func (s *Server) logLine(line logged) {
 	select {
 	case s.lines <- line:
 	default:
@@ -119,17 +138,14 @@ func (s *Server) logLine(line LogLine) {
 
 // writeLog writes lines until the server is closed, then those that wait.
 func (s *Server) writeLog() {
-	w := bufio.NewWriterSize(s.o.QueryLog, 64<<10)
-	enc := json.NewEncoder(w)
 	failed := false
-	write := func(line LogLine) {
-		err := enc.Encode(line)
+	write := func(line logged) {
+		err := s.o.QueryLog.Log(line.LogLine, line.query, line.answer)
 		if err == nil && len(s.lines) == 0 {
-			err = w.Flush()
+			err = s.o.QueryLog.Flush()
 		}
 		if err != nil {
 			s.metrics.logDropped.Inc()
-			w.Reset(s.o.QueryLog) // a disk that was full may have room again
 			if !failed {
 				s.log.Error("the query log cannot be written; its lines are dropped", "err", err)
 			}
@@ -151,4 +167,28 @@ func (s *Server) writeLog() {
 			}
 		}
 	}
+}
+
+// jsonLog has a line of JSON for each question.
+type jsonLog struct {
+	to  io.Writer
+	w   *bufio.Writer
+	enc *json.Encoder
+}
+
+// NewJSONLog returns a query log that writes each [LogLine] as JSON.
+func NewJSONLog(to io.Writer) QueryLog {
+	w := bufio.NewWriterSize(to, 64<<10)
+	return &jsonLog{to: to, w: w, enc: json.NewEncoder(w)}
+}
+
+func (l *jsonLog) Log(line LogLine, _, _ []byte) error { return l.retry(l.enc.Encode(line)) }
+func (l *jsonLog) Flush() error                        { return l.retry(l.w.Flush()) }
+
+// retry forgets an error of the writer: a disk that was full may have room again.
+func (l *jsonLog) retry(err error) error {
+	if err != nil {
+		l.w.Reset(l.to)
+	}
+	return err
 }

@@ -63,7 +63,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // rule that answered; and the top talkers have it too.
 func TestQueryLog(t *testing.T) {
 	log := new(lines)
-	h := startWith(t, func(o *Options) { o.QueryLog, o.Workers = log, 1 })
+	h := startWith(t, func(o *Options) { o.QueryLog, o.Workers = NewJSONLog(log), 1 })
 	mobile := netip.MustParsePrefix("117.184.0.0/24")
 	for range 3 { // the second comes from memory
 		h.exchange(t, "udp", question("Long.demo.test.", dns.TypeA, mobile))
@@ -98,6 +98,9 @@ func TestQueryLog(t *testing.T) {
 	if n := h.count(t, "homing_dns_first_choice_total{pop-2}"); n != 5 {
 		t.Errorf("first choice counted %v times", n)
 	}
+	if n := h.count(t, "homing_dns_pool_total{sh,mobile}"); n != 5 { // second in each of the answers; labels in the order of their names
+		t.Errorf("the pool's second choice counted %v times", n)
+	}
 	h.clock.Add(int64(2*TopWindow + time.Second))
 	if top := h.Top(2); top.Questions != 0 || len(top.Names) != 0 {
 		t.Errorf("after two windows: %+v", top)
@@ -107,7 +110,7 @@ func TestQueryLog(t *testing.T) {
 // A writer that hangs or fails costs lines, which are counted, and no answers.
 func TestQueryLogNeverHoldsUp(t *testing.T) {
 	for _, log := range []*lines{{block: make(chan struct{})}, {err: errors.New("no room")}} {
-		h := startWith(t, func(o *Options) { o.QueryLog = log })
+		h := startWith(t, func(o *Options) { o.QueryLog = NewJSONLog(log) })
 		packet, _ := question("long.demo.test.", dns.TypeA, netip.Prefix{}).Pack()
 		for range logQueue + 2000 { // more than the queue and the writer's buffer take
 			if h.respond(packet, netip.MustParseAddr("127.0.0.1"), overTCP) == nil {

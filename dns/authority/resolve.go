@@ -85,7 +85,12 @@ func (s *Server) resolve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var answer dns.Msg
-	if err := answer.Unpack(s.respond(packet, peer, overHTTP)); err != nil {
+	told, err := toldBy(r.Form)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	if err := answer.Unpack(s.respondTold(packet, peer, overHTTP, told)); err != nil {
 		s.fail(w, region.Errorf(region.Internal, "the answer cannot be read").WithCause(err))
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -30,10 +31,15 @@ const (
 // respond answers one packet of a peer, nil for none. It does not block, and is
 // safe for concurrent use.
 func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
+	return s.respondTold(packet, peer, via, told{})
+}
+
+// respondTold is respond to a request that says more of the client.
+func (s *Server) respondTold(packet []byte, peer netip.Addr, via transport, told told) []byte {
 	if s.shadow != nil && via != within {
-		return s.shadowed(packet, peer, via)
+		return s.shadowed(packet, peer, via, told)
 	}
-	out, _, rule := s.reply(packet, peer, via)
+	out, _, rule := s.reply(packet, peer, via, told)
 	if via != within {
 		s.slow.mu.Lock()
 		weight, log := s.slow.due(s.unix())
@@ -47,8 +53,9 @@ func (s *Server) respond(packet []byte, peer netip.Addr, via transport) []byte {
 
 // reply is respond; trusted says that the packet has a cookie that only the
 // peer can know, and rule which one steered the answer.
-func (s *Server) reply(packet []byte, peer netip.Addr, via transport) (out []byte, trusted bool, rule string) {
+func (s *Server) reply(packet []byte, peer netip.Addr, via transport, told told) (out []byte, trusted bool, rule string) {
 	q, verdict, rcode, why := parse(packet)
+	q.told = told
 	if why != "" {
 		s.metrics.malformed.WithLabelValues(string(via), why).Inc()
 	}
@@ -186,7 +193,7 @@ func (s *Server) answer(m *dns.Msg, q *query, peer netip.Addr) (scope uint8) {
 		return 0
 	}
 	m.Authoritative = true
-	z := zone{world: v.World, name: zoneSuffix(q.name, v.World.Zone)}
+	z := zone{world: v.World, name: zoneSuffix(q.name, v.World.Zone), serial: s.serial(v.World)}
 	switch t.kind {
 	case missing:
 		m.Rcode = dns.RcodeNameError
@@ -233,8 +240,14 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 	if !prefix.IsValid() {
 		prefix = whole(peer)
 	}
+	if t.uin == 0 {
+		t.uin = q.told.uin
+	}
+	if t.version == 0 {
+		t.version = q.told.version
+	}
 	s.note(t, prefix)
-	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, ""))
+	a := steer.Decide(v, s.o.Health(), s.client(t, prefix, q.told.platform))
 	s.countSteered(a)
 	q.rule = a.Rule
 	switch q.qtype {
@@ -252,9 +265,8 @@ func (s *Server) steered(m *dns.Msg, q *query, z *zone, t target, v *region.View
 }
 
 func (s *Server) countSteered(a steer.Answer) {
-	s.metrics.answers.WithLabelValues(a.Rule).Inc()
-	if len(a.Endpoints) > 0 {
-		s.metrics.first.WithLabelValues(a.Endpoints[0].Name()).Inc()
+	for _, c := range s.metrics.steered(&a) {
+		c.Inc()
 	}
 }
 
@@ -308,8 +320,20 @@ func addresses(name string, ttl uint32, qtype uint16, addrs []netip.Addr) []dns.
 // zone makes the records of the zone itself. Its name has the case of the
 // question, so that compression keeps that (and 0x20 checks pass).
 type zone struct {
-	world *region.World
-	name  string // with a trailing dot
+	world  *region.World
+	name   string // with a trailing dot
+	serial uint32
+}
+
+// serial is that of the world's zone: the world's version. Where secondaries have
+// it signed it moves on with the hour as well, because they look at nothing else
+// and would serve signatures that have ended, and keys that are gone.
+func (s *Server) serial(w *region.World) uint32 {
+	n := uint32(w.Version)
+	if len(s.o.TransferKeys) > 0 && s.signer.Load() != nil {
+		n += uint32(s.now().Unix() / int64(signEvery/time.Second))
+	}
+	return n
 }
 
 // zoneSuffix is the zone's name as the question spells it.
@@ -335,7 +359,7 @@ func (z *zone) soa() *dns.SOA {
 	return &dns.SOA{
 		Hdr: header(z.name, dns.TypeSOA, min(zoneTTL, z.ttl())), // the smaller of the two is how long a negative answer is kept
 		Ns:  z.ns(0), Mbox: "hostmaster." + z.name,
-		Serial:  uint32(z.world.Version),
+		Serial:  z.serial,
 		Refresh: 60, Retry: 10, Expire: 86400, Minttl: z.ttl(),
 	}
 }

@@ -164,11 +164,20 @@ func TestDoH(t *testing.T) {
 				t.Errorf("%s: %x, %v\nwant %x", c.method, raw, resp.Header, want)
 			}
 		}
+		// The parameters say what the name does not.
+		resp, raw := do("POST", url+"?uin=1000001&ver=90003", dohType, packet)
+		var told dns.Msg
+		if err := told.Unpack(raw); err != nil || resp.StatusCode != 200 || strings.Join(addrsIn(&told), " ") != "127.2.0.3" {
+			t.Errorf("with UIN and version: %d, %v, %s", resp.StatusCode, err, &told)
+		}
+		if resp, raw := do("GET", inURL+"&uin=01", "", nil); resp.StatusCode != 400 || !bytes.Contains(raw, []byte(`uin=\"01\"`)) {
+			t.Errorf("a bad UIN: %d %s", resp.StatusCode, raw)
+		}
 		if resp, raw := do("GET", strings.TrimSuffix(url, "/dns-query")+"/d?host=long.demo.test&ip=223.5.5.0/24", "", nil); resp.StatusCode != 200 || !bytes.Contains(raw, []byte("127.2.0.1")) {
 			t.Errorf("HTTPDNS over TLS: %d %s", resp.StatusCode, raw)
 		}
 	}
-	if n := h.count(t, "homing_dns_responses_total{NOERROR,doh}"); n != 4 {
+	if n := h.count(t, "homing_dns_responses_total{NOERROR,doh}"); n != 6 {
 		t.Errorf("%v counted", n)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -60,9 +59,8 @@ type Options struct {
 	// one remembers where it would have said something else: see
 	// [Server.Differences]. HTTPDNS and transfers are this server's all the same.
 	Shadow string
-	// QueryLog gets a line of JSON (a [LogLine]) for every LogEvery'th question of a worker (0 is 1);
-	// nil is none. It is written to by one goroutine, which may block.
-	QueryLog io.Writer
+	// QueryLog gets every LogEvery'th question of a worker (0 is 1); nil is none.
+	QueryLog QueryLog
 	LogEvery uint64
 	// Keys sign the zone (DNSSEC, ECDSA P-256); none leave it unsigned. All DNS
 	// nodes need the same. The first signs; the others are published next to it,
@@ -121,7 +119,7 @@ type Server struct {
 	questions questions
 	talkers   talkers
 	shadow    *shadow // nil: there is no present server
-	lines     chan LogLine
+	lines     chan logged
 	slow      struct { // of all transports but UDP
 		mu sync.Mutex
 		sampler
@@ -181,7 +179,7 @@ func New(o Options) (*Server, error) {
 	}
 	if o.QueryLog != nil {
 		s.o.LogEvery = max(1, o.LogEvery)
-		s.lines = make(chan LogLine, logQueue)
+		s.lines = make(chan logged, logQueue)
 		s.slow.every = s.o.LogEvery
 	} else {
 		s.o.LogEvery = 0

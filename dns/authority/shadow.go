@@ -96,7 +96,7 @@ func (s *Server) serveShadow(conn *net.UDPConn) {
 		}
 		asking.Go(func() {
 			defer func() { <-s.shadow.slots }()
-			out := s.shadowed(in[:n], peer.Addr(), overUDP)
+			out := s.shadowed(in[:n], peer.Addr(), overUDP, told{})
 			if len(out) == 0 {
 				return
 			}
@@ -109,8 +109,8 @@ func (s *Server) serveShadow(conn *net.UDPConn) {
 
 // shadowed answers a packet with what the present server says. What this server
 // would refuse as malformed, it refuses itself.
-func (s *Server) shadowed(packet []byte, peer netip.Addr, via transport) []byte {
-	ours, _, rule := s.reply(packet, peer, via)
+func (s *Server) shadowed(packet []byte, peer netip.Addr, via transport, told told) []byte {
+	ours, _, rule := s.reply(packet, peer, via, told)
 	q, verdict, _, _ := parse(packet)
 	if verdict != serve || !q.asked {
 		return ours

@@ -239,11 +239,7 @@ func (s *signer) signAll(records []dns.RR, zone string) []dns.RR {
 			n++
 		}
 		out = append(out, records[:n]...)
-		signing := 1
-		if first.Rrtype == dns.TypeDNSKEY {
-			signing = len(s.keys)
-		}
-		for i := range signing {
+		for i := range s.signing(first.Rrtype) {
 			sig := s.sign(records[:n], zone, i)
 			if sig == nil {
 				return nil
@@ -253,6 +249,14 @@ func (s *signer) signAll(records []dns.RR, zone string) []dns.RR {
 		records = records[n:]
 	}
 	return out
+}
+
+// signing is how many of the keys sign the sets of a type.
+func (s *signer) signing(rtype uint16) int {
+	if rtype == dns.TypeDNSKEY {
+		return len(s.keys)
+	}
+	return 1
 }
 
 // sign signs one set with one key, or finds the signature that it made before.
@@ -270,15 +274,8 @@ func (s *signer) sign(set []dns.RR, zone string, key int) *dns.RRSIG {
 	sig := s.made[id]
 	s.mu.Unlock()
 	if sig == nil {
-		public, err := DNSKEY(zone, &s.keys[key].PublicKey)
-		if err != nil {
-			return nil
-		}
-		sig = &dns.RRSIG{
-			Hdr: dns.RR_Header{Ttl: set[0].Header().Ttl}, Algorithm: public.Algorithm, KeyTag: public.KeyTag(), SignerName: strings.ToLower(zone),
-			Inception: uint32(at.Add(-signBefore).Unix()), Expiration: uint32(at.Add(signFor).Unix()),
-		}
-		if sig.Sign(s.keys[key], set) != nil {
+		var err error
+		if sig, err = s.make(set, zone, key); err != nil {
 			return nil
 		}
 		s.mu.Lock()
@@ -291,4 +288,18 @@ func (s *signer) sign(set []dns.RR, zone string, key int) *dns.RRSIG {
 	own := *sig // its owner has the case of the question
 	own.Hdr.Name = set[0].Header().Name
 	return &own
+}
+
+// make signs one set with one key.
+func (s *signer) make(set []dns.RR, zone string, key int) (*dns.RRSIG, error) {
+	public, err := DNSKEY(zone, &s.keys[key].PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	at := s.now().Truncate(signEvery)
+	sig := &dns.RRSIG{
+		Hdr: dns.RR_Header{Ttl: set[0].Header().Ttl}, Algorithm: public.Algorithm, KeyTag: public.KeyTag(), SignerName: strings.ToLower(zone),
+		Inception: uint32(at.Add(-signBefore).Unix()), Expiration: uint32(at.Add(signFor).Unix()),
+	}
+	return sig, sig.Sign(s.keys[key], set)
 }

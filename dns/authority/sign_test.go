@@ -168,20 +168,27 @@ func TestSignaturesAreKept(t *testing.T) {
 	}
 }
 
+// anchor is a file that tells delv which key to trust.
+func anchor(t *testing.T, key *ecdsa.PrivateKey) string {
+	t.Helper()
+	record, err := DNSKEY("demo.test", &key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "anchor")
+	if err := os.WriteFile(path, []byte(fmt.Sprintf("trust-anchors { demo.test. static-key 257 3 13 %q; };\n", record.PublicKey)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // The real delv trusts the key and nothing else.
 func TestDelv(t *testing.T) {
 	if _, err := exec.LookPath("delv"); err != nil {
 		t.Skip("delv is not installed (Debian: bind9-dnsutils)")
 	}
 	h, made := startSigned(t, 1)
-	key, err := DNSKEY("demo.test", &made[0].PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	anchor := filepath.Join(t.TempDir(), "anchor")
-	if err := os.WriteFile(anchor, []byte(fmt.Sprintf("trust-anchors { demo.test. static-key 257 3 13 %q; };\n", key.PublicKey)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	anchor := anchor(t, made[0])
 	for _, c := range []struct{ name, qtype, want string }{
 		{"long.demo.test", "A", "; fully validated"},
 		{"u-1000001.long.demo.test", "A", "; fully validated"},

@@ -97,6 +97,7 @@ func (s *Server) serveConn(conn net.Conn, peer netip.Addr, via transport) {
 		if _, err := io.ReadFull(conn, packet); err != nil {
 			return
 		}
+		s.limiter.prove(peer, s.now().UnixNano())
 		if transfers(packet) {
 			if s.transfer(conn, packet, via) != nil {
 				return

@@ -68,7 +68,11 @@ func (s *Server) transfer(conn net.Conn, packet []byte, via transport) error {
 		return refuse(dns.RcodeNotAuth, dns.ExtendedErrorCodeProhibited)
 	}
 	name := req.Question[0].Name
-	records := s.wholeZone(name)
+	records, err := s.wholeZone(name)
+	if err != nil {
+		s.log.Error("a zone cannot be transferred", "zone", name, "err", err)
+		return refuse(dns.RcodeServerFailure, dns.ExtendedErrorCodeOther)
+	}
 	if req.Question[0].Qclass != dns.ClassINET || len(records) == 0 {
 		return refuse(dns.RcodeNotAuth, dns.ExtendedErrorCodeNotAuthoritative)
 	}
@@ -153,8 +157,8 @@ func older(a, b uint32) bool { return a != b && b-a < 1<<31 }
 
 // wholeZone lists the records of a zone, the SOA first; none when it is not
 // ours. Steered names are given with what a client is told of whom nothing is
-// known, signatures not at all: they are made when somebody asks.
-func (s *Server) wholeZone(name string) []dns.RR {
+// known; those with UIN and version are a wildcard below the service's.
+func (s *Server) wholeZone(name string) ([]dns.RR, error) {
 	var file *static.Zone
 	if s.o.Static != nil {
 		file = s.o.Static().Find(name, dns.TypeSOA)
@@ -165,11 +169,11 @@ func (s *Server) wholeZone(name string) []dns.RR {
 	v := s.o.View()
 	if v == nil || dns.CanonicalName(v.World.Zone) != dns.CanonicalName(name) {
 		if file == nil {
-			return nil
+			return nil, nil
 		}
-		return file.Records()
+		return file.Records(), nil
 	}
-	z := zone{world: v.World, name: dns.CanonicalName(name)}
+	z := zone{world: v.World, name: dns.CanonicalName(name), serial: s.serial(v.World)}
 	m := new(dns.Msg)
 	z.apex(m, &query{name: z.name, qtype: dns.TypeNS})
 	out := append([]dns.RR{z.soa()}, m.Answer...)
@@ -185,19 +189,28 @@ func (s *Server) wholeZone(name string) []dns.RR {
 		out = append(out, bothFamilies(string(r.ID)+".region."+z.name, z.ttl(), hostAddrs(r.Serves))...)
 	}
 	for _, service := range v.World.Services() {
-		name := string(service) + "." + z.name
 		a := steer.Decide(v, s.o.Health(), steer.Client{Service: service})
-		out = append(out, bothFamilies(name, a.TTL, addrsOf(a.Endpoints))...)
-		m := new(dns.Msg)
-		z.services(m, name, a)
-		for _, qtype := range steeredTypes(service) {
-			if qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS {
-				z.bindings(m, name, qtype, a)
-			}
+		names := []string{string(service) + "." + z.name}
+		if len(v.World.Names) == 0 { // a stand-alone server knows nobody's UIN
+			names = append(names, "*."+names[0])
 		}
-		out = append(out, m.Answer...)
+		for _, name := range names {
+			out = append(out, bothFamilies(name, a.TTL, addrsOf(a.Endpoints))...)
+			m := new(dns.Msg)
+			z.services(m, name, a)
+			for _, qtype := range steeredTypes(service) {
+				if qtype == dns.TypeSVCB || qtype == dns.TypeHTTPS {
+					z.bindings(m, name, qtype, a)
+				}
+			}
+			out = append(out, m.Answer...)
+		}
 	}
-	return append(out, s.fromFileBesides(file, v.World)...)
+	out = append(out, s.fromFileBesides(file, v.World)...)
+	if signer := s.signer.Load(); signer != nil {
+		return signer.signZone(out, &z)
+	}
+	return out, nil
 }
 
 // fromFileBesides are the records of the zone's file that answers are made of.
@@ -228,8 +241,7 @@ func (s *Server) serials() map[string]uint32 {
 		}
 	}
 	if v := s.o.View(); v != nil {
-		z := zone{world: v.World, name: dns.CanonicalName(v.World.Zone)}
-		out[z.name] = z.soa().Serial
+		out[dns.CanonicalName(v.World.Zone)] = s.serial(v.World)
 	}
 	return out
 }

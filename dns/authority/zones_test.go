@@ -1,17 +1,10 @@
 package authority
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -287,88 +280,6 @@ func TestTransferOfManyMessages(t *testing.T) {
 	if !strings.Contains(out, "XFR size: 5005 records (messages ") || strings.Contains(out, "messages 1,") {
 		t.Errorf("%s", out[max(0, len(out)-300):])
 	}
-}
-
-// A real secondary follows: it is told of a new serial and fetches the zone.
-func TestRealSecondary(t *testing.T) {
-	if _, err := exec.LookPath("/usr/sbin/nsd"); err != nil {
-		t.Skip("nsd is not installed (Debian: nsd)")
-	}
-	key := transferSecret(0)
-	var set atomic.Pointer[static.Set]
-	load := func(text string) {
-		z, err := static.Parse("test.zone", text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := static.NewSet(z)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set.Store(s)
-	}
-	load(alone)
-	// An address of its own (Linux has all of 127/8): on 127.0.0.1 somebody may have
-	// the port by UDP or TCP at any moment.
-	address := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254))
-	const port = "5300"
-	secondary := net.JoinHostPort(address, port)
-	h := startWith(t, func(o *Options) {
-		o.Static, o.TransferKeys, o.Notify = set.Load, []TransferKey{key}, []string{secondary}
-	})
-	primary := strings.ReplaceAll(h.Addrs()[0].String(), ":", "@")
-	dir := t.TempDir()
-	config := filepath.Join(dir, "nsd.conf")
-	err := os.WriteFile(config, []byte(`server:
-  ip-address: `+address+`
-  port: `+port+`
-  username: ""
-  zonesdir: "`+dir+`"
-  database: ""
-  pidfile: "`+dir+`/pid"
-  xfrdfile: "`+dir+`/xfrd"
-  xfrdir: "`+dir+`"
-  zonelistfile: "`+dir+`/list"
-  logfile: "`+dir+`/log"
-remote-control:
-  control-enable: no
-key:
-  name: "secondary.key."
-  algorithm: hmac-sha256
-  secret: "`+key.secret()+`"
-zone:
-  name: "corp.test"
-  request-xfr: AXFR `+primary+` secondary.key.
-  allow-notify: 127.0.0.1 secondary.key.
-`), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nsd := exec.Command("/usr/sbin/nsd", "-d", "-c", config)
-	if err := nsd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = nsd.Process.Signal(os.Interrupt)
-		_ = nsd.Wait()
-	})
-	follows := func(want string) {
-		t.Helper()
-		client := &dns.Client{Timeout: time.Second}
-		m := new(dns.Msg)
-		m.SetQuestion("www.corp.test.", dns.TypeA)
-		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-			if got, _, err := client.Exchange(m, secondary); err == nil && len(got.Answer) == 1 && strings.Contains(got.Answer[0].String(), want) {
-				return
-			}
-			<-time.After(20 * time.Millisecond)
-		}
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		t.Fatalf("the secondary does not say %s:\n%s", want, log)
-	}
-	follows("192.0.2.80")
-	load(strings.NewReplacer(" 41 ", " 42 ", "192.0.2.80", "192.0.2.81").Replace(alone))
-	follows("192.0.2.81")
 }
 
 func TestNotifyNeedsAddresses(t *testing.T) {

@@ -59,6 +59,9 @@ processor time of the server's process for each query, because rates depend on
 the load generator and on the neighbours; on Linux the server has the first
 processor and the generator the others, as far as there are others.
 
+Limits on what forged questions get back do not apply: the generator is one
+network without a cookie, and who asks is known.
+
 "echo" sends every packet back and does nothing else, by the same system calls:
 what is left to save. "homing" has --rules rules that all are consulted, and an
 overlay of --overlay moved owners, whom one in eight questions is about;

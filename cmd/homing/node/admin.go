@@ -30,11 +30,15 @@ func newAdmin(reg *prometheus.Registry, status func() observe.NodeStatus, l *lin
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	a.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if st := status(); !st.Ready {
+		st := status()
+		if !st.Ready {
 			http.Error(w, "not ready: "+st.NotReady, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ready\n"))
+		for _, without := range st.Degraded {
+			_, _ = w.Write([]byte("degraded: " + without + "\n"))
+		}
 	})
 	a.mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -92,7 +93,9 @@ type Standalone struct {
 	server *authority.Server
 	admin  *admin // nil without an address for it
 
-	queries *logFile // nil: no query log
+	queries queryLog           // nil: no query log
+	stop    context.CancelFunc // of what runs
+	running sync.WaitGroup
 
 	source atomic.Pointer[[]byte] // of the view
 	view   atomic.Pointer[region.View]
@@ -118,9 +121,12 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 	if err := s.readZones(); err != nil {
 		return nil, err
 	}
-	if s.geo, err = geo.Open(geo.Options{Files: cfg.Geo, View: s.view.Load, Logger: s.log, Registry: s.reg}); err != nil {
+	if s.geo, err = geo.Open(geo.Options{Files: cfg.Geo, View: s.view.Load, Logger: s.log, Registry: s.reg, Degrade: true}); err != nil {
 		return nil, err
 	}
+	watching, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() { s.geo.Watch(watching) })
 	s.health = health.New(health.Options{
 		View: s.view.Load, Interval: cfg.Health.Interval, Timeout: cfg.Health.Timeout, Rise: cfg.Health.Rise, Fall: cfg.Health.Fall,
 		Logger: s.log, Registry: s.reg,
@@ -139,7 +145,7 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 	if err := cfg.DNS.options(&o); err != nil {
 		return nil, err
 	}
-	if s.queries, err = cfg.DNS.openLog(&o); err != nil {
+	if s.queries, err = cfg.DNS.openLog(&o, cfg.Name); err != nil {
 		return nil, err
 	}
 	if s.server, err = authority.New(o); err != nil {
@@ -240,7 +246,7 @@ func (s *Standalone) Status() observe.NodeStatus {
 	for _, p := range w.POPs {
 		d.POPs[string(p.ID)] = h.POP(p.ID)
 	}
-	return observe.NodeStatus{Name: s.cfg.Name, Roles: []string{string(RoleDNS)}, World: w.Version, Ready: true, DNS: d}
+	return observe.NodeStatus{Name: s.cfg.Name, Roles: []string{string(RoleDNS)}, World: w.Version, Ready: true, Degraded: degraded(s.geo), DNS: d}
 }
 
 // Close stops everything and waits for it.
@@ -255,6 +261,10 @@ func (s *Standalone) Close(ctx context.Context) error {
 	if s.health != nil {
 		s.health.Close()
 	}
+	if s.stop != nil {
+		s.stop()
+	}
+	s.running.Wait()
 	if s.queries != nil {
 		errs = append(errs, s.queries.Close())
 	}

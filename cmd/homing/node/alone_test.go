@@ -49,7 +49,7 @@ func TestBadAlone(t *testing.T) {
 }
 
 // alone runs a stand-alone server whose names are in the text.
-func alone(t *testing.T, names string) (*Standalone, string) {
+func alone(t *testing.T, names string, change ...func(*Config)) (*Standalone, string) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "names.yaml")
@@ -58,6 +58,9 @@ func alone(t *testing.T, names string) (*Standalone, string) {
 	}
 	cfg := &Config{Name: "ns1", Roles: []Role{RoleDNS}, Alone: &Alone{Steering: file, Listen: []string{"127.0.0.1:0"}},
 		Health: Health{Interval: 50 * time.Millisecond, Rise: 1, Fall: 1}}
+	for _, f := range change {
+		f(cfg)
+	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -148,5 +151,42 @@ places: [{prefix: 127.0.0.0/8, place: {country: CN, lat: 31, lon: 121}}]
 	resolved(t, s, "192.0.2.2")
 	if now := s.Status().World; now <= serial {
 		t.Errorf("serial %d after %d", now, serial)
+	}
+}
+
+// A geo database that is missing, or is none, stops nobody: the node answers by
+// what remains, says so at /readyz, and takes the database up when it comes.
+func TestStartsWithoutGeo(t *testing.T) {
+	database := filepath.Join(t.TempDir(), "city.csv")
+	ports := freePorts(t, 2)
+	admin, http := "127.0.0.1:"+ports[0], "127.0.0.1:"+ports[1]
+	alone(t, `zone: geo.test
+steering: {answers: 1}
+pops:
+  - {id: asia, place: {country: CN, lat: 31, lon: 121}, names: [{name: www, a: 192.0.2.1}], check: {via: none}}
+  - {id: america, place: {country: US, lat: 40, lon: -74}, names: [{name: www, a: 192.0.2.2}], check: {via: none}}
+rules: [{name: osaka, match: {cities: [Osaka]}, act: {pops: [america]}}]
+`, func(c *Config) { c.Geo, c.Admin, c.Alone.HTTP = []string{database}, admin, []string{http} })
+	japan := "http://" + http + "/d?host=www.geo.test&ip=210.130.1.1" // as the built-in countries have it
+	if got := body(t, japan); !strings.Contains(got, `"ips":["192.0.2.1"]`) {
+		t.Errorf("a client in Japan is answered %s", got)
+	}
+	if ready := body(t, "http://"+admin+"/readyz"); !strings.HasPrefix(ready, "ready\ndegraded: ") || !strings.Contains(ready, database) {
+		t.Errorf("/readyz: %q", ready)
+	}
+	if metrics := body(t, "http://"+admin+"/metrics"); !strings.Contains(metrics, "\nhoming_dns_geo_unusable_files 1\n") {
+		t.Errorf("no metric says it:\n%s", metrics)
+	}
+	if err := os.WriteFile(database, []byte("prefix,continent,country,city,latitude,longitude,asn\n210.130.0.0/16,AS,JP,Osaka,34.7,135.5,\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(body(t, japan), `"ips":["192.0.2.2"]`); {
+		if time.Now().After(end) {
+			t.Fatal("the database that came is not used")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if ready := body(t, "http://"+admin+"/readyz"); ready != "ready\n" {
+		t.Errorf("/readyz: %q", ready)
 	}
 }

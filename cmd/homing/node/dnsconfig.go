@@ -7,16 +7,19 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/homing-im/homing/dns/authority"
+	"github.com/homing-im/homing/dns/tap"
 )
 
 // DNS is what the dns role does besides answering where the world says it
-// listens. All of it is off unless it is set.
+// listens. All of it is off unless it is set, but for the bound on what forged
+// questions get back.
 type DNS struct {
 	DoT []string `yaml:"dot,omitempty"` // host:port for DNS over TLS, with tls.cert
 	DoH []string `yaml:"doh,omitempty"` // host:port for DNS over HTTPS and HTTPDNS, with tls.cert
@@ -32,20 +35,32 @@ type DNS struct {
 	Notify []string `yaml:"notify,omitempty"`
 	// CookieSecret is a file of 16 bytes, base64; the same on all nodes behind one address. Empty is a random one.
 	CookieSecret string `yaml:"cookieSecret,omitempty"`
-	// RateLimit is the number of UDP answers per second for a network (IPv4 /24, IPv6 /56) without cookies; 0 is no limit.
+	// Unlimited are networks (CIDR) whose addresses nobody can forge, as behind a router that filters. To all others that
+	// have no cookie UDP answers have little more bytes per second than their questions (authority.DefaultExcess); what is
+	// beyond is truncated, so that a real client comes by TCP.
+	Unlimited []string `yaml:"unlimited,omitempty"`
+	// RateLimit is the number of UDP answers per second for a network (IPv4 /24, IPv6 /56) without cookies; 0 is no such limit.
 	RateLimit int    `yaml:"rateLimit,omitempty"`
 	Slip      int    `yaml:"slip,omitempty"` // every so many'th answer beyond the limit goes out truncated; default 2
 	NSID      string `yaml:"nsid,omitempty"` // what the node calls itself when asked; empty is nothing
 	// Shadow is the present server (IP:port): clients get its answers, and "homing dns shadow" shows where this one differs.
 	Shadow string `yaml:"shadow,omitempty"`
-	// QueryLog is a file that gets a line of JSON for every QueryLogEvery'th question (default 100); SIGHUP opens it anew.
-	QueryLog      string `yaml:"queryLog,omitempty"`
-	QueryLogEvery int    `yaml:"queryLogEvery,omitempty"`
+	// QueryLog is a file that gets every QueryLogEvery'th question (default 100); SIGHUP opens it anew. With dnstap it may be
+	// unix:PATH, a collector's socket.
+	QueryLog       string `yaml:"queryLog,omitempty"`
+	QueryLogEvery  int    `yaml:"queryLogEvery,omitempty"`
+	QueryLogFormat string `yaml:"queryLogFormat,omitempty"` // json (the default: a line each) or dnstap
 	// Accounts is a file of who may ask HTTPDNS with signed questions: on each line an account and its secret.
 	Accounts string `yaml:"accounts,omitempty"`
 	// SignedOnly refuses all other questions to HTTPDNS.
 	SignedOnly bool `yaml:"signedOnly,omitempty"`
 }
+
+// Formats of the query log.
+const (
+	formatJSON   = "json"
+	formatDNSTap = "dnstap"
+)
 
 // resolve makes the paths relative to the file's folder.
 func (d *DNS) resolve(dir string) {
@@ -56,8 +71,12 @@ func (d *DNS) resolve(dir string) {
 		}
 	}
 	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
+		scheme := ""
+		if p == &d.QueryLog && strings.HasPrefix(*p, tap.Socket) {
+			scheme = tap.Socket
+		}
+		if path := strings.TrimPrefix(*p, scheme); path != "" && !filepath.IsAbs(path) {
+			*p = scheme + filepath.Join(dir, path)
 		}
 	}
 }
@@ -79,11 +98,24 @@ func (d *DNS) validate(c *Config) error {
 	if d.RateLimit < 0 {
 		return wrongf("dns.rateLimit", "dns.rateLimit %d: want answers per second, or 0 for no limit", d.RateLimit)
 	}
+	switch d.QueryLogFormat {
+	case "", formatJSON, formatDNSTap:
+	default:
+		return wrongf("dns.queryLogFormat", "dns.queryLogFormat %q: want %s or %s", d.QueryLogFormat, formatJSON, formatDNSTap)
+	}
+	if strings.HasPrefix(d.QueryLog, tap.Socket) && d.QueryLogFormat != formatDNSTap {
+		return wrongf("dns.queryLog", "dns.queryLog %s: a socket takes dnstap only: set dns.queryLogFormat", d.QueryLog)
+	}
 	if d.QueryLogEvery < 0 {
 		return wrongf("dns.queryLogEvery", "dns.queryLogEvery %d: want 1 for every question, 100 for one in a hundred", d.QueryLogEvery)
 	}
 	if d.SignedOnly && d.Accounts == "" {
 		return wrongf("dns.signedOnly", "dns.signedOnly without dns.accounts would refuse everybody: name a file of accounts")
+	}
+	for _, text := range d.Unlimited {
+		if p, err := netip.ParsePrefix(text); err != nil || p != p.Masked() {
+			return wrongf("dns.unlimited", "dns.unlimited %q: want networks such as 10.0.0.0/8 or fd00::/8", text)
+		}
 	}
 	if d.Slip < 0 {
 		return wrongf("dns.slip", "dns.slip %d: want 1 or more, or 0 for the default", d.Slip)
@@ -94,7 +126,14 @@ func (d *DNS) validate(c *Config) error {
 // options adds to those of the server, reading the files.
 func (d *DNS) options(o *authority.Options) error {
 	o.DoT, o.DoH, o.DoQ, o.NSID = d.DoT, d.DoH, d.DoQ, d.NSID
-	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Slip: d.Slip}
+	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Excess: authority.DefaultExcess, Slip: d.Slip}
+	for _, text := range d.Unlimited {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return err // validate has seen that it is one
+		}
+		o.RateLimit.Exempt = append(o.RateLimit.Exempt, p)
+	}
 	if d.CookieSecret != "" {
 		b, err := os.ReadFile(d.CookieSecret)
 		if err != nil {

@@ -9,7 +9,17 @@ import (
 	"strconv"
 
 	"github.com/homing-im/homing/dns/authority"
+	"github.com/homing-im/homing/dns/geo"
+	"github.com/homing-im/homing/dns/tap"
 )
+
+// degraded says what steering has to do without.
+func degraded(db *geo.DB) (out []string) {
+	for _, err := range db.Trouble() {
+		out = append(out, err.Error())
+	}
+	return out
+}
 
 // serveTop serves who asked most, and for what: ?n=20.
 func serveTop(server *authority.Server, log *slog.Logger) http.HandlerFunc {
@@ -55,15 +65,30 @@ func useKeys(ring *authority.KeyRing, server *authority.Server, zone string) err
 	return server.SetKeys(ring.Serving())
 }
 
+// queryLog is where the query log goes, for whoever opens and closes it.
+type queryLog interface {
+	Reopen() error
+	Close() error
+}
+
 // openLog opens the query log for a server that is to be made, nil for none.
-func (d *DNS) openLog(o *authority.Options) (*logFile, error) {
-	if d.QueryLog == "" {
+func (d *DNS) openLog(o *authority.Options, name string) (queryLog, error) {
+	o.LogEvery = uint64(cmp.Or(d.QueryLogEvery, 100))
+	switch {
+	case d.QueryLog == "":
 		return nil, nil
+	case d.QueryLogFormat == formatDNSTap:
+		l, err := tap.Open(tap.Options{Target: d.QueryLog, Identity: name, Version: "homing"})
+		if err != nil {
+			return nil, err
+		}
+		o.QueryLog = l
+		return l, nil
 	}
 	l, err := openLog(d.QueryLog)
 	if err != nil {
 		return nil, err
 	}
-	o.QueryLog, o.LogEvery = l, uint64(cmp.Or(d.QueryLogEvery, 100))
+	o.QueryLog = authority.NewJSONLog(l)
 	return l, nil
 }

@@ -400,6 +400,9 @@ func (n *Node) Status() observe.NodeStatus {
 	if n.dns != nil {
 		n.dns.status(&st)
 	}
+	if n.steering != nil {
+		st.Degraded = degraded(n.steering.geo)
+	}
 	if n.ids != nil {
 		n.ids.status(&st)
 	}

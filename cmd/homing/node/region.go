@@ -320,9 +320,13 @@ type steering struct {
 func (n *Node) newSteering(context.Context) (*steering, error) {
 	s := &steering{node: n}
 	var err error
-	if s.geo, err = geo.Open(geo.Options{Files: n.cfg.Geo, View: n.world.View, Logger: n.log, Registry: n.reg}); err != nil {
+	if s.geo, err = geo.Open(geo.Options{Files: n.cfg.Geo, View: n.world.View, Logger: n.log, Registry: n.reg, Degrade: true}); err != nil {
 		return nil, err
 	}
+	watching, stop := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.geo.Watch(watching) }()
+	n.onClose("geo", func(context.Context) error { stop(); <-watched; return nil })
 	s.health = health.New(health.Options{
 		View: n.world.View, Interval: n.cfg.Health.Interval, Timeout: n.cfg.Health.Timeout, Rise: n.cfg.Health.Rise, Fall: n.cfg.Health.Fall,
 		Measured: n.measured.Load, Self: n.self.Kind + " " + n.self.Name, Tell: n.tellHealth,

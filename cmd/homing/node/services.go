@@ -158,7 +158,7 @@ type dnsRole struct {
 	server   *authority.Server
 	node     *Node
 	zones    atomic.Pointer[static.Set]
-	log      *logFile // nil: no query log
+	log      queryLog // nil: no query log
 }
 
 // questions serves what clients asked lately, for simulations: ?seconds=300.
@@ -224,7 +224,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		return err
 	}
 	o.Sign = n.startGrants().sign
-	if role.log, err = n.cfg.DNS.openLog(&o); err != nil {
+	if role.log, err = n.cfg.DNS.openLog(&o, n.cfg.Name); err != nil {
 		return err
 	}
 	if role.log != nil {
