@@ -18,6 +18,7 @@ import (
 	"github.com/homing-im/homing/cmd/homing/endpoints"
 	"github.com/homing-im/homing/cmd/homing/node"
 	"github.com/homing-im/homing/cmd/homing/pki"
+	"github.com/homing-im/homing/dns/authority"
 	"github.com/homing-im/homing/dns/geo"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/worldfile"
@@ -63,6 +64,9 @@ func (m made) check(dir string) error {
 	return nil
 }
 
+// zoneDir has the keys that sign the world's zone, as homing dns key keeps them.
+const zoneDir = "zone"
+
 // layOut makes keys, certificates, the signed world and a file per node in dir,
 // unless they are there, and returns the paths of the nodes' files.
 func layOut(dir string, p *plan) ([]string, error) {
@@ -77,8 +81,11 @@ func layOut(dir string, p *plan) ([]string, error) {
 			return nil, err
 		}
 	}
-	names := []string{string(region.Long) + "." + p.zone, string(region.Short) + "." + p.zone, string(region.Web) + "." + p.zone, "localhost"}
-	var ips []net.IP
+	if _, err := authority.NewKeyRing(filepath.Join(dir, zoneDir), p.zone, time.Now()); err != nil && region.KindOf(err) != region.Conflict {
+		return nil, err
+	}
+	names := []string{string(region.Long) + "." + p.zone, string(region.Short) + "." + p.zone, string(region.Web) + "." + p.zone, "ns1." + p.zone, "localhost"}
+	ips := []net.IP{p.dns.dot.Addr().AsSlice()}
 	for _, m := range slices.Concat(p.regions, p.pops) {
 		ips = append(ips, m.long.Addr().AsSlice())
 	}
@@ -128,6 +135,7 @@ func (p *plan) config(m member) *node.Config {
 	case "dns":
 		c.Roles = []node.Role{node.RoleDNS, node.RoleConsole}
 		c.Console = p.console.String()
+		c.DNS = node.DNS{DoT: []string{m.dot.String()}, DoQ: []string{m.dot.String()}, DoH: []string{m.doh.String()}, ZoneKeys: []string{"../" + zoneDir}}
 	case "ids":
 		c.Roles = []node.Role{node.RoleIDs}
 	}

@@ -27,6 +27,8 @@ const (
 	portGossip = 5
 
 	portDNS        = 53
+	portDoT        = 54 // and DNS over QUIC, which is UDP
+	portDoH        = 55
 	portHTTPDNS    = 80
 	portDNSAdmin   = 81
 	portDNSGossip  = 82
@@ -83,7 +85,9 @@ type member struct {
 	gossip netip.AddrPort
 	// address and http are those of a DNS or ids node.
 	address netip.AddrPort
-	http    netip.AddrPort
+	// dot and doh are those of DNS over TLS (and QUIC) and HTTPS.
+	dot, doh netip.AddrPort
+	http     netip.AddrPort
 }
 
 // plan is the demo's world before it is written down.
@@ -144,7 +148,8 @@ func newPlan(ids []string, base int, split bool) (*plan, error) {
 			p.pops = append(p.pops, place(member{kind: "pop", id: fmt.Sprintf("pop-%d", n), title: ps.title, place: ps.place, near: st.id}, 20, byte(n)))
 		}
 	}
-	p.dns = member{kind: "dns", id: "dns-1", title: "smart DNS", address: at(local, base+portDNS), http: at(local, base+portHTTPDNS), admin: at(local, base+portDNSAdmin), gossip: at(local, base+portDNSGossip)}
+	p.dns = member{kind: "dns", id: "dns-1", title: "smart DNS", address: at(local, base+portDNS), http: at(local, base+portHTTPDNS),
+		dot: at(local, base+portDoT), doh: at(local, base+portDoH), admin: at(local, base+portDNSAdmin), gossip: at(local, base+portDNSGossip)}
 	p.ids = member{kind: "ids", id: "ids-1", title: "account IDs", address: at(local, base+portIDs), admin: at(local, base+portIDsAdmin), gossip: at(local, base+portIDsGossip)}
 	p.console = at(local, base+portConsole)
 	return p, nil
@@ -172,7 +177,7 @@ func (p *plan) all() []member {
 func (p *plan) listeners() map[string]netip.AddrPort {
 	out := map[string]netip.AddrPort{"the web page": p.console}
 	for _, m := range p.all() {
-		for what, a := range map[string]netip.AddrPort{"long": m.long, "short": m.short, "web": m.web, "admin": m.admin, "gossip": m.gossip, "service": m.address, "HTTP": m.http} {
+		for what, a := range map[string]netip.AddrPort{"long": m.long, "short": m.short, "web": m.web, "admin": m.admin, "gossip": m.gossip, "service": m.address, "HTTP": m.http, "DoT": m.dot, "DoH": m.doh} {
 			if a.IsValid() {
 				out[m.id+" "+what] = a
 			}

@@ -25,7 +25,8 @@ func (p *plan) printTable(w io.Writer, dir string) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t\n", m.id, m.title, m.long, m.short, m.web, m.admin)
 	}
 	_ = t.Flush()
-	fmt.Fprintf(w, "\ndns-1    %s (UDP, TCP)   HTTPDNS http://%s   admin %s\n", p.dns.address, p.dns.http, p.dns.admin)
+	fmt.Fprintf(w, "\ndns-1    %s (UDP, TCP)   DoT, DoQ %s   DoH https://%s/dns-query   HTTPDNS http://%s   admin %s\n",
+		p.dns.address, p.dns.dot, p.dns.doh, p.dns.http, p.dns.admin)
 	fmt.Fprintf(w, "ids-1    http://%s   admin %s\n", p.ids.address, p.ids.admin)
 	fmt.Fprintf(w, "console  http://%s\n", p.console)
 	fmt.Fprintf(w, "chat     http://%s%s, and the same on the web listener of every region and POP\n", p.regions[0].web, webchat.Path)

@@ -17,7 +17,7 @@ import (
 )
 
 // What homing dns simulate says of 1,000 random clients comes true when the world
-// is pushed; what breaks steering is not signed.
+// is pushed, over every transport; what breaks steering is not signed.
 func TestSimulationComesTrue(t *testing.T) {
 	d := startDemo(t)
 	at := d.endpoints()
@@ -135,6 +135,7 @@ func TestSimulationComesTrue(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d clients answered differently, all as predicted but %d", differ, len(all), wrong)
+	d.everyTransport(all, predicted)
 
 	// A rule that nobody reaches is not signed.
 	broken := strings.Replace(edited, "rules:\n", "rules:\n  - {name: everybody, match: {}, act: {pops: [\"pop-2\"]}}\n", 1)
