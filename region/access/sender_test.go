@@ -16,9 +16,10 @@ import (
 // later is a logic that answers a Send when it is told to.
 type later struct {
 	*accesstest.Logic
-	mu      sync.Mutex
-	waiting []func()
-	asked   []string
+	mu       sync.Mutex
+	waiting  []func()
+	asked    []string
+	contexts []context.Context
 }
 
 func (l *later) SendThen(ctx context.Context, c core.Caller, r *v1.SendRequest, then func(*v1.SendResponse, error)) {
@@ -29,6 +30,7 @@ func (l *later) SendThen(ctx context.Context, c core.Caller, r *v1.SendRequest, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked = append(l.asked, r.ClientMessageId)
+	l.contexts = append(l.contexts, ctx)
 	l.waiting = append(l.waiting, func() { then(resp, err) })
 }
 
@@ -80,5 +82,36 @@ func TestSendsAreAnsweredLater(t *testing.T) {
 	}
 	if e := errorOf(t, a.response(a.send(wire.Send, &v1.SendRequest{To: 1_000_002, ClientMessageId: "panic"}))); region.Kind(e.Code) != region.Internal {
 		t.Errorf("a panic answered %v", e)
+	}
+}
+
+// TestSendKeepsItsTime: the context of a Send that is answered later lasts until
+// then, so that the logic can answer when the time is up.
+func TestSendKeepsItsTime(t *testing.T) {
+	l := &later{}
+	r := newRig(t, func(o *access.Options) {
+		l.Logic = o.Logic.(*accesstest.Logic)
+		o.Logic = l
+	})
+	a, _ := r.raw(1_000_001), r.raw(1_000_002)
+	a.login()
+	sequence := a.send(wire.Send, &v1.SendRequest{To: 1_000_002, ClientMessageId: "a", Body: &v1.Body{Kind: &v1.Body_Text{Text: "hello"}}})
+	eventually(t, "the logic has it", func() bool { return l.count() == 1 })
+	// The next one is at the logic, so the first call has returned.
+	a.send(wire.Send, &v1.SendRequest{To: 1_000_002, ClientMessageId: "b", Body: &v1.Body{Kind: &v1.Body_Text{Text: "hello"}}})
+	eventually(t, "the logic has both", func() bool { return l.count() == 2 })
+	l.mu.Lock()
+	first, answer, rest := l.contexts[0], l.waiting[0], l.waiting[1:]
+	l.mu.Unlock()
+	if _, bounded := first.Deadline(); !bounded || first.Err() != nil {
+		t.Errorf("bounded %v, ended before the answer: %v", bounded, first.Err())
+	}
+	answer()
+	a.response(sequence)
+	if first.Err() == nil {
+		t.Error("the timer runs on after the answer")
+	}
+	for _, answer := range rest {
+		answer()
 	}
 }

@@ -359,8 +359,10 @@ func (s *Server) result(front string, m wire.Method, c core.Caller, err error, s
 // the next one may follow.
 func (n *session) send(f wire.Frame, r *v1.SendRequest) {
 	start, answered := time.Now(), false
+	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
 	answer := func(resp *v1.SendResponse, err error) {
 		answered = true
+		cancel() // not before: the message may wait for the disk for ever
 		n.answer(f, resp, err, start)
 	}
 	defer func() {
@@ -368,8 +370,6 @@ func (n *session) send(f wire.Frame, r *v1.SendRequest) {
 			answer(nil, n.s.panicked(f.Method, r))
 		}
 	}()
-	ctx, cancel := context.WithTimeout(n.ctx, n.s.o.Request)
-	defer cancel()
 	n.s.sender.SendThen(ctx, n.caller, r, answer)
 }
 

@@ -68,7 +68,9 @@ func (c *Core) reachable(ctx context.Context, u region.UIN) (recipient, error) {
 // another message; BadInput; TooLarge for a body over its kind's limit (MaxText,
 // MaxPreview; 24 KiB in all); Overloaded, retryable after the time that the error
 // says, above Options.UserRate or Options.DeviceRate, and when too much waits for
-// the target's region already.
+// the target's region already; Unavailable when ctx ends before the message is
+// durable: whether it was stored is unknown then, and a repeat under the same
+// client message ID is safe.
 func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (*v1.SendResponse, error) {
 	type outcome struct {
 		resp *v1.SendResponse
@@ -76,12 +78,8 @@ func (c *Core) Send(ctx context.Context, by Caller, r *v1.SendRequest) (*v1.Send
 	}
 	done := make(chan outcome, 1)
 	c.SendThen(ctx, by, r, func(resp *v1.SendResponse, err error) { done <- outcome{resp, err} })
-	select {
-	case o := <-done:
-		return o.resp, o.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	o := <-done
+	return o.resp, o.err
 }
 
 // maxSending bounds the messages under way, from being accepted to being durable.
@@ -93,7 +91,9 @@ const maxSending = 1024
 // SendThen is Send for a caller who does not wait until the message is durable:
 // then is told what Send would return, once, and must not block. SendThen returns
 // when the message has its place in the sender's inbox, so that the next one comes
-// behind it; ctx bounds that, and not how long the disk takes.
+// behind it. ctx bounds both, and has to last until then was called: when it ends
+// while the disk hangs, then is told so, and the message becomes durable, or not,
+// behind it.
 func (c *Core) SendThen(ctx context.Context, by Caller, r *v1.SendRequest, then func(*v1.SendResponse, error)) {
 	answer := func(resp *v1.SendResponse, t *txn, err error) {
 		if err != nil {
@@ -119,17 +119,25 @@ func (c *Core) SendThen(ctx context.Context, by Caller, r *v1.SendRequest, then 
 		return
 	}
 	var resp *v1.SendResponse
+	// Who could stop it is the one who answers.
+	stop := context.AfterFunc(ctx, func() { answer(nil, nil, undecided(ctx.Err())) })
 	err = c.flight(ctx, by.UIN, func(t *txn) (err error) {
 		if err = c.exists(by.UIN); err == nil {
 			resp, err = t.send(id, to, r)
 		}
 		return err
 	}, func(t *txn, err error) {
-		<-c.sending
-		answer(resp, t, err)
+		<-c.sending // the disk has it: until then it takes a place, whoever waits
+		if stop() {
+			answer(resp, t, err)
+		}
 	})
-	if err != nil {
-		<-c.sending
+	if err == nil {
+		return
+	}
+	<-c.sending
+	if !stop() {
+		return
 	}
 	if _, grounded := err.(errGrounded); grounded {
 		var done *txn
@@ -142,7 +150,7 @@ func (c *Core) SendThen(ctx context.Context, by Caller, r *v1.SendRequest, then 
 			return err
 		})
 		answer(resp, done, err)
-	} else if err != nil {
+	} else {
 		answer(nil, nil, err)
 	}
 }

@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -114,7 +115,17 @@ func (c *Core) attempt(ctx context.Context, owner region.UIN, p region.Placement
 		return nil
 	}
 	receipt, err := c.o.Store.Commit(ctx, &t.batch)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = undecided(err)
+	}
 	return t.ended(receipt, err)
+}
+
+// undecided is the error of a change whose time was up before the store said what
+// became of it.
+func undecided(cause error) error {
+	return region.Errorf(region.Unavailable, "the store did not say in time that it has the change").
+		WithHint("retry under the same ID: it is stored once").WithCause(cause)
 }
 
 func (c *Core) newTxn(ctx context.Context, owner region.UIN, p region.Placement, first bool) *txn {
