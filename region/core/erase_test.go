@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
-	"io"
 	"testing"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,43 +12,8 @@ import (
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
-	"github.com/homing-im/homing/region/store/pebble"
 	"github.com/homing-im/homing/region/wire"
 )
-
-// disks are the file systems of some regions' stores.
-type disks map[region.ID]*vfs.MemFS
-
-func (d disks) open(t testing.TB, id region.ID) store.Store {
-	d[id] = vfs.NewCrashableMem()
-	return d.reopen(t, id)
-}
-
-func (d disks) reopen(t testing.TB, id region.ID) store.Store {
-	s, err := pebble.Open(pebble.Options{Dir: "store", FS: d[id], MinFree: -1, Memory: 1 << 20, Region: id, Partitions: partitions})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// holds lists the files of a region that hold a text.
-func (d disks) holds(t *testing.T, id region.ID, text string) (files []string) {
-	t.Helper()
-	names, err := d[id].List("store")
-	must(t, err)
-	for _, name := range names {
-		f, err := d[id].Open("store/" + name)
-		must(t, err)
-		b, err := io.ReadAll(f)
-		must(t, err)
-		must(t, f.Close())
-		if bytes.Contains(b, []byte(text)) {
-			files = append(files, name)
-		}
-	}
-	return files
-}
 
 // holds lists the rows and journal records of a region that hold a text.
 func (s *site) holds(t *testing.T, text string, owners ...region.UIN) (where []string) {
@@ -114,8 +76,9 @@ func (u *universe) wiped(id region.ID, who *user) error {
 // up, erases it, and looks for its texts: first in the rows of all regions, then,
 // after the journals were trimmed and the stores purged, in every byte of their
 // files.
-func TestErase(t *testing.T) {
-	d := disks{}
+func TestErase(t *testing.T) { onFiles(t, testErase) }
+
+func testErase(t *testing.T, d files) {
 	u := newUniverseWith(t, d.open, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
 	alice, bob, carol := u.register("sh", "Alice-PLAINTEXT"), u.register("hk", "Bob"), u.register("ca", "Carol")
 	c := u.core("sh")
@@ -182,10 +145,8 @@ func TestErase(t *testing.T) {
 
 	// Bob's own copy of what he wrote to her is his.
 	u.eventually("all is quiet", func() error { return u.caughtUp() })
+	u.trim()
 	for id, s := range u.sites {
-		for p := range partitions {
-			must(t, s.store.Trim(ctx, region.Partition(p), s.store.Head(region.Partition(p)).Next))
-		}
 		where := s.holds(t, "PLAINTEXT", alice.UIN, bob.UIN, carol.UIN, g, nobody)
 		if id == "hk" {
 			if len(where) != 1 {
@@ -197,13 +158,8 @@ func TestErase(t *testing.T) {
 			t.Errorf("%s: %v", id, where)
 		}
 	}
-	for _, id := range []region.ID{"sh", "ca"} {
-		must(t, u.sites[id].store.Store.(*pebble.Store).Purge(ctx))
-	}
+	u.purge("sh", "ca")
 	u.quit()
-	for id := range d { // log files that Pebble keeps for reuse go when it is opened again
-		must(t, d.reopen(t, id).Close())
-	}
 	for _, id := range []region.ID{"sh", "ca"} {
 		if files := d.holds(t, id, "PLAINTEXT"); len(files) > 0 {
 			t.Errorf("%s: %v", id, files)
