@@ -255,12 +255,16 @@ func (b *imBench) try(ctx context.Context, rate float64, profile string) (*IMRes
 	b.relay.to(l)
 	defer func() { b.relay.to(nil) }()
 	r := &IMResult{Rate: rate}
+	rows, err := b.storedBy(ctx) // with the warm-up, whose messages count too
+	if err != nil {
+		return nil, err
+	}
 	var before, after procUsage
 	var mine used
 	var began time.Time
 	var deliveries, answers int64
 	profiled := make(chan error, 1)
-	err := l.send(ctx, func() {
+	err = l.send(ctx, func() {
 		before, mine, began = procOf(b.pid), usage(), time.Now()
 		deliveries, answers = l.delivered.Load(), l.answered.Load()
 		if profile == "" {
@@ -286,6 +290,11 @@ func (b *imBench) try(ctx context.Context, rate float64, profile string) (*IMRes
 	if err := errors.Join(l.settle(ctx), <-profiled); err != nil {
 		return nil, err
 	}
+	then, err := b.storedBy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Stored = then.per(rows, float64(l.answered.Load()))
 	if r.Synced, r.Lost, err = l.missing(ctx); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type IMResult struct {
 	Delay Quantiles `json:"delay"` // from due to the recipient's push
 	Ack   Quantiles `json:"ack"`   // from due to the sender's answer
 
+	Stored *IMStored `json:"stored,omitempty"` // where bench started the region
+
 	Lost       int   `json:"lost"`       // acknowledged, and neither pushed nor found by sync
 	Synced     int   `json:"synced"`     // found by sync only
 	Duplicates int64 `json:"duplicates"` // pushed more than once
@@ -96,6 +98,9 @@ func (r *IMReport) print(out io.Writer) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if s := r.Tries[len(r.Tries)-1].Stored; s != nil {
+		fmt.Fprintf(out, "\nstored for a message: %.2f rows of state in %.2f commits, %.0f bytes of journal; %.0f bytes were written to the disk\n", s.Rows, s.Commits, s.Journal, s.Disk)
 	}
 	switch {
 	case o.Find && r.Best == 0:

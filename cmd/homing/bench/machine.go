@@ -26,11 +26,17 @@ func usage() used {
 		u.cpu = time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	}
 	if b, err := os.ReadFile("/proc/self/io"); err == nil {
-		_, rest, _ := strings.Cut(string(b), "\nwrite_bytes: ")
-		number, _, _ := strings.Cut(rest, "\n")
-		u.written, _ = strconv.ParseUint(number, 10, 64)
+		u.written = writeBytes(b)
 	}
 	return u
+}
+
+// writeBytes reads what a process had written to disks out of its io file.
+func writeBytes(b []byte) uint64 {
+	_, rest, _ := strings.Cut(string(b), "\nwrite_bytes: ")
+	number, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.ParseUint(number, 10, 64)
+	return n
 }
 
 func machine() Machine {
