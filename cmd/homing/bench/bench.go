@@ -35,7 +35,9 @@ func newStoreCommand(out io.Writer) *cobra.Command {
 		Long: `Callers commit batches of one random owner each and wait until they are durable,
 as a message does; journal and digests are included. Then they read random rows.
 Then batches arrive at half the rate that was reached, on schedule whether or not
-the store keeps up, and the time from schedule to durable is the delay.
+the store keeps up, and the time from schedule to durable is the delay. Right after
+it the floor is measured, at the same rate: the same batches as plain Pebble
+batches, and one file that is written and synced.
 
 "cpu" is the processor time of this process for one row, callers included; it
 compares on a machine that does other work, where the rates do not. "written" is
@@ -43,7 +45,9 @@ what the disk took for a row, and how many times the bytes of its key and value
 that is. The journal is trimmed every ten seconds, of what is older than that.
 
 With --rows the store is filled to each size in turn and measured there; the
-slowdown is the first size's rate over the last one's.
+slowdown is the first size's rate over the last one's. With --keep the store stays,
+and the next run goes on with it: filling to 50 million can be one run, and measuring
+them another.
 
 --engine postgres measures the store on PostgreSQL: in the database of --dsn, or on
 a server that is started for it (Debian: apt-get install postgresql). Afterwards the
@@ -82,6 +86,7 @@ peer to compare with. "cpu" is of this process then, not of the server.`,
 	f.StringVar(&o.Engine, "engine", o.Engine, "pebble or postgres")
 	f.StringVar(&o.DSN, "dsn", "", "database for engine postgres, in which schemas are made and removed (default: a server of its own)")
 	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure; a new one is made below it, and removed (default: the system's for temporary files)")
+	f.StringVar(&o.Keep, "keep", "", "directory of a store that stays, made when there is none (default: one below --dir that is removed)")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "of each measurement")
 	f.IntVar(&o.Callers, "callers", o.Callers, "that wait at the same time")
 	f.IntVar(&o.Owners, "owners", o.Owners, "to choose from")

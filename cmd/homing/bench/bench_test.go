@@ -45,6 +45,9 @@ func TestStore(t *testing.T) {
 			t.Errorf("%s: %+v", name, rate)
 		}
 	}
+	if f := r.Floor; f == nil || f.Plain.Calls == 0 || f.Disk.Calls == 0 || f.Plain.P99 <= 0 || f.Disk.P99 <= 0 || f.TimesPlain <= 0 || f.TimesDisk <= 0 {
+		t.Errorf("floor %+v", f)
+	}
 	if r.Memory.Peak <= 0 || r.Memory.Heap == 0 || r.Disk <= 0 || r.Slowdown != nil {
 		t.Errorf("memory %+v, disk %d, slowdown %v", r.Memory, r.Disk, r.Slowdown)
 	}
@@ -56,7 +59,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("the directory has %v, %v; want the profile only", left, err)
 	}
 	out, err = run(t, t.Context(), args...)
-	if err != nil || !strings.Contains(out, "durable writes") || !strings.Contains(out, "point reads") || strings.Contains(out, "NaN") {
+	if err != nil || !strings.Contains(out, "durable writes") || !strings.Contains(out, "point reads") || !strings.Contains(out, "plain Pebble then") || strings.Contains(out, "NaN") {
 		t.Errorf("for people: %q, %v", out, err)
 	}
 }
@@ -84,6 +87,24 @@ func TestStoreSizes(t *testing.T) {
 	out, err = run(t, t.Context(), args...)
 	if err != nil || !strings.Contains(out, "filled to 6k") || !strings.Contains(out, "from 2k to 6k rows writes are") || strings.Contains(out, "NaN") {
 		t.Errorf("for people: %q, %v", out, err)
+	}
+}
+
+// TestStoreKept goes on with what the run before left.
+func TestStoreKept(t *testing.T) {
+	args := []string{"--dir", t.TempDir(), "--keep", filepath.Join(t.TempDir(), "kept"), "--duration", "50ms", "--callers", "16", "--owners", "100", "--partitions", "4", "-o", "json"}
+	for i, rows := range []string{"2k", "2k"} {
+		out, err := run(t, t.Context(), append(args, "--rows", rows)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r StoreReport
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Sizes[0]; (i == 0) != (s.Fill.Calls > 0) || s.Write.Calls == 0 || s.Read.Calls == 0 || s.Disk <= 0 {
+			t.Errorf("run %d: %+v", i+1, s)
+		}
 	}
 }
 
@@ -136,6 +157,7 @@ func TestStoreBadInput(t *testing.T) {
 		{"--engine mysql", "--engine mysql"},
 		{"--dsn is for", "--dsn host=x"},
 		{"cannot be read", "--engine postgres --dsn postgres://u:secret@h:port/d"},
+		{"--keep is for", "--engine postgres --keep /tmp/x"},
 		{"--duration 0s", "--duration 0s"},
 		{"--callers 0", "--callers 0"},
 		{"--owners 0", "--owners 0"},

@@ -13,9 +13,10 @@ type StoreReport struct {
 	Options  Options   `json:"options"`
 	Sizes    []Size    `json:"sizes,omitempty"`
 	Slowdown *Slowdown `json:"slowdown,omitempty"`
-	Write    Rate      `json:"write"` // rows, as fast as the callers can
-	Read     Rate      `json:"read"`  // rows
-	Half     Rate      `json:"half"`  // rows, at half the rate of Write; delays are of batches, from when they were due
+	Write    Rate      `json:"write"`           // rows, as fast as the callers can
+	Read     Rate      `json:"read"`            // rows
+	Half     Rate      `json:"half"`            // rows, at half the rate of Write; delays are of batches, from when they were due
+	Floor    *Floor    `json:"floor,omitempty"` // of engine pebble: what is below the store, at the same rate
 	Memory   Memory    `json:"memory"`
 	Disk     int64     `json:"disk_bytes"` // that the store takes in the end; 0 where it cannot be told
 
@@ -92,6 +93,10 @@ func (r *StoreReport) print(out io.Writer) error {
 		line("point reads", r.Read)
 	}
 	line("writes at half load", r.Half)
+	if f := r.Floor; f != nil {
+		line("plain Pebble then", f.Plain)
+		line("write and fsync then", f.Disk)
+	}
 	if r.Peer != nil {
 		line("single transactions", *r.Peer)
 	}
@@ -101,6 +106,9 @@ func (r *StoreReport) print(out io.Writer) error {
 	fmt.Fprintf(out, "\nmemory: %d MiB at most, of which Go's heap is %d MiB in the end; disk: %d MiB in the end\n", r.Memory.Peak>>20, r.Memory.Heap>>20, r.Disk>>20)
 	if r.Peer != nil {
 		fmt.Fprintf(out, "durable writes are %.1f times as many as with a transaction for each owner's batch, on %d connections to the same server\n", r.TimesPeer, peerConnections)
+	}
+	if f := r.Floor; f != nil {
+		fmt.Fprintf(out, "at half load the p99 is %.1f times that of plain Pebble batches, and %.1f times that of one file written and synced, at the same rate\n", f.TimesPlain, f.TimesDisk)
 	}
 	if s := r.Slowdown; s != nil {
 		fmt.Fprintf(out, "from %s to %s rows writes are %.2f times slower and take %.2f times the processor time, reads %.2f and %.2f times\n",

@@ -1,14 +1,17 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +29,7 @@ type Options struct {
 	Engine     string // pebble or postgres
 	DSN        string `json:"-"` // of engine postgres; empty starts a server
 	Dir        string
+	Keep       string        `json:"keep,omitempty"` // directory of a store that stays, and is gone on with; engine pebble only
 	Duration   time.Duration // of each measurement
 	Callers    int
 	Owners     int
@@ -43,6 +47,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("--engine %s: want pebble or postgres", o.Engine)
 	case o.Engine == "pebble" && o.DSN != "":
 		return errors.New("--dsn is for --engine postgres")
+	case o.Engine == "postgres" && o.Keep != "":
+		return errors.New("--keep is for --engine pebble; a database is kept where --dsn says")
 	case o.Duration <= 0:
 		return fmt.Errorf("--duration %s: want more than 0", o.Duration)
 	case o.Callers < 1 || o.Callers > 1<<20:
@@ -82,7 +88,8 @@ type bench struct {
 const trimEvery = 10 * time.Second
 
 // Store measures a store in a directory or schema of its own, which it
-// removes; engine postgres next to its peer. It blocks for three times Options.Duration and a little; with
+// removes; engine postgres next to its peer. It blocks for three times
+// Options.Duration and a little, with engine pebble five times; with
 // Options.Rows for as long as it takes to write them, and twice
 // Options.Duration at each size more.
 func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
@@ -110,13 +117,19 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 		}
 		s = engine
 		defer func() { err = errors.Join(err, remove()) }()
-	} else if s, err = pebble.Open(pebble.Options{Dir: dir + "/store", Region: "sh", Partitions: o.Partitions}); err != nil {
-		return nil, err
+	} else {
+		data = cmp.Or(o.Keep, filepath.Join(dir, "store"))
+		if s, err = openReady(ctx, data, o.Partitions); err != nil {
+			return nil, err
+		}
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	b := &bench{Options: o, s: s, filler: make([]byte, o.Value+1<<16)}
 	for i := range b.filler {
 		b.filler[i] = byte(rand.Uint32())
+	}
+	if err := b.resume(ctx); err != nil {
+		return nil, err
 	}
 	trimmed := b.trims(ctx)
 	defer func() { err = errors.Join(err, trimmed()) }()
@@ -137,8 +150,13 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 		r.Sizes = append(r.Sizes, size)
 		r.Write, r.Read = size.Write, size.Read
 	}
-	if r.Half, err = b.schedule(ctx, r.Write.PerSecond/2); err != nil {
+	if r.Half, err = b.schedule(ctx, r.Write.PerSecond/2, b.commit); err != nil {
 		return nil, err
+	}
+	if o.Engine == "pebble" {
+		if r.Floor, err = b.floor(ctx, dir, &r.Half); err != nil {
+			return nil, err
+		}
 	}
 	r.finish(data)
 	if db != nil {
@@ -149,6 +167,33 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 		r.Peer, r.TimesPeer = &peer, r.Write.PerSecond/peer.PerSecond
 	}
 	return r, nil
+}
+
+// openReady opens the embedded engine and waits until it knows what it has.
+func openReady(ctx context.Context, dir string, partitions int) (store.Store, error) {
+	s, err := pebble.Open(pebble.Options{Dir: dir, Region: "sh", Partitions: partitions})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Ready(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// resume finds the newest batch of the run before, which was not cut off.
+func (b *bench) resume(ctx context.Context) (err error) {
+	there := func(n uint64) bool {
+		row, e := b.s.Get(ctx, b.owner(n), tableMessage, appendRow(nil, n, 0))
+		err = cmp.Or(err, e)
+		return e == nil && row.Exists()
+	}
+	most := 1
+	for there(uint64(most)) {
+		most *= 2
+	}
+	b.next.Store(uint64(max(1, sort.Search(most, func(n int) bool { return n > 0 && !there(uint64(n)) })) - 1))
+	return err
 }
 
 // both measures writes and reads as fast as the callers can.
@@ -286,7 +331,7 @@ func (b *bench) saturate(ctx context.Context, callers int, call func(context.Con
 // schedule has batches arrive at a rate, in rows per second. A caller that is
 // late does not wait for the next arrival, and its delay counts from when the
 // batch was due.
-func (b *bench) schedule(ctx context.Context, perSecond float64) (Rate, error) {
+func (b *bench) schedule(ctx context.Context, perSecond float64, commit func(context.Context, *rand.Rand) error) (Rate, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	interval := time.Duration(float64(time.Second) * float64(b.Batch) / perSecond)
@@ -297,7 +342,7 @@ func (b *bench) schedule(ctx context.Context, perSecond float64) (Rate, error) {
 	for i := range delays {
 		wg.Go(func() {
 			for at := range due {
-				if err := b.commit(ctx, nil); err != nil {
+				if err := commit(ctx, nil); err != nil {
 					cancel(err)
 				}
 				delays[i].add(time.Since(at))

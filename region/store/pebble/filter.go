@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"context"
 	"math/bits"
 	"sync/atomic"
 
@@ -153,6 +154,17 @@ func (s *Store) learn(snap *pebble.Snapshot) {
 			p.filter.complete = true
 		}
 		p.mu.Unlock()
+	}
+}
+
+// Ready blocks until the store knows the keys of the rows it was opened with, or
+// until ctx ends. It serves before, and looks every new row up on the disk then.
+func (s *Store) Ready(ctx context.Context) error {
+	select {
+	case <-s.learned:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -101,9 +101,7 @@ func appendRowHead(dst []byte, s *partition.Row) []byte {
 // decodeRow reads a row; its value shares memory with b. A state that knows the
 // row's home saves making a string of it; it may be nil.
 func decodeRow(b []byte, state *partition.State) (stored, error) {
-	r := reader{data: b}
-	s := stored{deleted: r.byte() == 1, version: r.uint(), epoch: region.Epoch{Moves: r.uint(), Term: r.term()}}
-	home := r.text()
+	s, home, err := cutRow(b)
 	if state != nil {
 		for id := range state.Sums {
 			if string(id) == string(home) {
@@ -114,8 +112,17 @@ func decodeRow(b []byte, state *partition.State) (stored, error) {
 	if string(s.home) != string(home) {
 		s.home = region.ID(home)
 	}
+	return s, err
+}
+
+// cutRow is decodeRow for who does not ask for the home, which it leaves where it
+// is.
+func cutRow(b []byte) (s stored, home []byte, err error) {
+	r := reader{data: b}
+	s = stored{deleted: r.byte() == 1, version: r.uint(), epoch: region.Epoch{Moves: r.uint(), Term: r.term()}}
+	home = r.text()
 	s.value = r.data
-	return s, r.err
+	return s, home, r.err
 }
 
 func appendText(dst []byte, s string) []byte {

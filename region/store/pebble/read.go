@@ -26,17 +26,17 @@ func (s *Store) unreadable(err error) error {
 
 // Get returns a row: see store.Store.
 func (s *Store) Get(ctx context.Context, owner region.UIN, t journal.Table, row []byte) (store.Row, error) {
-	none := store.Row{Table: t, Row: bytes.Clone(row)}
+	p := region.PartitionOf(owner, len(s.parts))
+	key := appendRowKey(make([]byte, 0, rowPrefix+len(row)), p, owner, t, row)
+	none := store.Row{Table: t, Row: key[rowPrefix:]}
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	snap, release, err := s.read()
+	snap, err := s.acquire()
 	if err != nil {
 		return none, err
 	}
-	defer release()
-	p := region.PartitionOf(owner, len(s.parts))
-	key := appendRowKey(make([]byte, 0, rowPrefix+len(row)), p, owner, t, row)
+	defer s.release(snap)
 	if s.parts[p].lacks(key) {
 		return none, nil
 	}
@@ -48,7 +48,7 @@ func (s *Store) Get(ctx context.Context, owner region.UIN, t journal.Table, row 
 		return none, s.unreadable(err)
 	}
 	defer func() { _ = closer.Close() }()
-	f, err := decodeRow(value, nil)
+	f, _, err := cutRow(value)
 	if err != nil {
 		return none, s.unreadable(err)
 	}
@@ -99,7 +99,7 @@ func scan(ctx context.Context, it *pebble.Iterator, t journal.Table, r store.Ran
 		if steps++; steps%patience == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		f, err := decodeRow(it.Value(), nil)
+		f, _, err := cutRow(it.Value())
 		if err != nil {
 			return region.Errorf(region.Internal, "row %x is damaged", it.Key()).WithCause(err)
 		}

@@ -25,18 +25,29 @@ func (s *snapshot) release() {
 	}
 }
 
-// read returns the newest durable snapshot and what to call when done with it.
-func (s *Store) read() (*snapshot, func(), error) {
+// acquire returns the newest durable snapshot, for release.
+func (s *Store) acquire() (*snapshot, error) {
 	s.snapMu.RLock()
 	defer s.snapMu.RUnlock()
 	snap := s.snap
 	if snap == nil {
-		return nil, nil, errClosed()
+		return nil, errClosed()
 	}
 	snap.refs.Add(1)
 	s.readers.Add(1)
-	return snap, func() {
-		snap.release()
-		s.readers.Done()
-	}, nil
+	return snap, nil
+}
+
+func (s *Store) release(snap *snapshot) {
+	snap.release()
+	s.readers.Done()
+}
+
+// read is acquire that also returns what to call when done.
+func (s *Store) read() (*snapshot, func(), error) {
+	snap, err := s.acquire()
+	if err != nil {
+		return nil, nil, err
+	}
+	return snap, func() { s.release(snap) }, nil
 }
