@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
 )
@@ -38,6 +40,12 @@ type applier struct {
 	did      func(batches int, done *store.Applied)
 	retry    backOff
 
+	// acts says whether this region acts for a home. When another one does by now,
+	// it merges the tail, and this one waits for nobody: left is told that the rows
+	// are to be had by comparison only.
+	acts func(home region.ID) bool
+	left func()
+
 	pending  []*journal.Batch
 	position journal.Position
 	due      time.Time // when the position of a command stream has to be stored; zero when it is
@@ -58,14 +66,22 @@ func (a *applier) apply(ctx context.Context) error {
 	}
 	for len(a.pending) > 0 {
 		run, tail := a.split(a.pending[:min(len(a.pending), applyBatches)])
+		left := false
 		if tail { // first the effects, then the position: repeating them changes nothing
-			if err := a.merger.Merge(ctx, run); err != nil {
-				return err
+			mine := slices.DeleteFunc(slices.Clone(run), func(b *journal.Batch) bool { return !a.acts(b.Home) })
+			if len(mine) > 0 {
+				if err := a.merger.Merge(ctx, mine); err != nil {
+					return err
+				}
 			}
+			left = len(mine) < len(run)
 		}
 		done, err := a.replica.Apply(ctx, a.stream, run)
 		if err != nil {
 			return translate(err)
+		}
+		if left {
+			a.left()
 		}
 		a.pending = a.pending[len(run):]
 		a.retry.reset()

@@ -82,6 +82,15 @@
 // region does not answer and another one acts for it, gaps are filled from that
 // one's copy, and so the commands that the region left behind reach their
 // targets. A command of one's own journal is trimmed when its reader and the
-// reader's backup both know that it ran. What a region acknowledged behind its
+// reader's backup both know that it ran.
+//
+// Nobody waits for a region that the world calls away, nor longer than its budget
+// ([Options].Budget) for one that does not come: rows are trimmed past it, and it
+// begins anew. Commands never are; [Replicator.Budgeted] refuses more of them. A
+// budget is of bytes, divided evenly among the partitions. As a partition's journal
+// is trimmed from its beginning only, a command that waits keeps what is behind it.
+//
+// A region that the world names as a home's new backup is in state bootstrap until
+// it has compared the rows once, however short its lag. What a region acknowledged behind its
 // successor's takeover goes to the [Merger] instead of the store.
 package replicator

@@ -18,7 +18,6 @@ type merger struct{ r *regionRole }
 
 // Merge implements replicator.Merger.
 func (m merger) Merge(ctx context.Context, batches []*journal.Batch) error {
-	batches = m.mine(batches)
 	outcomes, err := m.r.core.Merge(ctx, batches)
 	for i, o := range outcomes {
 		var n succession.Merged
@@ -33,18 +32,6 @@ func (m merger) Merge(ctx context.Context, batches []*journal.Batch) error {
 		m.r.succession.Count(batches[i].Home, n)
 	}
 	return err
-}
-
-// mine leaves out batches of homes that another region acts for by now: it
-// follows the same journal, and merges them itself. Waiting for them here would
-// hold up what comes behind.
-func (m merger) mine(batches []*journal.Batch) []*journal.Batch {
-	v := m.r.node.world.View()
-	self := region.ID(m.r.node.self.Name)
-	return slices.DeleteFunc(slices.Clone(batches), func(b *journal.Batch) bool {
-		acting, _, ok := v.Acting(b.Home)
-		return ok && acting != self
-	})
 }
 
 // gated is the store as processes with logic see it: only this one knows which
