@@ -39,6 +39,7 @@ type Region struct {
 	Acting    string   `json:"acting"` // region that acts for this home; its own ID when all is well
 	Term      uint64   `json:"term"`   // counter of the home's term: how often the acting region changed
 	Backups   []string `json:"backups"`
+	Away      bool     `json:"away,omitempty"` // nobody waits for it
 
 	Reachable bool     `json:"reachable"`         // its admin listener answered; else the numbers below are its last
 	Ready     bool     `json:"ready"`             // admits writes

@@ -177,7 +177,7 @@ func (c *Collector) note(admin string, st NodeStatus, ok bool) answer {
 func regionState(v *region.View, r *region.Region, answers map[string]answer) console.Region {
 	acting, term, _ := v.Acting(r.ID)
 	s := console.Region{ID: string(r.ID), Title: r.Title, Latitude: r.Place.Latitude, Longitude: r.Place.Longitude,
-		Acting: string(acting), Term: term.Counter, Capacity: r.Users}
+		Acting: string(acting), Term: term.Counter, Capacity: r.Users, Away: r.Away}
 	for _, b := range r.Backups {
 		s.Backups = append(s.Backups, string(b))
 	}
@@ -258,7 +258,11 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		out = append(out, console.Alarm{Severity: sev, Subject: subject, Text: text, Hint: hint})
 	}
 	for _, r := range s.Regions {
+		if r.Away {
+			add(console.Notice, r.ID, "nobody waits for the region", "when it is back: homing region retire "+r.ID+" --undo")
+		}
 		switch {
+		case !r.Reachable && r.Away:
 		case !r.Reachable:
 			add(console.Critical, r.ID, "the region does not answer", "look at its node; its users wait until it is back or failed over")
 		case !r.Ready:
@@ -268,7 +272,7 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 			add(console.Critical, r.ID, "rows were changed behind the store's back: "+d, "another region's copy: homing replicate repair; the region's own: homing store restore")
 		}
 		if r.Loss != nil && r.Loss.Single {
-			add(console.Critical, r.ID, "single copy: home "+r.ID+" is caught up nowhere but in "+r.Acting, "look at the replicator of "+r.Loss.Backup)
+			add(console.Critical, r.ID, "single copy: home "+r.ID+" is caught up nowhere but in "+r.Acting, "look at "+r.Loss.Backup+"; if it is gone, name another with --new-backup, or retire it")
 		}
 		if r.Acting != r.ID {
 			add(console.Notice, r.ID, "region "+r.Acting+" acts for it", "fail back when it is whole again")
