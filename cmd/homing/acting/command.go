@@ -187,6 +187,9 @@ func (c *commands) print(ctx context.Context, o *Operator, w *region.World, home
 			}
 			_, _ = fmt.Fprintf(c.env.Out, "%s: %s acts at term %s, %d of %d partitions; before it %s; %d open ranges; of its tail %d batches applied, %d known, %d conflicts\n",
 				h.Home, h.Acting, h.Term, h.Opened, h.Partitions, h.Before, len(h.Open), h.Merged.Applied, h.Merged.Known, h.Merged.Conflicts)
+			for _, r := range h.Lost {
+				_, _ = fmt.Fprintf(c.env.Out, "  partition %d: LOST, everything of %s after sequence %d, unless it returns\n", r.Partition, r.Origin, r.After)
+			}
 			for _, r := range h.Open {
 				_, _ = fmt.Fprintf(c.env.Out, "  partition %d: everything of %s after sequence %d, last contact %s\n", r.Partition, r.Origin, r.After, contact(r.LastContact))
 			}

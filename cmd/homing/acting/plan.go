@@ -280,7 +280,8 @@ func (o *Operator) unmerged(ctx context.Context, w *region.World, p *Plan) (int,
 // caughtUp says whether a region that takes a home from another one than the
 // home itself has what the home wrote before.
 func caughtUp(w *region.World, home, to region.ID, st *observe.NodeStatus) bool {
-	if to == home {
+	r, _ := w.Region(home)
+	if to == home || to == r.NewBackup { // a new backup is called caught up when it has what came before, too
 		return true
 	}
 	return slices.ContainsFunc(st.Region.Lags, func(l observe.Lag) bool {

@@ -32,6 +32,12 @@ func TestScenarioDisaster(t *testing.T) {
 	tell(t, "disaster", []control{{"", ""}, {"operator", "failover"}, {"disk", "return"}})
 }
 
+// The region that acts for one that died dies too, before what that one had alone
+// is merged.
+func TestScenarioRelapse(t *testing.T) {
+	tell(t, "relapse", []control{{"", ""}})
+}
+
 // A region is cut off, serves on, and what two regions wrote is brought together.
 func TestScenarioCutoff(t *testing.T) {
 	tell(t, "cutoff", []control{{"", ""}, {"operator", "failover"}, {"deaf", "fence"}})

@@ -227,6 +227,7 @@ func (h *handover) switchoverSteps() []Step {
 	const quick, slow = 10 * time.Second, 20 * time.Second
 	return []Step{
 		{"register", quick, h.register},
+		{"fence", quick, h.fencedByHand},
 		{"traffic", quick, h.flow},
 		{"plan", quick, h.planned},
 		{"switchover", quick, h.switchover},
@@ -378,6 +379,9 @@ func (h *handover) comeBack(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	if err := h.waitAgain(ctx); err != nil {
+		return "", err
+	}
 	if err := h.demo.Restart(ctx, "sh"); err != nil {
 		return "", err
 	}
@@ -431,6 +435,7 @@ func (h *handover) disasterSteps() []Step {
 		{"failover", quick, h.failover},
 		{"account", slow, h.accounted},
 		{"second-copy", slow, h.secondCopy},
+		{"retire", quick, h.retire},
 		{"phones-on", slow, h.awayAgain},
 		{"away", quick, h.flow},
 		{"return", slow, h.comeBack},

@@ -40,6 +40,10 @@ var stories = []story{
 		h.lost = s.returns
 		return h.disasterSteps(), h.close
 	}},
+	{"relapse", handoverSabotages, func(d *demo.Demo, _ sabotage) ([]Step, func()) {
+		r := &relapse{handover: newHandover(d)}
+		return r.steps(), r.close
+	}},
 	{"cutoff", append(cutoffSabotages, handoverSabotages...), func(d *demo.Demo, s sabotage) ([]Step, func()) {
 		c := &cutoff{handover: newHandover(d), silent: s.name == "deaf"}
 		return c.steps(), c.close
