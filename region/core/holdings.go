@@ -23,9 +23,9 @@ type Holding struct {
 // Errors: Unsupported in a process that has no journal; Unavailable without a
 // world; the store's.
 func (c *Core) Holdings(ctx context.Context, home region.ID) ([]Holding, error) {
-	s, ok := c.o.Store.(store.Store)
-	if !ok {
-		return nil, region.Errorf(region.Unsupported, "this process does not have the region's store").WithHint("ask the one that has it")
+	s, err := c.journaled()
+	if err != nil {
+		return nil, err
 	}
 	v, err := c.view()
 	if err != nil {
@@ -37,30 +37,22 @@ func (c *Core) Holdings(ctx context.Context, home region.ID) ([]Holding, error) 
 		h.Partition = region.Partition(p)
 		sums := s.Sums(h.Partition, home)
 		h.SharedRows, h.OwnRows = sums.SharedRows, sums.OwnRows
-		for last := region.UIN(0); ; {
-			owners, err := s.Owners(ctx, h.Partition, tableAccount, last, expireOwners)
+		for u, err := range eachOwner(ctx, s, h.Partition, tableAccount, 0) {
 			if err != nil {
 				return nil, err
 			}
-			for _, u := range owners {
-				if at, ok := v.Placement(u); !ok || at.Home != home {
-					continue
-				}
-				h.Owners++
-				err := s.Scan(ctx, u, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
-					if n, ok := numberOf(r.Row); ok {
-						h.Messages += n
-					}
-					return false
-				})
-				if err != nil {
-					return nil, err
-				}
+			if at, ok := v.Placement(u); !ok || at.Home != home {
+				continue
 			}
-			if len(owners) < expireOwners {
-				break
+			h.Owners++
+			err := s.Scan(ctx, u, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
+				n, _ := numberOf(r.Row)
+				h.Messages += n
+				return false
+			})
+			if err != nil {
+				return nil, err
 			}
-			last = owners[len(owners)-1]
 		}
 	}
 	return out, nil

@@ -35,7 +35,7 @@ func TestScenarioDisaster(t *testing.T) {
 // The region that acts for one that died dies too, before what that one had alone
 // is merged.
 func TestScenarioRelapse(t *testing.T) {
-	tell(t, "relapse", []control{{"", ""}})
+	tell(t, "relapse", []control{{"", ""}, {"operator", "failover"}})
 }
 
 // A region is cut off, serves on, and what two regions wrote is brought together.

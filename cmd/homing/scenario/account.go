@@ -222,3 +222,50 @@ func (h *handover) settled(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("the report on disk has no open range and counts %d batches applied, %d known, %d in conflict: the %d that the stores had", m.Applied, m.Known, m.Conflicts, h.account.batches), nil
 }
+
+// Where accounts are, and the messages of a user, one row each.
+const (
+	tableAccount journal.Table = 1
+	tableInbox   journal.Table = 101
+)
+
+// refusedStranger: ca has no copy of sh, so it may not act without a word more;
+// what would vanish is counted, as hk's store has it.
+func (h *handover) refusedStranger(ctx context.Context) error {
+	p, err := h.operator.Plan(ctx, acting.Wish{Kind: acting.Failover, Home: "sh", To: "ca"})
+	if err != nil {
+		return err
+	}
+	if err := p.Refusal(acting.Accepted{}); p.HasCopy || region.KindOf(err) != region.Conflict {
+		return fmt.Errorf("a failover to a region without a copy is not refused: %v", err)
+	}
+	lost, err := h.operator.Lose(ctx, p)
+	if err != nil {
+		return err
+	}
+	owners, messages := 0, uint64(0)
+	hk, ca, w := h.demo.Node("hk").Store(), h.demo.Node("ca").Store(), h.demo.View().World
+	for part := range region.Partition(hk.Partitions()) {
+		rows, err := rowsOf(ctx, hk, w, "sh", part)
+		if err != nil {
+			return err
+		}
+		there, err := rowsOf(ctx, ca, w, "sh", part)
+		if err != nil {
+			return err
+		}
+		for id := range rows {
+			switch _, ok := there[id]; {
+			case ok:
+			case id.table == tableAccount:
+				owners++
+			case id.table == tableInbox:
+				messages++
+			}
+		}
+	}
+	if lost.Best != "hk" || lost.Messages != messages || messages == 0 || lost.Owners != owners {
+		return fmt.Errorf("the plan lists %d messages and %d owners, compared with %s; %d and %d are in hk only", lost.Messages, lost.Owners, lost.Best, messages, owners)
+	}
+	return nil
+}

@@ -227,7 +227,6 @@ func (h *handover) switchoverSteps() []Step {
 	const quick, slow = 10 * time.Second, 20 * time.Second
 	return []Step{
 		{"register", quick, h.register},
-		{"fence", quick, h.fencedByHand},
 		{"traffic", quick, h.flow},
 		{"plan", quick, h.planned},
 		{"switchover", quick, h.switchover},
@@ -247,6 +246,7 @@ func (h *handover) switchoverSteps() []Step {
 		{"refused-back", quick, h.quick},
 		{"inboxes", slow, h.nothingLost},
 		{"copies", slow, h.equalCopies},
+		{"fence", quick, h.fencedByHand},
 	}
 }
 
@@ -295,6 +295,9 @@ const serveWithin = 5.0
 
 func (h *handover) failover(ctx context.Context) (string, error) {
 	if err := h.refusedSwitchover(ctx); err != nil {
+		return "", err
+	}
+	if err := h.refusedStranger(ctx); err != nil {
 		return "", err
 	}
 	seen, err := h.change(ctx, acting.Failover, "ca")
