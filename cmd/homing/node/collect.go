@@ -3,35 +3,48 @@ package node
 import (
 	"context"
 	"os"
-	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
 const (
 	// collectEvery is how often a node looks how often its garbage is collected.
-	collectEvery = 5 * time.Second
-	// A busy node collects more than once a second, and then lets garbage be three
-	// times what lives before the next collection, because each takes a tenth of
-	// the processor time and shrinks the stacks that the next request grows again.
-	// An idle one keeps Go's own measure: memory is what its connections cost.
-	busyCollections = 5 // in collectEvery
-	busyPercent     = 300
-	idlePercent     = 100
+	collectEvery = time.Second
+	// A node that collects more than once a second lets garbage grow before the
+	// next collection: to busyGarbage, or to three times what lives if that is
+	// more. Each collection costs all of what lives, takes a tenth of the processor
+	// time in sum, and shrinks the stacks that the next request grows again. An idle
+	// node keeps Go's own measure: memory is what its connections cost.
+	busyGarbage = 256 << 20 // bytes
+	busyPercent = 300
+	idlePercent = 100
+	// calm is in how many looks, with next to no collection, a node is idle again:
+	// there are few because it is busy.
+	calm = 5
 )
 
-// gcPercent is the measure after so many collections in collectEvery. With
-// busyPercent there are half as many or fewer, so it is left only when there are
-// next to none.
-func gcPercent(now int, collections uint32) int {
-	switch {
-	case collections > busyCollections:
-		return busyPercent
-	case collections <= 1:
-		return idlePercent
-	default:
-		return now
+// collection decides how much garbage may lie around.
+type collection struct {
+	percent int
+	quiet   int // looks in a row with a collection at most in all of them
+	late    uint64
+}
+
+// look takes how many collections there were since the last look, and how many
+// bytes live, and returns the percentage from now on.
+func (c *collection) look(collections, live uint64) int {
+	c.late += collections
+	if c.quiet++; c.late > 1 {
+		c.quiet, c.late = 0, 0
 	}
+	switch {
+	case collections > 1:
+		c.percent = max(busyPercent, int(100*busyGarbage/max(live, 1<<20)))
+	case c.quiet >= calm:
+		c.percent, c.quiet, c.late = idlePercent, 0, 0
+	}
+	return c.percent
 }
 
 // collectLess adapts the collection to the load until the node is closed. GOGC,
@@ -47,7 +60,9 @@ func (n *Node) collectLess() {
 		defer close(done)
 		t := time.NewTicker(collectEvery)
 		defer t.Stop()
-		percent, last := idlePercent, uint32(0)
+		c := collection{percent: idlePercent}
+		percent, last := idlePercent, uint64(0)
+		samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 		for {
 			select {
 			case <-t.C:
@@ -57,13 +72,13 @@ func (n *Node) collectLess() {
 				}
 				return
 			}
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			if want := gcPercent(percent, m.NumGC-last); want != percent {
+			metrics.Read(samples)
+			cycles := samples[0].Value.Uint64()
+			if want := c.look(cycles-last, samples[1].Value.Uint64()); want != percent {
 				percent = want
 				debug.SetGCPercent(percent)
 			}
-			last = m.NumGC
+			last = cycles
 		}
 	}()
 	n.onClose("collection", func(context.Context) error {

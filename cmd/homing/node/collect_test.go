@@ -2,21 +2,24 @@ package node
 
 import "testing"
 
-func TestGCPercent(t *testing.T) {
-	for _, c := range []struct {
-		now         int
-		collections uint32
-		want        int
-	}{
-		{idlePercent, 0, idlePercent},
-		{idlePercent, 5, idlePercent},
-		{idlePercent, 6, busyPercent},
-		{busyPercent, 20, busyPercent},
-		{busyPercent, 3, busyPercent}, // it is why there are few
-		{busyPercent, 1, idlePercent},
+func TestCollection(t *testing.T) {
+	const little, much = 16 << 20, 1 << 30 // bytes that live
+	type look struct {
+		collections, live uint64
+		want              int
+	}
+	for name, looks := range map[string][]look{
+		"idle":                         {{0, little, 100}, {1, little, 100}, {0, little, 100}, {1, little, 100}},
+		"busy with little":             {{2, little, 1600}, {1, little, 1600}},
+		"busy with much":               {{5, much, 300}, {9, much, 300}},
+		"few because it is busy":       {{4, little, 1600}, {0, little, 1600}, {1, little, 1600}, {0, little, 1600}, {1, little, 1600}, {0, little, 1600}, {0, little, 1600}},
+		"calm again, after five looks": {{4, little, 1600}, {0, little, 1600}, {0, little, 1600}, {1, little, 1600}, {0, little, 1600}, {0, little, 100}},
 	} {
-		if got := gcPercent(c.now, c.collections); got != c.want {
-			t.Errorf("%d collections at %d %%: %d %%, want %d", c.collections, c.now, got, c.want)
+		c := collection{percent: idlePercent}
+		for i, l := range looks {
+			if got := c.look(l.collections, l.live); got != l.want {
+				t.Errorf("%s: look %d, %d collections: %d %%, want %d", name, i, l.collections, got, l.want)
+			}
 		}
 	}
 }
