@@ -40,7 +40,8 @@ type IMOptions struct {
 	DurationSeconds float64 `json:"duration_seconds"` // for the report
 
 	TLS        bool          `json:"tls"`
-	Queue      bool          `json:"queue"` // ships the journal to an embedded queue
+	Echo       bool          `json:"echo,omitempty"` // a bare server in the region's place
+	Queue      bool          `json:"queue"`          // ships the journal to an embedded queue
 	Partitions int           `json:"partitions"`
 	GOMAXPROCS int           `json:"gomaxprocs,omitempty"`
 	Find       bool          `json:"find"`
@@ -70,6 +71,8 @@ func (o *IMOptions) Validate() error {
 		return fmt.Errorf("--partitions %d: want 1 to %d", o.Partitions, 1<<16)
 	case o.Limit <= 0:
 		return fmt.Errorf("--p99 %s: want more than 0", o.Limit)
+	case o.Echo && (o.Kind != kindDirect || o.Target != "" || o.Profile != "" || o.Queue):
+		return errors.New("--echo: it goes with 1:1 messages, and without --target, --queue and --cpuprofile")
 	case o.Target != "" && o.Short == "":
 		return errors.New("--target needs --short: the base URL of the short listener, where users are registered")
 	case o.Target != "" && (o.CA == "") == o.TLS:
@@ -95,6 +98,10 @@ cannot hide it.
   --kind group    groups of --members; every message is delivered to all others
   --kind idle     connections that do nothing: what each costs in memory, after
                   the garbage collections of eight idle minutes, which are forced
+
+--echo puts a bare server in the region's place, which stores nothing: it answers
+each message and pushes it on, in the same frames. That is the most that this
+machine's kernel, Go's net package and this generator can do.
 
 What a push did not bring is looked for by sync before it counts as lost. "cpu"
 is the processor time of the region's process alone.`,
@@ -132,6 +139,7 @@ is the processor time of the region's process alone.`,
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "sent before it counts")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "of the measurement; with --find, of every try")
 	f.BoolVar(&o.TLS, "tls", false, "TLS 1.3 on the long connections")
+	f.BoolVar(&o.Echo, "echo", false, "measure a bare server that stores nothing, in place of a region")
 	f.BoolVar(&o.Queue, "queue", false, "the region also ships its journal to an embedded queue")
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the region's store")
 	f.IntVar(&o.GOMAXPROCS, "gomaxprocs", 0, "of the region's process (default: all)")
@@ -162,7 +170,13 @@ func IM(ctx context.Context, o IMOptions) (r *IMReport, err error) {
 		return nil, err
 	}
 	b := &imBench{o: &o}
-	if o.Target == "" {
+	if o.Echo {
+		if b.site, err = startEcho(ctx, &o, dir); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, b.site.close()) }()
+		b.target = b.site.target
+	} else if o.Target == "" {
 		if b.site, err = startSite(ctx, &o, dir); err != nil {
 			return nil, err
 		}
@@ -210,7 +224,12 @@ type imBench struct {
 
 // gather registers and connects the users, and makes the groups.
 func (b *imBench) gather(ctx context.Context) (err error) {
-	if b.people, err = register(ctx, b.short, b.o.Users); err != nil {
+	if b.o.Echo {
+		b.people, err = strangers(b.o.Users)
+	} else {
+		b.people, err = register(ctx, b.short, b.o.Users)
+	}
+	if err != nil {
 		return err
 	}
 	if err := b.connectAll(ctx, b.people); err != nil {

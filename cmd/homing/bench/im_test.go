@@ -30,6 +30,7 @@ func TestIM(t *testing.T) {
 	for name, args := range map[string]string{
 		"direct": "--users 20 --rate 200",
 		"tls":    "--users 10 --rate 50 --tls --queue",
+		"echo":   "--users 10 --rate 100 --echo --tls",
 		"group":  "--kind group --users 20 --members 5 --rate 40",
 	} {
 		t.Run(name, func(t *testing.T) {

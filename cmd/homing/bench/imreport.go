@@ -85,6 +85,9 @@ func (r *IMReport) print(out io.Writer) error {
 		return nil
 	}
 	what := fmt.Sprintf("%d users, 1:1", o.Users)
+	if o.Echo {
+		what += ", echoed by a bare server"
+	}
 	if o.Kind == kindGroup {
 		what = fmt.Sprintf("%d users in groups of %d", o.Users, o.Members)
 	}
