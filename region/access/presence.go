@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/homing-im/homing/region"
 	v1 "github.com/homing-im/homing/region/homingv1"
@@ -112,7 +111,7 @@ func (p *Presence) Notify(owner region.UIN, newest uint64, m *v1.Message) {
 		return
 	}
 	n := &v1.Notice{Sequence: newest}
-	if m != nil && proto.Size(m) <= maxNoticeBody {
+	if m != nil && wire.MessageSize(m) <= maxNoticeBody {
 		n.Message = m
 	}
 	for _, s := range sessions {

@@ -25,6 +25,9 @@ func checkBody(b *v1.Body) error {
 		case !utf8.ValidString(k.Text):
 			return region.Errorf(region.BadInput, "the text is not UTF-8").WithHint("encode it")
 		}
+		if len(b.ProtoReflect().GetUnknown()) == 0 {
+			return nil // MaxText is below maxBody
+		}
 		return checkUnknown(b)
 	case *v1.Body_Media:
 		if err := checkMedia(k.Media); err != nil {

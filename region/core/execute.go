@@ -173,7 +173,7 @@ const (
 func (c *Core) executed(ops []*operation, outcomes []string) (done int) {
 	now := c.o.Clock()
 	for i, what := range outcomes {
-		c.m.commands.WithLabelValues(ops[i].method().String(), what).Inc()
+		c.m.counter(c.m.commands, ops[i].method().String(), what).Inc()
 		c.m.delay.Observe(max(0, now.Sub(time.UnixMilli(ops[i].from.unixMilli)).Seconds()))
 	}
 	done = len(outcomes)

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/homing-im/homing/region"
@@ -199,6 +200,14 @@ func (c *Core) maySend(ctx context.Context, sender region.UIN, to recipient) err
 	return err
 }
 
+// carrying spells the command that carries a message: a v1.Append, or a
+// v1.GroupPost, which has the same shape.
+func carrying(message []byte) []byte {
+	const field = 1
+	b := make([]byte, 0, len(message)+protowire.SizeTag(field)+protowire.SizeVarint(uint64(len(message))))
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), message)
+}
+
 func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendResponse, error) {
 	found, err := t.repeats(id)
 	if err != nil {
@@ -236,11 +245,10 @@ func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendRespon
 		if to.group {
 			how = methodGroupPost
 		}
-		payload, err := marshal(&v1.Append{Message: m}) // GroupPost has the same shape
-		if err != nil {
-			return nil, err
+		t.command(id, to.home, to.uin, how, carrying(stored))
+		if how == methodAppend {
+			t.sends = &operation{command: &t.batch.Commands[0], id: id, message: m, stored: stored}
 		}
-		t.command(id, to.home, to.uin, how, payload)
 	}
 	return &v1.SendResponse{Id: id[:], Sequence: sequence, SentUnixMilli: m.SentUnixMilli}, nil
 }

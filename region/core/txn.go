@@ -12,6 +12,7 @@ import (
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/wire"
 )
 
 const (
@@ -52,7 +53,13 @@ type txn struct {
 
 	receipt store.Receipt // of the commit, when there was one
 
+	sends   *operation // the message that the one command brings to a user; nil when there is none
 	notices []*v1.Message
+	few     struct { // what a message takes is allocated with its transaction
+		writes   [2]store.Write
+		commands [1]journal.Command
+		notices  [1]*v1.Message
+	}
 	revoked [][8]byte // devices whose connections end
 	erased  bool      // the owner's account
 }
@@ -129,8 +136,10 @@ func undecided(cause error) error {
 }
 
 func (c *Core) newTxn(ctx context.Context, owner region.UIN, p region.Placement, first bool) *txn {
-	return &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(), first: first,
+	t := &txn{c: c, ctx: ctx, owner: owner, place: p, now: c.o.Clock().UnixMilli(), first: first,
 		batch: store.Batch{Owner: owner, Home: p.Home, Epoch: p.Epoch}}
+	t.batch.Writes, t.batch.Commands, t.notices = t.few.writes[:0], t.few.commands[:0], t.few.notices[:0]
+	return t
 }
 
 func (t *txn) empty() bool { return len(t.batch.Writes)+len(t.batch.Commands) == 0 }
@@ -148,6 +157,9 @@ func (t *txn) ended(receipt store.Receipt, err error) error {
 	}
 	t.receipt = receipt
 	if !t.flies {
+		if t.sends != nil && t.hasHead {
+			t.head.wait(t.sends.command.Target, receipt.Last)
+		}
 		t.keepHead()
 	}
 	if t.erased {
@@ -278,7 +290,7 @@ func (t *txn) command(id journal.CommandID, to region.ID, target region.UIN, m m
 
 // marshal is deterministic, so that equal requests have equal sums.
 func marshal(m proto.Message) ([]byte, error) {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	b, err := wire.AppendProto(nil, m)
 	if err != nil {
 		return nil, region.Errorf(region.BadInput, "cannot encode: a text is not UTF-8").WithCause(err)
 	}

@@ -39,9 +39,6 @@ func set(b *pebble.Batch, key, head, tail []byte) {
 	_ = op.Finish() // of a batch without index: never an error
 }
 
-// size is about what the chunk takes in Pebble's log, in bytes.
-func (c *chunk) size() int { return c.ops.Len() + c.log.Len() }
-
 // free gives the memory back. Pebble must not have it.
 func (c *chunk) free() {
 	_ = c.ops.Close()

@@ -9,10 +9,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// maxGroup is when the committer stops adding chunks to a group, in bytes. It
-// bounds how long the first caller of a group waits for the rest, and stays
-// below the memtable, beyond which Pebble takes a slower path.
-const maxGroup = 8 << 20
+// groupMemory is what the committer keeps for the next group, in bytes: one large
+// group must not cost it for the rest of the store's life.
+const groupMemory = 16 << 20
 
 // queue is what waits for the committer.
 type queue struct {
@@ -83,7 +82,7 @@ func (s *Store) commitLoop() {
 	defer close(s.done)
 	s.telling.start()
 	defer s.telling.stop()
-	group := s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(2 * maxGroup))
+	group := s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(groupMemory))
 	defer func() {
 		if s.failed.Load() == nil { // after an error Pebble may still look at the memory
 			_ = group.Close()
@@ -110,27 +109,33 @@ func (s *Store) idle() bool {
 	return len(s.queue.dirty) == 0 && len(s.queue.wide) == 0
 }
 
-// take seals the open chunks, up to a group's size, and what waits for the
-// whole store once no partition is left out: a fence goes behind the commits it
-// let pass.
+// take seals the open chunks, and what waits for the whole store: a fence goes
+// behind the commits it let pass.
+//
+// The chunks are those of one moment, so that nothing is durable sooner than what
+// was submitted before it to another partition: all partitions that have one are
+// held until the last of them is sealed. Nobody else holds more than one.
 func (s *Store) take() []*chunk {
 	q := &s.queue
-	q.mu.Lock()
-	dirty, wide := q.dirty, q.wide
-	q.dirty, q.wide = nil, nil
-	q.mu.Unlock()
-
-	var chunks []*chunk
-	size := 0
-	for i, p := range dirty {
-		if size >= maxGroup {
-			q.mu.Lock()
-			q.dirty = append(dirty[i:], q.dirty...)
-			q.wide = append(wide, q.wide...)
+	var dirty []*part
+	var wide []*chunk
+	for {
+		q.mu.Lock()
+		more := q.dirty
+		q.dirty = nil
+		if len(more) == 0 {
+			wide, q.wide = q.wide, nil
 			q.mu.Unlock()
-			return chunks
+			break
 		}
-		p.mu.Lock()
+		q.mu.Unlock()
+		for _, p := range more {
+			p.mu.Lock()
+		}
+		dirty = append(dirty, more...)
+	}
+	var chunks []*chunk
+	for _, p := range dirty {
 		c := p.open
 		p.open, p.taken = nil, c
 		p.fresh.take()
@@ -141,9 +146,10 @@ func (s *Store) take() []*chunk {
 			c.set(keyState(p.id), p.scratch.value, nil)
 			c.view = newView(p.step.State)
 		}
-		p.mu.Unlock()
-		size += c.size()
 		chunks = append(chunks, c)
+	}
+	for _, p := range dirty {
+		p.mu.Unlock()
 	}
 	return append(chunks, wide...)
 }
