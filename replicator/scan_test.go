@@ -5,6 +5,16 @@ import (
 	"time"
 )
 
+// TestLooks holds that one look which waited long makes no long pause.
+func TestLooks(t *testing.T) {
+	var l looks
+	for i, c := range []struct{ took, want time.Duration }{{9, 9}, {7, 7}, {500, 7}, {8, 7}, {9, 7}, {9, 8}, {500, 8}, {500, 9}, {500, 9}, {500, 500}} {
+		if got := l.least(c.took); got != c.want {
+			t.Errorf("look %d of %d: %d, want %d", i, c.took, got, c.want)
+		}
+	}
+}
+
 // TestScanPause holds how long a round of looks takes, and how much of a processor.
 func TestScanPause(t *testing.T) {
 	const ms = time.Millisecond

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
-	"math"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/kafka-go/compress"
@@ -53,6 +53,7 @@ type carefulFetch struct {
 	clientID      string
 	correlationID int32
 	version       int16 // agreed on with the broker
+	inflater      *zstd.Decoder
 }
 
 var (
@@ -91,7 +92,7 @@ func (f *carefulFetch) RawExchange(rw io.ReadWriter) (m protocol.Message, err er
 	if id := int32(binary.BigEndian.Uint32(frame[4:])); id != f.correlationID {
 		return nil, fmt.Errorf("the answer to request %d where that to %d was expected", id, f.correlationID)
 	}
-	if err := checkAnswer(frame[8:]); err != nil {
+	if frame, err = checkAnswer(frame, f.inflater); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -107,12 +108,13 @@ var errDamaged = errors.New("damaged answer")
 
 // checkAnswer walks the answer to a fetch (Kafka protocol, FetchResponse
 // version 11, record batches of magic 2) and holds every length and count in it
-// against the bytes there are, and what is compressed against the limits. Where
-// the answer inflates to more than is wanted at once it is cut short, as a broker
-// does that keeps to the bytes asked for.
-func checkAnswer(b []byte) error {
-	w := walk{b: b}
-	defer w.close()
+// against the bytes there are. It returns the answer as the library shall read it:
+// with what is compressed inflated, within the limits. Where it inflates to more
+// than is wanted at once it is cut short, as a broker does that keeps to the bytes
+// asked for.
+func checkAnswer(frame []byte, inflater *zstd.Decoder) ([]byte, error) {
+	w := walk{b: frame, frame: frame, inflater: inflater}
+	w.take(4 + 4)     // length, correlation ID
 	w.take(4 + 2 + 4) // throttle, error, session
 	for range w.count(2 + 4) {
 		w.take(int(int16(w.uint(2)))) // topic
@@ -126,17 +128,27 @@ func checkAnswer(b []byte) error {
 		}
 	}
 	if w.damaged {
-		return errDamaged
+		return nil, errDamaged
 	}
-	return nil
+	if w.out == nil {
+		return frame, nil
+	}
+	w.out = append(w.out, frame[w.copied:]...)
+	binary.BigEndian.PutUint32(w.out, uint32(len(w.out)-4))
+	return w.out, nil
 }
 
 // walk goes through bytes; it stands still once damaged.
 type walk struct {
 	b        []byte
 	damaged  bool
-	inflated int // bytes of all batches so far
-	zstd     *zstd.Decoder
+	frame    []byte // all of it
+	inflater *zstd.Decoder
+
+	out      []byte // the answer inflated, as far as copied; nil while nothing was compressed
+	copied   int    // bytes of frame that are in out
+	inflated int    // bytes that inflated batches take in out
+	scratch  []byte
 }
 
 // take returns the next n bytes, nil when there are fewer.
@@ -172,76 +184,111 @@ func (w *walk) count(size int) int {
 	return n
 }
 
-// batches checks the record batches of a log. The last one may be cut short,
-// which is how a broker keeps to the bytes asked for.
-func (w *walk) batches(b []byte) {
-	const (
-		prefix = 8 + 4  // base offset, length of the rest
-		header = 61     // with the count of records
-		magic  = 16     // offset of the version
-		attrs  = 21     // offset of the attributes
-		counts = 61 - 4 // offset of the count
-	)
-	for len(b) > magic {
-		n := int(int32(binary.BigEndian.Uint32(b[8:])))
-		if b[magic] != 2 {
+// The record batch of magic 2: offsets of its fields.
+const (
+	batchLength  = 8 // of what follows it
+	batchPrefix  = 8 + 4
+	batchMagic   = 16
+	batchCRC     = 17 // of what follows it
+	batchAttrs   = 21
+	batchCount   = 57
+	batchRecords = 61
+)
+
+// batches checks the record batches of a log, and inflates those that are
+// compressed. The last one may be cut short, which is how a broker keeps to the
+// bytes asked for.
+func (w *walk) batches(log []byte) {
+	end := len(w.frame) - len(w.b)
+	var out []byte // the log inflated; nil while nothing of it was compressed
+	b := log
+	for len(b) > batchMagic {
+		n := int(int32(binary.BigEndian.Uint32(b[batchLength:])))
+		if b[batchMagic] != 2 {
 			w.damaged = true // or of before Kafka 0.11
 			return
 		}
-		if n > len(b)-prefix {
-			return
+		if n > len(b)-batchPrefix {
+			break
 		}
-		if n < header-prefix || binary.BigEndian.Uint32(b[counts:]) > maxBatchRecords {
+		if n < batchRecords-batchPrefix || binary.BigEndian.Uint32(b[batchCount:]) > maxBatchRecords {
 			w.damaged = true
 			return
 		}
-		if codec := protocol.Attributes(binary.BigEndian.Uint16(b[attrs:])).Compression(); codec != 0 {
-			if w.inflated >= maxInflatedAnswer {
-				binary.BigEndian.PutUint32(b[8:], math.MaxInt32) // cut short, for the library
-				return
-			}
-			size, err := w.inflatedSize(codec, b[header:prefix+n])
-			if err != nil || size > maxInflated {
-				w.damaged = true
-				return
-			}
-			w.inflated += size
+		batch := b[:batchPrefix+n]
+		codec := protocol.Attributes(binary.BigEndian.Uint16(batch[batchAttrs:])).Compression()
+		if codec != 0 && out == nil {
+			out = append(make([]byte, 0, 4*len(log)), log[:len(log)-len(b)]...)
 		}
-		b = b[prefix+n:]
+		switch {
+		case codec != 0 && w.inflated >= maxInflatedAnswer:
+			w.replace(end, len(log), out)
+			return
+		case codec != 0:
+			before := len(out)
+			if out = w.inflate(out, codec, batch); w.damaged {
+				return
+			}
+			w.inflated += len(out) - before
+		case out != nil:
+			out = append(out, batch...)
+		}
+		b = b[len(batch):]
+	}
+	if out != nil {
+		w.replace(end, len(log), append(out, b...))
 	}
 }
 
-// inflatedSize returns how long compressed records are, reading no further than
-// just beyond the limit.
-func (w *walk) inflatedSize(codec compress.Compression, records []byte) (int, error) {
+// replace puts another log, and its length, in the place of one of size bytes that
+// ends at an offset of the frame.
+func (w *walk) replace(end, size int, log []byte) {
+	w.out = append(w.out, w.frame[w.copied:end-size-4]...)
+	w.out = binary.BigEndian.AppendUint32(w.out, uint32(len(log)))
+	w.out = append(w.out, log...)
+	w.copied = end
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// inflate appends a batch that is not compressed in the place of one that is.
+func (w *walk) inflate(out []byte, codec compress.Compression, batch []byte) []byte {
+	if crc32.Checksum(batch[batchAttrs:], castagnoli) != binary.BigEndian.Uint32(batch[batchCRC:]) {
+		w.damaged = true
+		return out
+	}
+	at := len(out)
+	out = append(out, batch[:batchRecords]...)
+	out, err := w.records(out, codec, batch[batchRecords:])
+	if err != nil || len(out)-at > maxInflated {
+		w.damaged = true
+		return out
+	}
+	plain := out[at:]
+	plain[batchAttrs+1] &^= 7 // the codec
+	binary.BigEndian.PutUint32(plain[batchLength:], uint32(len(plain)-batchPrefix))
+	binary.BigEndian.PutUint32(plain[batchCRC:], crc32.Checksum(plain[batchAttrs:], castagnoli))
+	return out
+}
+
+// records appends what compressed records inflate to, and little more than the
+// limit at most.
+func (w *walk) records(out []byte, codec compress.Compression, records []byte) ([]byte, error) {
 	if codec == compress.Zstd {
-		return w.zstdSize(records)
+		inflated, err := w.inflater.DecodeAll(records, w.scratch[:0]) // the limit counts what is there already
+		w.scratch = inflated
+		return append(out, inflated...), err
 	}
 	c := codec.Codec()
 	if c == nil {
-		return 0, errDamaged
+		return out, errDamaged
 	}
 	r := c.NewReader(bytes.NewReader(records))
-	n, err := io.Copy(io.Discard, io.LimitReader(r, maxInflated+1))
-	return int(n), errors.Join(err, r.Close())
+	inflated, err := io.ReadAll(io.LimitReader(r, maxInflated+1))
+	return append(out, inflated...), errors.Join(err, r.Close())
 }
 
-func (w *walk) zstdSize(records []byte) (n int, err error) {
-	if w.zstd == nil {
-		w.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return 0, err
-		}
-	}
-	if err := w.zstd.Reset(bytes.NewReader(records)); err != nil {
-		return 0, err
-	}
-	size, err := io.Copy(io.Discard, io.LimitReader(w.zstd, maxInflated+1))
-	return int(size), err
-}
-
-func (w *walk) close() {
-	if w.zstd != nil {
-		w.zstd.Close()
-	}
+// newInflater returns what zstd is inflated with, within the limits.
+func newInflater() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxInflated), zstd.WithDecoderMaxWindow(maxWindow))
 }

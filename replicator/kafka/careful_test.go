@@ -30,7 +30,12 @@ func answer(t testing.TB) []byte {
 
 // exchange reads an answer as from a connection, and every record in it.
 func exchange(answer []byte) (read int, err error) {
-	f := &carefulFetch{Request: &fetch.Request{}, correlationID: 1, version: fetchVersion}
+	inflater, err := newInflater()
+	if err != nil {
+		return 0, err
+	}
+	defer inflater.Close()
+	f := &carefulFetch{Request: &fetch.Request{}, correlationID: 1, version: fetchVersion, inflater: inflater}
 	m, err := f.RawExchange(struct {
 		io.Reader
 		io.Writer

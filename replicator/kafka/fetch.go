@@ -45,7 +45,7 @@ func (q *Queue) Fetch(ctx context.Context, at []replicator.FetchAt, wait time.Du
 		offsets[a.TopicPartition] = a.Offset
 	}
 
-	m, err := q.transport.RoundTrip(ctx, q.addr, &carefulFetch{Request: req, clientID: q.options.ClientID, correlationID: q.fetches.Add(1)})
+	m, err := q.transport.RoundTrip(ctx, q.addr, &carefulFetch{Request: req, clientID: q.options.ClientID, correlationID: q.fetches.Add(1), inflater: q.inflater})
 	if err != nil {
 		var leaders *fetch.Error
 		if errors.As(err, &leaders) && !errors.Is(err, protocol.ErrNoTopic) && !errors.Is(err, protocol.ErrNoPartition) {

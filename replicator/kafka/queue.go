@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 
@@ -79,7 +80,8 @@ type Queue struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	producing chan struct{}
-	fetches   atomic.Int32       // correlation IDs
+	fetches   atomic.Int32 // correlation IDs
+	inflater  *zstd.Decoder
 	cancel    context.CancelFunc // ends the library's goroutines, also those of calls that come after Close
 
 	mu     sync.Mutex
@@ -119,8 +121,13 @@ func New(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+	inflater, err := newInflater()
+	if err != nil {
+		return nil, err
+	}
 	q := &Queue{
 		options:   o,
+		inflater:  inflater,
 		addr:      kafka.TCP(brokers...),
 		producing: make(chan struct{}, maxProducing),
 		conns:     make(map[net.Conn]struct{}),
