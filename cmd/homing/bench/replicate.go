@@ -35,7 +35,7 @@ type ReplicateOptions struct {
 	Callers    int
 	Partitions int
 	Value      int  // bytes of a row
-	Plain      bool // what is put into the queue is not compressed
+	Zstd       bool // what is put into the queue is compressed, as regions do by default
 }
 
 func (o *ReplicateOptions) validate() error {
@@ -108,7 +108,7 @@ Ratios of processor time compare on a machine that does other work; rates do not
 	f.IntVar(&o.Callers, "callers", o.Callers, "callers that commit")
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "partitions of the world")
 	f.IntVar(&o.Value, "value", o.Value, "bytes of a row's value")
-	f.BoolVar(&o.Plain, "plain", o.Plain, "do not compress what is put into the queue")
+	f.BoolVar(&o.Zstd, "zstd", o.Zstd, "compress what is put into the queue, as regions do by default and MirrorMaker 2 does not")
 	f.StringVar(&o.Dir, "dir", "", "where to put stores and queues (default: the system's place for temporary files)")
 	return cmd
 }
@@ -226,7 +226,7 @@ func startEmbedded(ctx context.Context, dir string, partitions int) (*brokers, e
 type twoRegions struct {
 	view   *region.View
 	server *http.Server
-	plain  bool // see ReplicateOptions
+	zstd   bool // see ReplicateOptions
 }
 
 func newTwoRegions(partitions int, queue string, journal http.Handler) (*twoRegions, error) {
@@ -265,7 +265,7 @@ func (w *twoRegions) replicator(id region.ID, s replicator.Store, far *distance)
 		Self: id, Store: s, Executor: noCommands{}, Merger: noCommands{},
 		View: func() *region.View { return w.view }, Changed: func() <-chan struct{} { return never },
 		Open: func(of region.ID, brokers string) (replicator.Queue, error) {
-			return kafka.New(kafka.Options{Brokers: slices.Collect(strings.SplitSeq(brokers, ",")), Dial: dial(of), Zstd: !w.plain})
+			return kafka.New(kafka.Options{Brokers: slices.Collect(strings.SplitSeq(brokers, ",")), Dial: dial(of), Zstd: w.zstd})
 		},
 		Client: &http.Client{Transport: transport},
 	})

@@ -65,7 +65,11 @@ type CatchUp struct {
 func (r *ReplicateReport) print(out io.Writer) error {
 	o := &r.Options
 	fmt.Fprintf(out, "%d CPUs, %s, %s; load before the run %.1f; a small write and its fsync take %.0f µs\n", r.Machine.CPUs, r.Machine.OS, r.Machine.Go, r.Machine.Load, r.Machine.Fsync)
-	fmt.Fprintf(out, "%d batches of 4 rows of %d bytes, %d partitions; RTT %s\n", o.Batches, o.Value, o.Partitions, o.RTT)
+	spelled := "not compressed (--zstd)"
+	if o.Zstd {
+		spelled = "compressed with zstd"
+	}
+	fmt.Fprintf(out, "%d batches of 4 rows of %d bytes, %d partitions, %s; RTT %s\n", o.Batches, o.Value, o.Partitions, spelled, o.RTT)
 	for i := range r.Queues {
 		q := &r.Queues[i]
 		fmt.Fprintf(out, "\nqueue %s; the store's own rate is %.0f rows/s at %.2f µs of processor time each\n\n", q.Queue, q.Own.PerSecond, q.Own.CPU)

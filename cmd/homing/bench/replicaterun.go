@@ -39,7 +39,7 @@ func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *
 	if r.worlds, err = newTwoRegions(o.Partitions, b.address, replicator.JournalHandler(r.sh, nil)); err != nil {
 		return nil, err
 	}
-	r.worlds.plain = o.Plain
+	r.worlds.zstd = o.Zstd
 	defer func() { err = errors.Join(err, r.worlds.close()) }()
 	so := Options{Engine: "pebble", Callers: o.Callers, Owners: 100_000, Batch: 4, Fresh: 3, Value: o.Value, Partitions: o.Partitions, Duration: o.Duration}
 	r.bench = &bench{Options: so, s: r.sh, filler: make([]byte, o.Value+1<<16)}
