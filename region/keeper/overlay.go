@@ -11,38 +11,20 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/homing-im/homing/region"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const frameHead = 8
 
-// overlay is the owners who moved: entries in memory, batches in a file. It
-// implements [region.Overlay].
+// overlay is the owners who moved: entries in memory, batches in a file.
 type overlay struct {
+	Owners
 	id string // of the file, so that a cursor of another file is noticed
 
-	mu      sync.RWMutex
-	entries entries
-
-	write   sync.Mutex // one appender; taken before mu
+	write   sync.Mutex // one appender; taken before the owners' lock
 	file    *os.File
 	offsets []int64 // where each batch begins, then where the next will
-}
-
-// Lookup implements [region.Overlay].
-func (o *overlay) Lookup(u region.UIN) (region.Moved, bool) {
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	return o.entries.get(u)
-}
-
-func (o *overlay) len() int {
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	return o.entries.n
 }
 
 const logMagic = "homing.overlay.log\x00"
@@ -94,7 +76,7 @@ func openOverlay(path string) (_ *overlay, err error) {
 			}
 			break
 		}
-		o.putAll(b)
+		o.Put(b.Entries...)
 		at += int64(len(frame))
 		o.offsets = append(o.offsets, at)
 	}
@@ -137,14 +119,6 @@ func appendFrame(dst []byte, b *Batch) []byte {
 	return append(dst, data...)
 }
 
-func (o *overlay) putAll(b *Batch) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, e := range b.Entries {
-		o.entries.put(e)
-	}
-}
-
 // append makes a verified batch durable, then shows it. The caller holds write.
 func (o *overlay) append(b *Batch) error {
 	at := o.offsets[len(o.offsets)-1]
@@ -156,7 +130,7 @@ func (o *overlay) append(b *Batch) error {
 		return internal(err, "the overlay cannot be written")
 	}
 	o.offsets = append(o.offsets, at+int64(len(frame)))
-	o.putAll(b)
+	o.Put(b.Entries...)
 	return nil
 }
 

@@ -38,7 +38,7 @@ func (k *Keeper) OfferOverlay(_ context.Context, b *Batch) error {
 		return err
 	}
 	if added {
-		k.metrics.entries.Set(float64(k.overlay.len()))
+		k.metrics.entries.Set(float64(k.overlay.Len()))
 		k.mu.Lock()
 		k.notifyLocked()
 		k.mu.Unlock()

@@ -76,7 +76,7 @@ func TestForgedBatchesAreRefused(t *testing.T) {
 			if counted(n.metrics.forged.WithLabelValues(c.kind.String())) != before+1 {
 				t.Error("not counted")
 			}
-			if n.overlay.len() != 1 {
+			if n.overlay.Len() != 1 {
 				t.Error("it had an effect")
 			}
 		})
@@ -132,10 +132,10 @@ func TestTornLogLosesOnlyTheTornBatch(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if o.len() != 2 || o.id != id {
-		t.Fatalf("%d entries in log %s", o.len(), o.id)
+	if o.Len() != 2 || o.id != id {
+		t.Fatalf("%d entries in log %s", o.Len(), o.id)
 	}
-	if err := o.append(NewBatch("sh", region.Hash{}, []Entry{{3, "hk", 1}}, key("sh"))); err != nil || o.len() != 3 {
+	if err := o.append(NewBatch("sh", region.Hash{}, []Entry{{3, "hk", 1}}, key("sh"))); err != nil || o.Len() != 3 {
 		t.Fatal(err)
 	}
 }
