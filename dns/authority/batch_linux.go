@@ -100,33 +100,67 @@ func (b *batch) arm(n int) {
 	}
 }
 
-// serveUDP is the only worker on a socket.
-func (s *Server) serveUDP(conn *net.UDPConn) {
-	raw, err := conn.SyscallConn()
+// startUDP starts the only worker on a socket.
+func (s *Server) startUDP(conn *net.UDPConn) {
+	wildcard := isWildcard(conn)
+	fd, err := detach(conn)
 	if err != nil {
 		s.log.Error("UDP socket is unusable", "addr", conn.LocalAddr(), "err", err)
 		return
 	}
-	m := newMemory(s)
-	b := newBatch(isWildcard(conn))
-	got, failed := 0, syscall.Errno(0)
-	receive := func(fd uintptr) bool {
-		got, failed = mmsg(unix.SYS_RECVMMSG, fd, b.in[:])
-		return failed != unix.EAGAIN
+	s.detached = append(s.detached, fd)
+	s.running.Go(func() { s.work(uintptr(fd), newBatch(wildcard)) })
+}
+
+// detach takes a socket from the runtime's poller, and closes the connection. The
+// poller is woken for every packet that comes and for every one that has gone,
+// which costs more than to answer it. The caller closes the descriptor, which is
+// in blocking mode.
+func detach(conn *net.UDPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
 	}
+	failed := raw.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(fd, false)
+		}
+	})
+	return fd, errors.Join(failed, err, conn.Close())
+}
+
+// wakeUDP lets workers that wait see that the server is closed.
+func (s *Server) wakeUDP() {
+	for _, fd := range s.detached {
+		_ = unix.Shutdown(fd, unix.SHUT_RD) // says that the socket is not connected, and wakes who waits all the same
+	}
+}
+
+// closeUDP closes what the workers had, after their end.
+func (s *Server) closeUDP() {
+	for _, fd := range s.detached {
+		_ = unix.Close(fd)
+	}
+}
+
+// work answers packets until the server is closed.
+func (s *Server) work(fd uintptr, b *batch) {
+	m := newMemory(s)
 	b.arm(batchSize)
 	for {
-		if err := raw.Read(receive); err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				s.log.Error("UDP socket ended", "addr", conn.LocalAddr(), "err", err)
-			}
-			return
-		}
+		got, failed := receive(fd, b.in[:])
 		if failed != 0 {
 			if failed != unix.EINTR {
 				s.metrics.socketErrors.Inc() // such as an ICMP error of an earlier answer
 			}
 			continue
+		}
+		if b.in[0].len == 0 { // nothing comes any more, or a packet without content did
+			select {
+			case <-s.stop:
+				return
+			default:
+			}
 		}
 		m.begin()
 		n := 0
@@ -137,9 +171,7 @@ func (s *Server) serveUDP(conn *net.UDPConn) {
 		}
 		m.end()
 		b.arm(got)
-		if n > 0 && !s.send(raw, b.out[:n]) {
-			return
-		}
+		s.send(fd, b.out[:n])
 	}
 }
 
@@ -175,16 +207,12 @@ func peerOf(name *unix.RawSockaddrInet6) netip.Addr {
 	return netip.AddrFrom16(name.Addr).Unmap() // the zone is no part of where a client is
 }
 
-// send sends all answers; false when the socket is closed. One that cannot be
-// sent is counted and passed over.
-func (s *Server) send(raw syscall.RawConn, out []mmsghdr) bool {
+// send sends all answers. One that cannot be sent is counted and passed over.
+func (s *Server) send(fd uintptr, out []mmsghdr) {
 	for len(out) > 0 {
-		sent, failed := 0, syscall.Errno(0)
-		if err := raw.Write(func(fd uintptr) bool {
-			sent, failed = mmsg(unix.SYS_SENDMMSG, fd, out)
-			return failed != unix.EAGAIN
-		}); err != nil {
-			return false
+		sent, failed := mmsg(unix.SYS_SENDMMSG, fd, out)
+		if failed == unix.EAGAIN { // no room
+			sent, failed = mmsgWait(unix.SYS_SENDMMSG, fd, out, 0)
 		}
 		if failed != 0 {
 			if failed == unix.EINTR {
@@ -195,7 +223,15 @@ func (s *Server) send(raw syscall.RawConn, out []mmsghdr) bool {
 		}
 		out = out[sent:]
 	}
-	return true
+}
+
+// receive takes what is there, and waits for the first packet.
+func receive(fd uintptr, in []mmsghdr) (int, syscall.Errno) {
+	n, failed := mmsg(unix.SYS_RECVMMSG, fd, in)
+	if failed == unix.EAGAIN {
+		return mmsgWait(unix.SYS_RECVMMSG, fd, in, unix.MSG_WAITFORONE)
+	}
+	return n, failed
 }
 
 // mmsg calls recvmmsg or sendmmsg without waiting. It does not tell the
@@ -204,6 +240,19 @@ func (s *Server) send(raw syscall.RawConn, out []mmsghdr) bool {
 // wake a thread to use it, which costs two microseconds per query (measured).
 func mmsg(call, fd uintptr, msgs []mmsghdr) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+	return count(n, errno)
+}
+
+// mmsgWait is the same for when there is nothing to do but wait, in the kernel
+// and not by the runtime's poller: that would cost two more system calls and a
+// round of the scheduler for each time, and when it looked at last, with other
+// goroutines running, the packets could have waited for ten milliseconds.
+func mmsgWait(call, fd uintptr, msgs []mmsghdr, flags uintptr) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall6(call, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), flags, 0, 0)
+	return count(n, errno)
+}
+
+func count(n uintptr, errno syscall.Errno) (int, syscall.Errno) {
 	if errno != 0 {
 		return 0, errno
 	}

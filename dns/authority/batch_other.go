@@ -45,3 +45,10 @@ func (s *Server) serveUDP(conn *net.UDPConn) {
 		}
 	}
 }
+
+// startUDP starts a worker, which closing the socket ends.
+func (s *Server) startUDP(conn *net.UDPConn) { s.running.Go(func() { s.serveUDP(conn) }) }
+
+func (s *Server) wakeUDP() {}
+
+func (s *Server) closeUDP() {}

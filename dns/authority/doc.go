@@ -12,8 +12,8 @@
 //     time. Packets are handled by a fixed number of goroutines.
 //   - An answer over UDP has at most 1232 bytes (or less, if the client says
 //     so); what does not fit is marked truncated.
-//   - What a worker answers from memory has the very bytes that the library
-//     would answer; a new world, health or geo database empties the memory.
+//   - What is answered from memory, over UDP or HTTPDNS, has the very bytes that
+//     the library would answer; a new world, health or geo database empties the memory.
 //   - Until the node has a world the answer is SERVFAIL, never a guess.
 //
 // # Names
@@ -51,7 +51,8 @@
 // class for the network that the answer's scope covers, and give it to the next
 // client without allocating. What is rare (other types, wrong packets, DO in a
 // signed zone) takes the way through the library, as does all that comes by
-// another transport.
+// another transport, but for GET /d in its common form: the JSON of a class is kept
+// behind the host and the client, which are all that its clients differ in.
 //
 // # Cookies and rates
 //

@@ -32,6 +32,32 @@ func classyWorld() *region.World {
 	return w
 }
 
+// manyWorlds differ in all that answers and their classes are made of.
+func manyWorlds() []*region.World {
+	worlds := []*region.World{testWorld(), classyWorld()}
+	nothing := classyWorld()
+	nothing.Steering.AllDown, nothing.Steering.Answers, nothing.Steering.TTL = steer.Nothing, 12, 0
+	crowded := testWorld()
+	crowded.Rules, crowded.Steering.Answers = nil, 40
+	for i := range 60 {
+		pop := crowded.POPs[0]
+		pop.ID, pop.Serves = region.POPID(fmt.Sprint("many-", i)), serves(fmt.Sprintf("127.9.0.%d", i+1))
+		crowded.POPs = append(crowded.POPs, pop)
+	}
+	salty := testWorld()
+	for _, salt := range []string{"x", "y", "z"} {
+		salty.Rules = append(salty.Rules, region.Rule{Name: salt, Match: region.Match{Percent: &region.Percent{Salt: salt, Below: 1000}}, Act: region.Act{POPs: []region.POPID{"pop-1"}}})
+	}
+	sticky := classyWorld()
+	sticky.POPs[0].DrainShare = 4000
+	sticky.Rules = append(sticky.Rules, region.Rule{Name: "sticky", Match: region.Match{Platforms: nil, HealthyPOPs: []region.POPID{"pop-1", "pop-3"}}, Act: region.Act{
+		Pool: []region.PoolMember{{POP: "pop-1", Weight: 3}, {POP: "pop-3", Weight: 2, Drain: 2000}, {POP: "pop-5"}, {Region: "sh", Tier: 1}}, Order: region.OrderWeighted,
+	}})
+	network := testWorld()
+	network.Rules = []region.Rule{{Name: "network", Act: region.Act{Order: region.OrderNearest, Band: 2000, Sticky: region.StickyPrefix, AllDown: region.LastKnownGood}}}
+	return append(worlds, nothing, crowded, salty, sticky, network)
+}
+
 // overlay is one that a test changes between two questions.
 type overlay map[region.UIN]region.Moved
 
@@ -115,28 +141,7 @@ func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	moved := overlay{}
 	taken, plain, trusted := 0, 0, 0
-	worlds := []*region.World{testWorld(), classyWorld()}
-	nothing := classyWorld()
-	nothing.Steering.AllDown, nothing.Steering.Answers, nothing.Steering.TTL = steer.Nothing, 12, 0
-	crowded := testWorld()
-	crowded.Rules, crowded.Steering.Answers = nil, 40
-	for i := range 60 {
-		pop := crowded.POPs[0]
-		pop.ID, pop.Serves = region.POPID(fmt.Sprint("many-", i)), serves(fmt.Sprintf("127.9.0.%d", i+1))
-		crowded.POPs = append(crowded.POPs, pop)
-	}
-	salty := testWorld()
-	for _, salt := range []string{"x", "y", "z"} {
-		salty.Rules = append(salty.Rules, region.Rule{Name: salt, Match: region.Match{Percent: &region.Percent{Salt: salt, Below: 1000}}, Act: region.Act{POPs: []region.POPID{"pop-1"}}})
-	}
-	sticky := classyWorld()
-	sticky.POPs[0].DrainShare = 4000
-	sticky.Rules = append(sticky.Rules, region.Rule{Name: "sticky", Match: region.Match{Platforms: nil, HealthyPOPs: []region.POPID{"pop-1", "pop-3"}}, Act: region.Act{
-		Pool: []region.PoolMember{{POP: "pop-1", Weight: 3}, {POP: "pop-3", Weight: 2, Drain: 2000}, {POP: "pop-5"}, {Region: "sh", Tier: 1}}, Order: region.OrderWeighted,
-	}})
-	network := testWorld()
-	network.Rules = []region.Rule{{Name: "network", Act: region.Act{Order: region.OrderNearest, Band: 2000, Sticky: region.StickyPrefix, AllDown: region.LastKnownGood}}}
-	worlds = append(worlds, nothing, crowded, salty, sticky, network)
+	worlds := manyWorlds()
 	const rounds = 15_000
 	for i := range rounds {
 		if i%500 == 0 {

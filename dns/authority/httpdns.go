@@ -75,7 +75,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /dns-query", s.doh)
 	mux.HandleFunc("POST /dns-query", s.doh)
 	s.handleProviders(mux)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/d" || r.Method != http.MethodGet || !s.quick(w, r) {
+			mux.ServeHTTP(w, r)
+		}
+	})
 }
 
 // direct serves /d.
@@ -99,7 +103,7 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply := s.steerReply(v, ask)
-	w.Header().Set("Cache-Control", "private, max-age="+strconv.Itoa(int(reply.TTL)))
+	w.Header().Set("Cache-Control", caching(reply.TTL))
 	s.writeSigned(w, r, reply.Acting, reply)
 }
 
@@ -109,12 +113,18 @@ func (s *Server) steerReply(v *region.View, ask ask) Reply {
 	a := steer.Decide(v, s.o.Health(), ask.client)
 	s.countSteered(a)
 	s.observeHTTP(ask, a)
+	return replyOf(v, ask.host, ask.client.Prefix, ask.families, &a)
+}
+
+// replyOf says what was decided for a client; want is nil for addresses of both
+// families in one list.
+func replyOf(v *region.View, host string, client netip.Prefix, want *families, a *steer.Answer) Reply {
 	reply := Reply{
-		Host: ask.host, ClientIP: clientText(ask.client.Prefix), IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
-		Home: a.Home, Acting: a.Acting, TTL: a.TTL, OriginTTL: a.TTL, Scope: network(ask.client.Prefix, a.Scope), Rule: a.Rule, World: v.World.Version,
+		Host: host, ClientIP: clientText(client), IPs: addrsOf(a.Endpoints), Endpoints: []netip.AddrPort{}, POPs: []region.POPID{},
+		Home: a.Home, Acting: a.Acting, TTL: a.TTL, OriginTTL: a.TTL, Scope: network(client, a.Scope), Rule: a.Rule, World: v.World.Version,
 	}
-	if ask.families != nil {
-		reply.IPs, reply.IPv6 = ask.families.split(reply.IPs)
+	if want != nil {
+		reply.IPs, reply.IPv6 = want.split(reply.IPs)
 	}
 	for i, e := range a.Endpoints {
 		if e.Address.Port() != 0 { // a name of a stand-alone server need not say one

@@ -17,9 +17,9 @@ import (
 type memory struct {
 	s       *Server
 	plan    *plan
-	epoch   uint32 // slots of another one are empty
-	slots   []slot
-	victim  bool // which of two full slots was given away last
+	index   []uint16 // 1 + the number of a slot, by hash; 0 for none
+	slots   []slot   // as they were filled: next to each other, however few they are
+	victim  bool     // which of two full slots was given away last
 	g       glance
 	decider steer.Decider
 	now     uint32 // Unix seconds, of the batch
@@ -28,6 +28,7 @@ type memory struct {
 	// Counted here and handed over once per batch: counters that all workers
 	// write would cost more than the answers.
 	answered uint64
+	total    prometheus.Counter // of what was answered
 	tallies  map[string]*tally
 	touched  []*tally // those used since begin
 	used     string   // the rule of the last answer
@@ -35,7 +36,7 @@ type memory struct {
 	sampler  sampler
 }
 
-// remembered is the number of slots. The memory is spent by the first question.
+// remembered is the most slots.
 const remembered = 1 << 15
 
 // maxTallies are found again by what they count; orders by weight are many.
@@ -43,7 +44,6 @@ const maxTallies = 1 << 12
 
 type slot struct {
 	class class
-	epoch uint32
 	scope uint8 // bits of addr that the answer holds for
 	count uint16
 	addr  netip.Addr
@@ -60,7 +60,7 @@ type tally struct {
 }
 
 func newMemory(s *Server) *memory {
-	return &memory{s: s, sampler: sampler{every: s.o.LogEvery}, tallies: make(map[string]*tally)}
+	return &memory{s: s, total: s.metrics.answeredUDP, sampler: sampler{every: s.o.LogEvery}, tallies: make(map[string]*tally)}
 }
 
 // begin takes the newest plan, for as many questions as come together.
@@ -72,10 +72,9 @@ func (m *memory) begin() {
 		return
 	}
 	m.plan = p
-	if m.epoch++; m.epoch == 0 { // slots of 2^32 plans ago must not live again
-		clear(m.slots)
-		m.epoch = 1
-	}
+	clear(m.index)
+	clear(m.slots)
+	m.slots = m.slots[:0]
 	clear(m.tallies)
 }
 
@@ -84,7 +83,7 @@ func (m *memory) end() {
 	if m.answered == 0 {
 		return
 	}
-	m.s.metrics.answeredUDP.Add(float64(m.answered))
+	m.total.Add(float64(m.answered))
 	m.answered = 0
 	for _, t := range m.touched {
 		for _, c := range t.counters {
@@ -135,11 +134,9 @@ func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 	} else if addr = peer.Unmap().WithZone(""); !addr.IsValid() {
 		return nil
 	}
-	found := m.slot(c, addr)
-	if !m.holds(found, c, addr) {
-		if !m.recall(found, c, addr) {
-			return nil
-		}
+	found, held := m.slot(c, addr)
+	if !held && !m.recall(found, c, addr) {
+		return nil
 	}
 	if m.budget.allows(m.now) {
 		m.note(addr)
@@ -158,55 +155,76 @@ func (m *memory) note(addr netip.Addr) {
 	m.s.questions.add(Question{At: int64(m.now), Service: m.plan.services[g.service], UIN: g.uin, Version: g.version, Client: client})
 }
 
-// slot is where the answer of a class for an address is, if anywhere: in one of
-// two places. With a single one each, some of a thousand networks would always
+// slot is where the answer of a class for an address is, or where it goes when it
+// is not held: one of two places. With a single one each, some of a thousand networks would always
 // throw each other out, and with many rules steering anew is what costs.
-func (m *memory) slot(c class, addr netip.Addr) *slot {
-	if m.slots == nil {
-		m.slots = make([]slot, remembered)
+func (m *memory) slot(c class, addr netip.Addr) (_ *slot, held bool) {
+	if m.index == nil {
+		m.index = make([]uint16, remembered)
 	}
 	const odd1, odd2 = 0x9e3779b97f4a7c15, 0xff51afd7ed558ccd
-	raw := addr.As16()
-	block := binary.BigEndian.Uint64(raw[:]) >> 8 // an IPv6 /56
-	if addr.Is4() {
-		block = 1<<63 | uint64(binary.BigEndian.Uint32(raw[12:])>>8) // an IPv4 /24
-	}
-	h := block * odd1
+	h := blockOf(addr) * odd1
 	h = (h ^ h>>32 ^ uint64(c.version)<<32 ^ uint64(c.uin)) * odd2
 	h = (h ^ h>>32 ^ uint64(c.sticky)<<24 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
 	i := h >> 32 & (remembered - 1)
-	one, two := &m.slots[i], &m.slots[i^1]
+	one, two := m.at(i), m.at(i^1)
 	switch {
-	case m.holds(one, c, addr):
-		return one
-	case m.holds(two, c, addr):
-		return two
-	case one.epoch != m.epoch:
-		return one
-	case two.epoch != m.epoch:
-		return two
+	case one != nil && one.holds(c, addr):
+		return one, true
+	case two != nil && two.holds(c, addr):
+		return two, true
+	case one == nil:
+		return m.fresh(i), false
+	case two == nil:
+		return m.fresh(i ^ 1), false
 	}
 	if m.victim = !m.victim; m.victim {
-		return two
+		return two, false
 	}
-	return one
+	return one, false
+}
+
+// at is the slot of a place in the index, nil for none.
+func (m *memory) at(i uint64) *slot {
+	n := m.index[i]
+	if n == 0 {
+		return nil
+	}
+	return &m.slots[n-1]
+}
+
+// fresh gives a place in the index a slot. It holds nothing: no class is zero.
+func (m *memory) fresh(i uint64) *slot {
+	m.slots = append(m.slots, slot{})
+	m.index[i] = uint16(len(m.slots))
+	return &m.slots[len(m.slots)-1]
+}
+
+// blockOf numbers the block of addresses among which an answer is looked for.
+func blockOf(addr netip.Addr) uint64 {
+	raw := addr.As16()
+	if addr.Is4() {
+		return 1<<63 | uint64(binary.BigEndian.Uint32(raw[12:])>>8) // a /24
+	}
+	return binary.BigEndian.Uint64(raw[:]) >> 8 // a /56
 }
 
 // holds says whether a slot has the answer of a class for an address.
-func (m *memory) holds(s *slot, c class, addr netip.Addr) bool {
-	return s.epoch == m.epoch && s.class == c && covers(s, addr)
+func (s *slot) holds(c class, addr netip.Addr) bool {
+	return s.class == c && covers(s.addr, s.scope, addr)
 }
 
-// covers says whether the slot's answer holds for the address.
-func covers(s *slot, addr netip.Addr) bool {
-	if s.addr == addr {
+// covers says whether an answer that was given for one address, with so many
+// bits of scope, holds for another.
+func covers(given netip.Addr, scope uint8, addr netip.Addr) bool {
+	if given == addr {
 		return true
 	}
-	if s.addr.Is4() != addr.Is4() {
+	if given.Is4() != addr.Is4() {
 		return false
 	}
-	a, b := s.addr.As16(), addr.As16()
-	bits := int(s.scope)
+	a, b := given.As16(), addr.As16()
+	bits := int(scope)
 	if addr.Is4() {
 		x := binary.BigEndian.Uint32(a[12:]) ^ binary.BigEndian.Uint32(b[12:])
 		return uint64(x)>>(32-bits) == 0
@@ -219,14 +237,21 @@ func covers(s *slot, addr netip.Addr) bool {
 	return hi == 0 && lo>>(128-bits) == 0
 }
 
-// recall fills the slot by asking steer.
-func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
+// decide asks steer what to remember for a class, false for nothing. The answer
+// holds until the next call.
+func (m *memory) decide(c class, addr netip.Addr, platform string) (steer.Answer, bool) {
 	m.s.metrics.misses.Inc()
 	t := target{kind: steered, service: m.plan.services[m.g.service], uin: m.g.uin, version: m.g.version}
-	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), "")
+	client := m.s.client(t, netip.PrefixFrom(addr, addr.BitLen()), platform)
 	a := m.decider.Decide(m.plan.view, m.plan.health, client)
-	if c.uin != 0 && m.homeOf(a) != c.home {
-		return false // the overlay has moved the owner in between
+	return a, c.uin == 0 || m.homeOf(a) == c.home // else the overlay has moved the owner in between
+}
+
+// recall fills the slot by asking steer.
+func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
+	a, ok := m.decide(c, addr, "")
+	if !ok {
+		return false
 	}
 	rrs := make([]byte, 0, 64)
 	count := uint16(0)
@@ -240,7 +265,7 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 		rrs = append(append(rrs, 0, byte(len(raw))), raw...)
 		count++
 	}
-	*into = slot{class: c, epoch: m.epoch, scope: a.Scope, count: count, addr: addr, tally: m.tallyOf(&a), rrs: rrs}
+	*into = slot{class: c, scope: a.Scope, count: count, addr: addr, tally: m.tallyOf(&a), rrs: rrs}
 	return true
 }
 
@@ -303,13 +328,17 @@ func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte 
 		out[start+11] = 1
 		out = m.appendOPT(out, peer, scope)
 	}
+	m.count(found.tally)
+	return out
+}
+
+// count counts one more use of an answer.
+func (m *memory) count(t *tally) {
 	m.answered++
-	t := found.tally
 	m.used = t.rule
 	if t.n++; t.n == 1 {
 		m.touched = append(m.touched, t)
 	}
-	return out
 }
 
 // optionsLen is the size of the answer's options.

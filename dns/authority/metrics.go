@@ -22,7 +22,7 @@ type metrics struct {
 	limited      *prometheus.CounterVec
 	misses       prometheus.Counter
 
-	answeredUDP prometheus.Counter // of responses
+	answeredUDP, answeredHTTP prometheus.Counter // of responses
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -65,7 +65,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"action"}),
 		misses: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_memory_misses_total",
-			Help: "Questions over UDP that a worker had to ask steering about before it could answer them from memory.",
+			Help: "Questions over UDP and HTTPDNS that steering had to be asked about before they could be answered from memory.",
 		}),
 		socketErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_socket_errors_total",
@@ -73,6 +73,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
+	m.answeredHTTP = m.responses.WithLabelValues(string(overHTTP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
 		r.MustRegister(m.responses, m.answers, m.first, m.pools, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
 	}

@@ -23,14 +23,15 @@ type plan struct {
 	geo    uint64 // generation
 	serial uint32 // of the zone
 
-	services []region.Service
-	zone     []byte // wire form, lower case
-	soa      []byte // the record that negative answers carry, with holes for pointers to the zone's name
-	homes    map[region.ID]uint16
-	versions []uint64 // first versions of the classes after the first
-	uins     []uint64 // likewise
-	shares   []share
-	sticky   bool // answers may stick to a UIN's share
+	services  []region.Service
+	zone      []byte // wire form, lower case
+	soa       []byte // the record that negative answers carry, with holes for pointers to the zone's name
+	homes     map[region.ID]uint16
+	versions  []uint64 // first versions of the classes after the first
+	uins      []uint64 // likewise
+	platforms []string // that rules name
+	shares    []share
+	sticky    bool // answers may stick to a UIN's share
 }
 
 // share is a salt of the rules' percentages with the bounds they are compared to.
@@ -52,6 +53,9 @@ type class struct {
 	home    uint16 // 0: in nobody's segment
 	qtype   uint16
 	service uint16
+	// platform is 0 when none is stated, which over DNS none is, and 1 for those
+	// that no rule names.
+	platform uint16
 }
 
 // current returns the plan for this moment, or nil when there is no world or
@@ -87,6 +91,8 @@ func newPlan(v *region.View, h steer.Health, geo uint64, serial uint32) *plan {
 		p.consult(&v.World.Rules[i].Match)
 	}
 	p.versions, p.uins = sorted(p.versions), sorted(p.uins)
+	slices.Sort(p.platforms)
+	p.platforms = slices.Compact(p.platforms)
 	for i := range p.shares {
 		p.shares[i].bounds = sorted(p.shares[i].bounds)
 	}
@@ -107,6 +113,7 @@ func (p *plan) consult(m *region.Match) {
 	for _, r := range m.UINs {
 		p.uins = append(p.uins, uint64(r.First), uint64(r.Last)+1)
 	}
+	p.platforms = append(p.platforms, m.Platforms...)
 	if m.Percent != nil {
 		i := slices.IndexFunc(p.shares, func(s share) bool { return s.salt == m.Percent.Salt })
 		if i < 0 {
@@ -149,6 +156,17 @@ func (p *plan) classOf(g *glance) (class, bool) {
 		c.share[i] = uint16(after(p.shares[i].bounds, uint64(steer.Share(p.shares[i].salt, g.uin))))
 	}
 	return c, true
+}
+
+// platformOf is the class of a platform.
+func (p *plan) platformOf(name string) uint16 {
+	if name == "" {
+		return 0
+	}
+	if i, found := slices.BinarySearch(p.platforms, name); found {
+		return uint16(i + 2)
+	}
+	return 1
 }
 
 // after counts the bounds that are at most n.

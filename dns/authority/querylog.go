@@ -46,7 +46,7 @@ const (
 	// countedAll is the number of questions in a second that a worker counts one by
 	// one for the top talkers. Of the others it counts every countedOne'th, as many.
 	countedAll = 256
-	countedOne = 64
+	countedOne = 256
 )
 
 // sampler says which questions are looked at closer. It is one worker's.
@@ -112,13 +112,20 @@ func (s *Server) observeHTTP(ask ask, a steer.Answer) {
 	s.slow.mu.Lock()
 	weight, log := s.slow.due(s.unix())
 	s.slow.mu.Unlock()
-	peer, name := ask.client.Prefix.Addr(), dns.CanonicalName(ask.host)
+	if weight > 0 || log {
+		s.observeReply(ask.host, ask.client.Prefix, a.Rule, len(a.Endpoints), weight, log)
+	}
+}
+
+// observeReply takes note of an answer of HTTPDNS.
+func (s *Server) observeReply(host string, client netip.Prefix, rule string, members int, weight uint64, log bool) {
+	peer, name := client.Addr(), dns.CanonicalName(host)
 	if weight > 0 {
 		s.talkers.add(s.now(), peer, peerNetwork(peer), name, weight)
 	}
 	if log {
-		s.logLine(logged{LogLine: LogLine{At: s.now(), Via: string(overHTTP), Peer: peer, Client: ask.client.Prefix.String(), Name: name,
-			Rcode: rcodeName(dns.RcodeSuccess), Rule: a.Rule, Answers: len(a.Endpoints), Every: s.o.LogEvery}})
+		s.logLine(logged{LogLine: LogLine{At: s.now(), Via: string(overHTTP), Peer: peer, Client: client.String(), Name: name,
+			Rcode: rcodeName(dns.RcodeSuccess), Rule: rule, Answers: members, Every: s.o.LogEvery}})
 	}
 }
 

@@ -47,7 +47,9 @@ type Options struct {
 	// TLS has the certificate, or the function that finds it, for DoT, DoH and DoQ.
 	TLS *tls.Config
 	// Workers is the number of UDP sockets per address, with a goroutine each, among
-	// which the kernel spreads clients; 0 is one per processor.
+	// which the kernel spreads clients; 0 is one per processor. On Linux one that waits
+	// keeps a processor of the runtime for up to ten milliseconds: GOMAXPROCS is best
+	// higher than this.
 	Workers int
 	// CookieSecret is what cookies are made with (RFC 9018). Nodes that answer at
 	// one address, by anycast or behind a balancer, need the same; nil is a random
@@ -109,6 +111,8 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	plan    atomic.Pointer[plan]
+	desks   []*desk // of HTTPDNS
+	bodies  sync.Pool
 	baker   baker
 	limiter *limiter               // nil: no limit
 	signer  atomic.Pointer[signer] // nil: not signed
@@ -129,13 +133,14 @@ type Server struct {
 		budget
 	}
 
-	udp    []*net.UDPConn
-	tcp    []*net.TCPListener
-	dot    []*net.TCPListener
-	web    []net.Listener
-	secure []net.Listener
-	https  []*http.Server
-	quic   []*doq
+	udp      []*net.UDPConn
+	detached []int // descriptors of workers' sockets, on Linux, once they are started
+	tcp      []*net.TCPListener
+	dot      []*net.TCPListener
+	web      []net.Listener
+	secure   []net.Listener
+	https    []*http.Server
+	quic     []*doq
 
 	slots   chan struct{} // one per open connection
 	stop    chan struct{}
@@ -166,7 +171,7 @@ func New(o Options) (*Server, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 	}
 	secondaries, err := addrPorts(o.Notify)
 	if err != nil {
@@ -185,6 +190,8 @@ func New(o Options) (*Server, error) {
 		s.o.LogEvery = 0
 	}
 	s.talkers.init()
+	s.desks = newDesks(s, o.Workers)
+	s.bodies.New = func() any { b := make([]byte, 0, 2048); return &b }
 	if s.shadow, err = newShadow(o.Shadow); err != nil {
 		return nil, err
 	}
@@ -320,7 +327,7 @@ func (s *Server) Start() {
 			s.running.Go(func() { s.serveShadow(conn) })
 			continue
 		}
-		s.running.Go(func() { s.serveUDP(conn) })
+		s.startUDP(conn)
 	}
 	for _, l := range s.tcp {
 		s.running.Go(func() { s.serveTCP(l, nil) })
@@ -385,11 +392,13 @@ func (s *Server) Close() error {
 		_ = conn.Close()
 	}
 	s.mu.Unlock()
+	s.wakeUDP()
 	err := s.closeListeners()
 	for _, server := range s.https {
 		err = errors.Join(err, ignoreClosed(server.Close()))
 	}
 	s.running.Wait()
+	s.closeUDP()
 	if err != nil {
 		return fmt.Errorf("closing the DNS server: %w", err)
 	}
@@ -399,7 +408,7 @@ func (s *Server) Close() error {
 func (s *Server) closeListeners() error {
 	var errs []error
 	for _, c := range s.udp {
-		errs = append(errs, c.Close())
+		errs = append(errs, ignoreClosed(c.Close()))
 	}
 	for _, l := range slices.Concat(s.tcp, s.dot) {
 		errs = append(errs, l.Close())
@@ -413,7 +422,8 @@ func (s *Server) closeListeners() error {
 	return errors.Join(errs...)
 }
 
-// ignoreClosed is for HTTP listeners, which their servers close as well.
+// ignoreClosed is for what may be closed already: HTTP listeners by their servers,
+// UDP sockets when a worker took them over.
 func ignoreClosed(err error) error {
 	if errors.Is(err, net.ErrClosed) {
 		return nil
