@@ -14,7 +14,7 @@ import (
 // A short run has every figure, peers that are not installed are named, and
 // what the servers answered is most of what was asked.
 func TestDNSBench(t *testing.T) {
-	o := bench.DNSOptions{Against: []string{"gdnsd", "coredns"}, Duration: 200 * time.Millisecond, Rounds: 1, Rules: 50, Overlay: 1000, Networks: 60}
+	o := bench.DNSOptions{Against: []string{"gdnsd", "coredns"}, Duration: 200 * time.Millisecond, Rounds: 1, Rules: 50, Overlay: 1000, Networks: 60, Owners: 20_000}
 	r, err := bench.DNS(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -35,6 +35,12 @@ func TestDNSBench(t *testing.T) {
 			t.Errorf("beside gdnsd: %+v, skipped %+v", r.Servers, r.Skipped)
 		}
 	}
+	if o := r.Overlay; o == nil || o.Owners != 20_000 || o.Bytes == 0 || o.Bytes > 20*20_000 || o.LookupNanos <= 0 {
+		t.Errorf("overlay %+v", r.Overlay)
+	}
+	if r.Floor == nil || r.Floor.P50 <= 0 || r.Floor.Collections != 0 || r.Collecting == nil || r.Collecting.P50 <= 0 {
+		t.Errorf("floor %+v, collecting %+v", r.Floor, r.Collecting)
+	}
 	if r.Delay == nil || r.Delay.P999 < r.Delay.P50 || r.Delay.PerSecond <= 0 || r.HTTP == nil || r.HTTP.Ratio <= 0 || r.HTTP.CPUMicros <= 0 {
 		t.Errorf("delay %+v, HTTP %+v", r.Delay, r.HTTP)
 	}
@@ -48,6 +54,7 @@ func TestDNSBenchRefuses(t *testing.T) {
 		"dns --rules 10001":    "want 0 to 10000",
 		"dns --networks 0":     "want 1 to",
 		"dns -o xml":           "want json",
+		"dns --owners -1":      "want 0 to 100000000",
 		"dns --overlay -1":     "want 0 to 10000000",
 		"dns --against gdnsd,": "want some of",
 	} {

@@ -9,8 +9,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -18,8 +22,26 @@ import (
 // child is a server under measurement.
 type child struct {
 	cmd  *exec.Cmd
-	out  bytes.Buffer
+	out  output
 	done chan struct{}
+}
+
+// output is what a child said so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func startChild(cmd *exec.Cmd) (*child, error) {
@@ -88,12 +110,55 @@ func answersOnce(at netip.AddrPort, ask []byte) bool {
 	return err == nil && n >= len(ask) // an answer has at least the question
 }
 
-// pin keeps the server on one processor; -1 leaves it all.
-func (c *child) pin(processor int) {
-	if processor < 0 {
+// pin keeps the server on processors; where that cannot be, it runs unpinned.
+func (c *child) pin(first, last int) { pin(c.cmd.Process.Pid, first, last) }
+
+func pin(pid, first, last int) {
+	_ = exec.Command("taskset", "-acp", fmt.Sprintf("%d-%d", first, last), strconv.Itoa(pid)).Run()
+}
+
+// prefer puts the server before its neighbours on its processor, where that may be
+// had: their time slices are not its delay. Realtime is for one that runs a single
+// thread at a time, because such threads do not make way for each other.
+func (c *child) prefer(realtime bool) {
+	pid := c.cmd.Process.Pid
+	if realtime {
+		_ = exec.Command("chrt", "-a", "-f", "-p", "1", strconv.Itoa(pid)).Run()
 		return
 	}
-	_ = exec.Command("taskset", "-acp", strconv.Itoa(processor), strconv.Itoa(c.cmd.Process.Pid)).Run() // where there is none, it runs unpinned
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, t := range threads {
+		if id, err := strconv.Atoi(filepath.Base(t)); err == nil {
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, -20)
+		}
+	}
+}
+
+// pinGenerator leaves the first processor to the servers until the release.
+func pinGenerator() (release func()) {
+	last := runtime.NumCPU() - 1
+	if last == 0 {
+		return func() {}
+	}
+	pin(os.Getpid(), 1, last)
+	return func() { pin(os.Getpid(), 0, last) }
+}
+
+// collection is a line of GODEBUG=gctrace=1; the world stands still for the first
+// and the last of the times.
+var collection = regexp.MustCompile(`(?m)^gc \d+ @.*: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock`)
+
+// collected is how often the child has collected garbage, and stood still for it,
+// as far as its output tells.
+func (c *child) collected() (n int, paused time.Duration) {
+	for _, m := range collection.FindAllStringSubmatch(c.out.String(), -1) {
+		n++
+		for _, text := range m[1:] {
+			ms, _ := strconv.ParseFloat(text, 64)
+			paused += time.Duration(ms * float64(time.Millisecond))
+		}
+	}
+	return n, paused
 }
 
 // ticks of the clock in /proc are 1/100 s on every Linux.

@@ -2,14 +2,12 @@ package bench
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,9 +27,13 @@ const (
 type dnsRun struct {
 	took            time.Duration
 	asked, answered uint64
-	delays          []time.Duration // of a sample
+	delays          []time.Duration // of a paced run, in order of size
+	heldUp          time.Duration   // the paced generator itself
+	uncounted       uint64          // answers meanwhile
 	cpu             time.Duration
 	rss             uint64 // bytes
+	collections     int    // of garbage, as far as the server tells
+	paused          time.Duration
 }
 
 // questions are packets for the one name on behalf of different networks of
@@ -81,9 +83,8 @@ func question(name string, client [4]byte) ([]byte, error) {
 	return m.Pack()
 }
 
-// flood asks for some time. A rate of 0 keeps the windows full; another one
-// sends on schedule, whatever comes back, and delays count from the schedule.
-func flood(ctx context.Context, at netip.AddrPort, asks [][]byte, d time.Duration, rate float64) (*dnsRun, error) {
+// flood keeps windows full for some time.
+func flood(ctx context.Context, at netip.AddrPort, asks [][]byte, d time.Duration) (*dnsRun, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	began := time.Now()
@@ -91,11 +92,7 @@ func flood(ctx context.Context, at netip.AddrPort, asks [][]byte, d time.Duratio
 	var wg sync.WaitGroup
 	for i := range floodSockets {
 		wg.Go(func() {
-			if rate > 0 {
-				runs[i], errs[i] = paced(ctx, at, asks, rate/floodSockets)
-			} else {
-				runs[i], errs[i] = windowed(ctx, at, asks)
-			}
+			runs[i], errs[i] = windowed(ctx, at, asks)
 		})
 	}
 	wg.Wait()
@@ -104,7 +101,6 @@ func flood(ctx context.Context, at netip.AddrPort, asks [][]byte, d time.Duratio
 		if r != nil {
 			total.asked += r.asked
 			total.answered += r.answered
-			total.delays = append(total.delays, r.delays...)
 		}
 	}
 	return total, errors.Join(errs...)
@@ -172,67 +168,12 @@ func windowed(ctx context.Context, at netip.AddrPort, asks [][]byte) (*dnsRun, e
 	return run, nil
 }
 
-// paced sends on schedule and measures from the schedule, so that a server
-// that stalls cannot hide it (coordinated omission).
-func paced(ctx context.Context, at netip.AddrPort, asks [][]byte, rate float64) (*dnsRun, error) {
-	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	var mu sync.Mutex
-	var due [1 << 16]time.Time
-	run := &dnsRun{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p, in := ipv4.NewPacketConn(conn), messages(floodWindow, 1500)
-		for {
-			n, err := p.ReadBatch(in, 0)
-			now := time.Now()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			for i := range n {
-				if b := in[i].Buffers[0]; in[i].N > 2 {
-					run.delays = append(run.delays, now.Sub(due[binary.BigEndian.Uint16(b)]))
-					run.answered++
-				}
-			}
-			mu.Unlock()
-		}
-	}()
-	began := time.Now()
-	packet := make([]byte, 512)
-	for i := 0; ctx.Err() == nil; i++ {
-		when := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
-		if wait := time.Until(when); wait > 0 {
-			time.Sleep(wait)
-		}
-		ask := asks[i%len(asks)]
-		copy(packet, ask)
-		binary.BigEndian.PutUint16(packet, uint16(i))
-		mu.Lock()
-		due[uint16(i)] = when
-		mu.Unlock()
-		if _, err := conn.Write(packet[:len(ask)]); err != nil {
-			break
-		}
-		run.asked++
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	<-done
-	return run, nil
-}
-
 func (r *dnsRun) delay() *DNSDelay {
-	slices.Sort(r.delays)
 	at := func(share float64) float64 {
 		if len(r.delays) == 0 {
 			return 0
 		}
 		return float64(r.delays[min(len(r.delays)-1, int(share*float64(len(r.delays))))].Nanoseconds()) / 1e6
 	}
-	return &DNSDelay{PerSecond: float64(r.answered) / r.took.Seconds(), P50: at(0.5), P99: at(0.99), P999: at(0.999), Lost: r.asked - min(r.asked, r.answered)}
+	return &DNSDelay{HeldUpMillis: float64(r.heldUp.Nanoseconds()) / 1e6, Uncounted: r.uncounted, Collections: r.collections, PausedMillis: float64(r.paused.Nanoseconds()) / 1e6, PerSecond: float64(r.answered) / r.took.Seconds(), P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1), Lost: r.asked - min(r.asked, r.answered)}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,6 +21,11 @@ type peer struct {
 	modules []string // files of which one has to be there, or none is needed
 	debian  string   // of Debian
 	folders []string
+	// database is the type that the geo database has to say it is of, as long as
+	// ours; empty where any will do.
+	database string
+	// note says where the peer's job is not quite the same; empty where it is.
+	note    string
 	command func(dir string) []string
 }
 
@@ -39,16 +43,17 @@ var rivals = map[string]*peer{
 		command: func(dir string) []string { return []string{"--config-dir=" + dir} },
 	},
 	"coredns": {
-		program: "coredns",
+		program: "coredns", database: "GeoIP2-Country",
+		note:    "chooses by continent in views, and answers from a template; without EDNS scope or order of preference",
 		command: func(dir string) []string { return []string{"-conf", filepath.Join(dir, "Corefile")} },
 	},
 }
 
+// ourDatabase is the type that the embedded database says it is of.
+const ourDatabase = "Homing-Country"
+
 //go:embed dnspeers
 var peerFiles embed.FS
-
-// coreDNS is what --build installs.
-const coreDNS = "github.com/coredns/coredns@v1.14.0"
 
 // find is the program's path. Debian keeps servers out of people's PATH.
 func (p *peer) find() string {
@@ -77,11 +82,8 @@ func (p *peer) missing(ctx context.Context, build bool) string {
 		if !build {
 			return "not in PATH (--build builds it from its Go module, which takes minutes)"
 		}
-		cmd := exec.CommandContext(ctx, "go", "install", coreDNS)
-		cmd.Env = append(os.Environ(), "GOBIN="+buildFolder(), "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-			return fmt.Sprintf("go install %s: %v: %s", coreDNS, err, lines[len(lines)-1])
+		if err := buildCoreDNS(ctx, buildFolder()); err != nil {
+			return err.Error()
 		}
 	}
 	for _, m := range p.modules {
@@ -99,8 +101,11 @@ func (p *peer) start(dir string, at netip.AddrPort) (*child, error) {
 			return nil, err
 		}
 	}
-	database := filepath.Join(dir, "country.mmdb")
-	if err := os.WriteFile(database, geo.CountryDatabase(), 0o644); err != nil {
+	database, content := filepath.Join(dir, "country.mmdb"), geo.CountryDatabase()
+	if p.database != "" {
+		content = bytes.ReplaceAll(content, []byte(ourDatabase), []byte(p.database))
+	}
+	if err := os.WriteFile(database, content, 0o644); err != nil {
 		return nil, err
 	}
 	module := ""
@@ -127,5 +132,7 @@ func (p *peer) start(dir string, at netip.AddrPort) (*child, error) {
 			return nil, err
 		}
 	}
-	return startChild(exec.Command(p.find(), p.command(dir)...))
+	cmd := exec.Command(p.find(), p.command(dir)...)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // one processor, for those who are of Go
+	return startChild(cmd)
 }

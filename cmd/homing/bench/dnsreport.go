@@ -13,8 +13,14 @@ type DNSReport struct {
 	Machine Machine     `json:"machine"`
 	Servers []DNSServer `json:"servers"`
 	Skipped []Skipped   `json:"skipped"`
+	Notes   []Note      `json:"notes,omitempty"`
 	Delay   *DNSDelay   `json:"delay"` // of homing, at half the rate that it reached
 	HTTP    *DNSHTTP    `json:"http"`
+	// Floor is the delay of echo at the same rate, and Collecting that of homing while
+	// its garbage is collected ten times a second.
+	Floor      *DNSDelay   `json:"floor,omitempty"`
+	Collecting *DNSDelay   `json:"collecting,omitempty"`
+	Overlay    *DNSOverlay `json:"overlay,omitempty"`
 
 	runs map[string][]*dnsRun
 }
@@ -40,6 +46,21 @@ type DNSDelay struct {
 	P99       float64 `json:"p99"`
 	P999      float64 `json:"p999"`
 	Lost      uint64  `json:"lost"`
+	Max       float64 `json:"max"`
+	// Collections of garbage meanwhile, and how long the server stood still for all
+	// of them together; 0 where it does not tell.
+	Collections  int     `json:"collections"`
+	PausedMillis float64 `json:"pausedMillis"`
+	// HeldUpMillis is how long the generator itself was held up, and Uncounted the
+	// number of answers then, which are in none of the figures above.
+	HeldUpMillis float64 `json:"heldUpMillis"`
+	Uncounted    uint64  `json:"uncounted"`
+}
+
+// Note says where a peer's job is not quite the same.
+type Note struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
 }
 
 // DNSHTTP compares HTTPDNS with a net/http handler that returns a constant.
@@ -65,6 +86,16 @@ func (r *DNSReport) add(name string, m *dnsRun) {
 		r.Servers = append(r.Servers, DNSServer{Name: name})
 	}
 	r.runs[name] = append(r.runs[name], m)
+}
+
+// server is a server's figures, nil when it has none.
+func (r *DNSReport) server(name string) *DNSServer {
+	for i := range r.Servers {
+		if r.Servers[i].Name == name {
+			return &r.Servers[i]
+		}
+	}
+	return nil
 }
 
 func summary(runs []*dnsRun) (s DNSServer) {
@@ -127,12 +158,31 @@ func (r *DNSReport) print(out io.Writer) error {
 			fmt.Fprintf(out, "\ntwo workers take %.2f times the processor time of one for a query\n", s.OfOneWorker)
 		}
 	}
-	if d := r.Delay; d != nil {
-		fmt.Fprintf(out, "delay of homing at %.0f/s: median %.2f ms, p99 %.2f ms, p99.9 %.2f ms, %d lost\n", d.PerSecond, d.P50, d.P99, d.P999, d.Lost)
+	for _, d := range []struct {
+		what string
+		*DNSDelay
+	}{{"echo", r.Floor}, {"homing", r.Delay}, {"homing, collecting garbage all the time", r.Collecting}} {
+		if d.DNSDelay == nil {
+			continue
+		}
+		fmt.Fprintf(out, "delay at %.0f/s of %s: median %.3f ms, p99 %.3f ms, p99.9 %.3f ms, longest %.2f ms, %d lost", d.PerSecond, d.what, d.P50, d.P99, d.P999, d.Max, d.Lost)
+		if d.DNSDelay != r.Floor {
+			fmt.Fprintf(out, "; %d collections, still for %.2f ms in all", d.Collections, d.PausedMillis)
+		}
+		if d.Uncounted > 0 {
+			fmt.Fprintf(out, "; not counted: %d while the generator was held up for %.1f ms", d.Uncounted, d.HeldUpMillis)
+		}
+		fmt.Fprintln(out)
 	}
 	if h := r.HTTP; h != nil {
 		fmt.Fprintf(out, "HTTPDNS %.0f/s (%.1f µs), a constant net/http handler %.0f/s (%.1f µs): %.2f times its rate\n",
 			h.PerSecond, h.CPUMicros, h.ConstantPerSecond, h.ConstantCPUMicros, h.Ratio)
+	}
+	if o := r.Overlay; o != nil {
+		fmt.Fprintf(out, "an overlay of %d takes %.0f MB; %.0f ns to look up, %.0f/s to fill in random order\n", o.Owners, float64(o.Bytes)/1e6, o.LookupNanos, o.PutPerSecond)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(out, "note: %s %s\n", n.Name, n.Text)
 	}
 	for _, s := range r.Skipped {
 		fmt.Fprintf(out, "skipped: %s: %s\n", s.Name, s.Why)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,19 +19,21 @@ import (
 	"github.com/homing-im/homing/dns/geo"
 	"github.com/homing-im/homing/dns/steer"
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/keeper"
 )
 
 // Kinds of the server that this very program is for the bench.
 const (
-	kindDNS      = "dns"      // one worker
-	kindDNS2     = "dns2"     // two workers
-	kindHTTP     = "http"     // HTTPDNS
-	kindConstant = "constant" // a net/http handler that says always the same
-	kindEcho     = "echo"     // packets go back as they came
+	kindDNS        = "dns"        // one worker
+	kindDNS2       = "dns2"       // two workers
+	kindHTTP       = "http"       // HTTPDNS
+	kindConstant   = "constant"   // a net/http handler that says always the same
+	kindEcho       = "echo"       // packets go back as they came
+	kindCollecting = "collecting" // one worker, and garbage collected all the time
 )
 
-// startSelf starts this program as a server.
-func startSelf(kind string, o DNSOptions) func(dir string, at netip.AddrPort) (*child, error) {
+// startSelf starts this program as a server, with more variables in its environment.
+func startSelf(kind string, o DNSOptions, variables ...string) func(dir string, at netip.AddrPort) (*child, error) {
 	return func(_ string, at netip.AddrPort) (*child, error) {
 		self, err := os.Executable()
 		if err != nil {
@@ -38,10 +41,14 @@ func startSelf(kind string, o DNSOptions) func(dir string, at netip.AddrPort) (*
 		}
 		cmd := exec.Command(self, "bench", "dns", "serve", "--kind", kind, "--listen", at.String(),
 			"--rules", strconv.Itoa(o.Rules), "--overlay", strconv.Itoa(o.Overlay))
-		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-		if kind == kindDNS2 {
-			cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(max(2, runtime.NumCPU())))
+		processors := 1
+		switch kind {
+		case kindDNS, kindCollecting:
+			processors = 1 + 1 // a worker that waits in the kernel keeps one: a node has one more than workers, too
+		case kindDNS2:
+			processors = 2 + 1
 		}
+		cmd.Env = append(append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(processors)), variables...)
 		return startChild(cmd)
 	}
 }
@@ -76,6 +83,9 @@ func newDNSServerCommand(io.Writer) *cobra.Command {
 				return err
 			}
 			s.Start()
+			if kind == kindCollecting {
+				collect(ctx)
+			}
 			<-ctx.Done()
 			return s.Close()
 		},
@@ -86,6 +96,19 @@ func newDNSServerCommand(io.Writer) *cobra.Command {
 	f.IntVar(&rules, "rules", 0, "")
 	f.IntVar(&overlay, "overlay", 0, "")
 	return cmd
+}
+
+// collect collects garbage ten times a second.
+func collect(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			runtime.GC()
+		case <-ctx.Done():
+		}
+	}
 }
 
 // constantBody is as long as an answer of HTTPDNS.
@@ -116,15 +139,11 @@ func benchServer(o authority.Options, rules, overlay int) (*authority.Server, er
 	return authority.New(o)
 }
 
-// moved is an overlay of owners in a row.
-type moved struct{ owners map[region.UIN]region.Moved }
-
-func (m *moved) Lookup(u region.UIN) (region.Moved, bool) { x, ok := m.owners[u]; return x, ok }
-
+// benchOverlay has owners in a row.
 func benchOverlay(n int) region.Overlay {
-	m := &moved{make(map[region.UIN]region.Moved, n)}
+	m := &keeper.Owners{}
 	for i := range n {
-		m.owners[region.UIN(1_000_000+i)] = region.Moved{Home: "eu", Moves: 1}
+		m.Put(keeper.Entry{Owner: region.UIN(1_000_000 + i), Home: "eu", Moves: 1})
 	}
 	return m
 }
