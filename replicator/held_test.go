@@ -39,7 +39,7 @@ func TestHeld(t *testing.T) {
 	} {
 		k := testKeeper(s, fakePeers{positions: map[region.ID]*Positions{"hk": c.backup, "ca": at(head.Incarnation, full)}})
 		k.hold(context.Background())
-		got, known := (&Replicator{keeper: k}).Held(0)
+		got, known := (&Replicator{keeper: k}).Held("sh", 0)
 		if got != c.want || known != c.known {
 			t.Errorf("%s: %v %v, want %v %v", name, got, known, c.want, c.known)
 		}
@@ -51,7 +51,7 @@ func TestHeld(t *testing.T) {
 	alone.World.Regions[0].Backups = nil
 	k.options.View = func() *region.View { return &alone }
 	k.hold(context.Background())
-	if got, known := (&Replicator{keeper: k}).Held(0); got != newest || !known {
+	if got, known := (&Replicator{keeper: k}).Held("sh", 0); got != newest || !known {
 		t.Errorf("without a backup: %v %v, want %v", got, known, newest)
 	}
 }

@@ -38,8 +38,8 @@ type keeper struct {
 	mu     sync.Mutex
 	needed map[needKey]uint64 // oldest sequence that somebody has not applied
 	full   map[region.ID]bool // homes for which more commands wait than the budget allows
-	held   map[region.Partition]Mark
-	holder region.ID // whose marks held are
+	held   map[heldKey]Mark
+	holder map[region.ID]region.ID // by home: whose marks held are
 }
 
 type needKey struct {
@@ -49,7 +49,7 @@ type needKey struct {
 
 func newKeeper(o *Options, peers Peers, m *metrics) *keeper {
 	return &keeper{options: o, peers: peers, metrics: m, logger: o.Logger.With("part", "keeper"),
-		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64), held: make(map[region.Partition]Mark),
+		marked: make([]uint64, o.Store.Partitions()), needed: make(map[needKey]uint64), held: make(map[heldKey]Mark), holder: make(map[region.ID]region.ID),
 		meters: make([]meter, o.Store.Partitions()), last: make(map[region.ID]*Positions), full: make(map[region.ID]bool)}
 }
 

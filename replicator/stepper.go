@@ -46,7 +46,7 @@ func (s *Stepper) Steps() []Step { return s.steps }
 func (s *Stepper) Lag() []Lag { return s.r.replay.Lag() }
 
 // Held is [Replicator.Held].
-func (s *Stepper) Held(p region.Partition) (Mark, bool) { return s.r.Held(p) }
+func (s *Stepper) Held(home region.ID, p region.Partition) (Mark, bool) { return s.r.Held(home, p) }
 
 // JournalHandler is [Replicator.JournalHandler].
 func (s *Stepper) JournalHandler() http.Handler { return s.r.JournalHandler() }

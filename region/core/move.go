@@ -21,6 +21,7 @@ const (
 // say where this region acts for it.
 type Move struct {
 	Owner region.UIN       `json:"owner"`
+	From  region.ID        `json:"from"`  // the old home
 	To    region.ID        `json:"to"`    // the new home
 	Moves uint64           `json:"moves"` // the owner's, after the move
 	Part  region.Partition `json:"partition"`
@@ -92,7 +93,7 @@ func (c *Core) BeginMove(ctx context.Context, owner region.UIN, to region.ID) (M
 		return Move{}, err
 	}
 	part := region.PartitionOf(owner, s.Partitions())
-	m := Move{Owner: owner, To: to, Moves: p.Epoch.Moves + 1, Part: part, Fence: Mark{Incarnation: s.Head(part).Incarnation}}
+	m := Move{Owner: owner, From: p.Home, To: to, Moves: p.Epoch.Moves + 1, Part: part, Fence: Mark{Incarnation: s.Head(part).Incarnation}}
 	if _, ok := v.World.Region(to); !ok || to == p.Home {
 		return m, region.Errorf(region.BadInput, "%d lives in %s and cannot move to %q", owner, p.Home, to).WithHint("name another region of the world")
 	}
@@ -126,10 +127,11 @@ func (c *Core) BeginMove(ctx context.Context, owner region.UIN, to region.ID) (M
 // CallOff ends a move of which nothing was sent yet, and lets the owner be
 // written again.
 //
-// Errors: Conflict when rows may be at the new home; WrongRegion.
+// Errors: Conflict when rows may be at the new home, because this region sent them
+// or the one that acted before may have; WrongRegion.
 func (c *Core) CallOff(ctx context.Context, m Move) error {
-	return c.changeMove(ctx, m, func(row *v1.MoveRow) error {
-		if row.Sent {
+	return c.changeMove(ctx, m, func(row *v1.MoveRow, fenced, now region.Epoch) error {
+		if row.Sent || fenced != now {
 			return region.Errorf(region.Conflict, "%d is on its way to %s", m.Owner, m.To).WithHint("it goes on by itself")
 		}
 		row.Moves = 0
@@ -139,10 +141,10 @@ func (c *Core) CallOff(ctx context.Context, m Move) error {
 
 // MarkSent puts on record that rows are about to be sent.
 func (c *Core) MarkSent(ctx context.Context, m Move) error {
-	return c.changeMove(ctx, m, func(row *v1.MoveRow) error { row.Sent = true; return nil })
+	return c.changeMove(ctx, m, func(row *v1.MoveRow, _, _ region.Epoch) error { row.Sent = true; return nil })
 }
 
-func (c *Core) changeMove(ctx context.Context, m Move, change func(*v1.MoveRow) error) error {
+func (c *Core) changeMove(ctx context.Context, m Move, change func(row *v1.MoveRow, fenced, now region.Epoch) error) error {
 	unlock, err := c.locks.lock(ctx, m.Owner)
 	if err != nil {
 		return region.Errorf(region.Unavailable, "waiting for the owner's turn").WithHint("retry").WithCause(err)
@@ -152,14 +154,20 @@ func (c *Core) changeMove(ctx context.Context, m Move, change func(*v1.MoveRow) 
 	if err != nil {
 		return err
 	}
-	row, err := c.moveOf(ctx, m.Owner)
+	have, err := c.o.Store.Get(ctx, m.Owner, tableMove, keySingle)
 	if err != nil {
 		return err
+	}
+	row := new(v1.MoveRow)
+	if have.Exists() {
+		if err := unmarshalRow(&have, row); err != nil {
+			return err
+		}
 	}
 	if row.Moves != m.Moves || row.To != string(m.To) {
 		return region.Errorf(region.Conflict, "%d is not moving to %s any more", m.Owner, m.To)
 	}
-	if err := change(row); err != nil {
+	if err := change(row, have.Epoch, p.Epoch); err != nil {
 		return err
 	}
 	b, err := proto.Marshal(row)
@@ -207,12 +215,12 @@ func (c *Core) moving(ctx context.Context, u region.UIN) (Move, bool, error) {
 		return Move{}, false, err
 	}
 	row, err := c.moveOf(ctx, u)
-	if err != nil || row.Moves == 0 || row.Arrived {
+	p, _ := v.Placement(u)
+	if err != nil || row.Moves == 0 || row.Arrived && (row.From == "" || p.Epoch.Moves >= row.Moves) {
 		return Move{}, false, err
 	}
-	p, _ := v.Placement(u)
 	acting, _, _ := v.Acting(region.ID(row.From))
-	m := Move{Owner: u, To: region.ID(row.To), Moves: row.Moves, Sent: row.Sent, Gone: p.Epoch.Moves >= row.Moves}
+	m := Move{Owner: u, From: region.ID(row.From), To: region.ID(row.To), Moves: row.Moves, Sent: row.Sent || row.Arrived, Gone: p.Epoch.Moves >= row.Moves}
 	return m, acting == c.o.Self, nil
 }
 
@@ -286,7 +294,8 @@ func (c *Core) eachRow(ctx context.Context, owner region.UIN, f func(*store.Row)
 }
 
 // arrival is the epoch at which rows of an owner arrive in a home, which this
-// region has to act for.
+// region has to act for. The owner may live here by the overlay already: then
+// whoever had the rows was lost before its backup, now this region, had them.
 func (c *Core) arrival(owner region.UIN, home region.ID, moves uint64) (region.Epoch, error) {
 	v, err := c.view()
 	if err != nil {
@@ -296,7 +305,7 @@ func (c *Core) arrival(owner region.UIN, home region.ID, moves uint64) (region.E
 	if !ok || acting != c.o.Self {
 		return region.Epoch{}, region.Errorf(region.WrongRegion, "region %s does not act for %s", c.o.Self, home).WithHint("ask region %s", acting)
 	}
-	if p, ok := v.Placement(owner); !ok || p.Epoch.Moves >= moves {
+	if p, ok := v.Placement(owner); !ok || p.Epoch.Moves > moves || p.Epoch.Moves == moves && p.Home != home {
 		return region.Epoch{}, region.Errorf(region.Conflict, "%d has moved %d times already", owner, p.Epoch.Moves)
 	}
 	if c.o.Taken != nil {
@@ -307,25 +316,33 @@ func (c *Core) arrival(owner region.UIN, home region.ID, moves uint64) (region.E
 	return region.Epoch{Moves: moves, Term: term}, c.o.Admitting()
 }
 
-// Receive writes a piece of an owner's rows under its new home. Writing it again
-// changes nothing. Nobody is served from them before the world's overlay says
-// that the owner lives here.
+// Receive writes a piece of an owner's rows under its new home, at the epoch that
+// it returns. Writing it again changes nothing. Nobody is served from them before
+// the world's overlay says that the owner lives here.
 //
 // Errors: WrongRegion when this region does not act for the home; Conflict when
-// the owner has moved on; Unavailable.
-func (c *Core) Receive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, rows []MovedRow) error {
+// the owner has moved on, or has arrived; Unavailable.
+func (c *Core) Receive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, rows []MovedRow) (region.Epoch, error) {
+	unlock, err := c.locks.lock(ctx, owner)
+	if err != nil {
+		return region.Epoch{}, region.Errorf(region.Unavailable, "waiting for the owner's turn").WithHint("retry").WithCause(err)
+	}
+	defer unlock()
 	epoch, err := c.arrival(owner, home, moves)
 	if err != nil {
-		return err
+		return epoch, err
+	}
+	if row, err := c.moveOf(ctx, owner); err != nil || row.Arrived && row.Moves == moves {
+		return epoch, err
 	}
 	b := &store.Batch{Owner: owner, Home: home, Epoch: epoch}
 	for _, r := range rows {
 		if !movable(r.Table) {
-			return region.Errorf(region.BadInput, "a row of table %d does not move", r.Table)
+			return epoch, region.Errorf(region.BadInput, "a row of table %d does not move", r.Table)
 		}
 		have, err := c.o.Store.Get(ctx, owner, r.Table, r.Row)
 		if err != nil {
-			return err
+			return epoch, err
 		}
 		if have.Exists() && have.Epoch == epoch && string(have.Value) == string(r.Value) {
 			continue
@@ -333,34 +350,49 @@ func (c *Core) Receive(ctx context.Context, owner region.UIN, home region.ID, mo
 		b.Writes = append(b.Writes, store.Write{Table: r.Table, Row: r.Row, Value: r.Value})
 	}
 	if len(b.Writes) == 0 {
-		return nil
+		return epoch, nil
 	}
 	_, err = c.o.Store.Commit(ctx, b)
-	return err
+	return epoch, err
 }
 
-// Arrive ends the copying: what was here of the owner and did not come is
-// removed, and it is on record, durably, that the owner can be served from here.
-// It returns the record of this region's journal up to which everything is in.
+// Arrival is the answer of Arrive.
+type Arrival struct {
+	Mark         // the record of this region's journal up to which everything is in
+	Missing bool // the rows are not here: they have to be sent, all of them, and at one epoch
+}
+
+// Arrive ends the copying of rows that were received at an epoch: what was here
+// of the owner and did not come is removed, and it is on record, durably, that the
+// owner can be served from here. The rows are missing when they came at another
+// epoch than that which the home is at now, or not at all (the zero epoch).
 //
 // Errors: those of Receive; Unsupported.
-func (c *Core) Arrive(ctx context.Context, owner region.UIN, home region.ID, moves uint64) (Mark, error) {
+func (c *Core) Arrive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, sent region.Epoch) (Arrival, error) {
 	s, err := c.journaled()
 	if err != nil {
-		return Mark{}, err
+		return Arrival{}, err
 	}
+	unlock, err := c.locks.lock(ctx, owner)
+	if err != nil {
+		return Arrival{}, region.Errorf(region.Unavailable, "waiting for the owner's turn").WithHint("retry").WithCause(err)
+	}
+	defer unlock()
 	part := region.PartitionOf(owner, s.Partitions())
-	here := func() Mark { h := s.Head(part); return Mark{h.Incarnation, h.Next - 1} }
+	here := func() Arrival { h := s.Head(part); return Arrival{Mark: Mark{h.Incarnation, h.Next - 1}} }
+	epoch, err := c.arrival(owner, home, moves)
+	if err != nil {
+		return Arrival{}, err
+	}
 	row, err := c.moveOf(ctx, owner)
 	if err != nil {
-		return Mark{}, err
+		return Arrival{}, err
 	}
 	if row.Arrived && row.Moves == moves && row.To == string(home) {
 		return here(), nil
 	}
-	epoch, err := c.arrival(owner, home, moves)
-	if err != nil {
-		return Mark{}, err
+	if sent != epoch {
+		return Arrival{Missing: true}, nil
 	}
 	err = c.eachRow(ctx, owner, func(r *store.Row) error {
 		if !r.Exists() || r.Epoch == epoch {
@@ -370,23 +402,27 @@ func (c *Core) Arrive(ctx context.Context, owner region.UIN, home region.ID, mov
 		return err
 	})
 	if err != nil {
-		return Mark{}, err
+		return Arrival{}, err
 	}
-	b, err := proto.Marshal(&v1.MoveRow{To: string(home), Moves: moves, Arrived: true, UnixMilli: c.o.Clock().UnixMilli()})
+	there := &v1.MoveRow{To: string(home), Moves: moves, Arrived: true, UnixMilli: c.o.Clock().UnixMilli()}
+	if row.Moves == moves { // this region acts for the old home, too, and has to go on
+		there.From = row.From
+	}
+	b, err := proto.Marshal(there)
 	if err != nil {
-		return Mark{}, err
+		return Arrival{}, err
 	}
 	if _, err := s.Commit(ctx, &store.Batch{Owner: owner, Home: home, Epoch: epoch, Writes: []store.Write{{Table: tableMove, Row: keySingle, Value: b}}}); err != nil {
-		return Mark{}, err
+		return Arrival{}, err
 	}
 	c.forgetOwner(owner)
 	return here(), nil
 }
 
-// HeldUpTo says whether the backup is known to have this region's journal of a
-// partition up to a record.
-func (c *Core) HeldUpTo(p region.Partition, m Mark) bool {
-	h, ok := c.o.Held(p)
+// HeldUpTo says whether the backup of a home is known to have this region's journal
+// of a partition up to a record.
+func (c *Core) HeldUpTo(home region.ID, p region.Partition, m Mark) bool {
+	h, ok := c.o.Held(home, p)
 	return ok && h.Incarnation == m.Incarnation && h.Seq >= m.Seq
 }
 

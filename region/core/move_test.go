@@ -70,13 +70,22 @@ func moveOfAUser(t *testing.T, e engine) {
 	if len(list) != 1 || list[0].Owner != alice.UIN || !list[0].Sent || list[0].Gone {
 		t.Fatalf("unfinished: %+v", list)
 	}
-	if err := u.core("ca").Receive(ctx, alice.UIN, "hk", 1, nil); region.KindOf(err) != region.WrongRegion {
+	if _, err := u.core("ca").Receive(ctx, alice.UIN, "hk", 1, nil); region.KindOf(err) != region.WrongRegion {
 		t.Errorf("ca takes what is hk's: %v", err)
 	}
-	for range 2 { // every step may be repeated
-		must(t, sh.Rows(ctx, alice.UIN, func(rows []MovedRow) error { return hk.Receive(ctx, alice.UIN, "hk", 1, rows) }))
-		_, err := hk.Arrive(ctx, alice.UIN, "hk", 1)
-		must(t, err)
+	for _, arrived := range []bool{false, true} { // every step may be repeated
+		var at region.Epoch
+		must(t, sh.Rows(ctx, alice.UIN, func(rows []MovedRow) (err error) {
+			at, err = hk.Receive(ctx, alice.UIN, "hk", 1, rows)
+			return err
+		}))
+		if there, err := hk.Arrive(ctx, alice.UIN, "hk", 1, region.Epoch{}); err != nil || there.Missing == arrived {
+			t.Errorf("rows of another term: %+v, %v", there, err)
+		}
+		there, err := hk.Arrive(ctx, alice.UIN, "hk", 1, at)
+		if err != nil || there.Missing {
+			t.Fatalf("arrival: %+v, %v", there, err)
+		}
 	}
 	// Bob writes to where she lived, while the news travels.
 	u.send(bob, alice.UIN, "late", "late")

@@ -29,10 +29,10 @@ type Options struct {
 	// Admitting says why this region may not admit writes now. nil admits.
 	Admitting func() error
 
-	// Held returns up to where the backup has this region's journal of a
-	// partition, false when that is not known. nil: it never is. It must not
-	// block.
-	Held func(region.Partition) (Mark, bool)
+	// Held returns up to where the backup of a home that this region acts for has
+	// this region's journal of a partition, false when that is not known. nil: it
+	// never is. It must not block.
+	Held func(home region.ID, p region.Partition) (Mark, bool)
 
 	// Taken says why owners of a home may not be served at a term, in a
 	// partition: this region has not taken the home over there yet. nil: it has.
@@ -74,7 +74,7 @@ func (o *Options) validate() error {
 		o.Admitting = func() error { return nil }
 	}
 	if o.Held == nil {
-		o.Held = func(region.Partition) (Mark, bool) { return Mark{}, false }
+		o.Held = func(region.ID, region.Partition) (Mark, bool) { return Mark{}, false }
 	}
 	if o.Budgeted == nil {
 		o.Budgeted = func(region.ID) error { return nil }

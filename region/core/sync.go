@@ -74,7 +74,7 @@ func (c *Core) Sync(ctx context.Context, by Caller, r *v1.SyncRequest) (_ *v1.Sy
 		return nil, err
 	}
 	resp.More = page.full
-	if m, ok := c.o.Held(region.PartitionOf(by.UIN, c.o.Store.Partitions())); ok {
+	if m, ok := c.o.Held(p.Home, region.PartitionOf(by.UIN, c.o.Store.Partitions())); ok {
 		resp.Held = &v1.Mark{Incarnation: m.Incarnation, Sequence: m.Seq}
 	}
 	if resp.Snapshot, err = since.encode(); err != nil {

@@ -252,6 +252,9 @@ func (t *txn) delete(table journal.Table, row []byte) { t.write(table, row, nil,
 func (t *txn) write(table journal.Table, row, value []byte, del bool) {
 	t.bytes += len(row) + len(value)
 	t.forgets = t.forgets || table == tableAccount || table == tableContact
+	if table == tableMove { // as of a tail: what was remembered of moves is over
+		t.c.settled.Remove(t.owner)
+	}
 	if i := t.wrote(table, row); i >= 0 {
 		t.batch.Writes[i].Value, t.batch.Writes[i].Delete = value, del
 		return

@@ -47,34 +47,50 @@ func (k *Keeper) OfferOverlay(_ context.Context, b *Batch) error {
 }
 
 func (k *Keeper) takeBatch(b *Batch) (bool, error) {
-	if len(b.Entries) > MaxBatch {
-		return false, region.Errorf(region.TooLarge, "the batch has %d entries, more than %d", len(b.Entries), MaxBatch)
-	}
 	k.mu.Lock()
-	then, known := k.chain.Find(b.World)
-	newest := k.chain.Newest()
-	key, named := k.keyLocked(b.From)
+	chain := k.chain
 	k.mu.Unlock()
-	if !known || newest == nil {
+	if _, known := chain.Find(b.World); !known {
 		k.poke(0) // whoever made the batch has that world
-		return false, region.Errorf(region.Unavailable, "the batch of %s was made under world %s, which this node lacks", b.From, b.World.Short()).WithHint("it is fetched when the world is here")
-	}
-	if !named || !ed25519.Verify(ed25519.PublicKey(key), b.covered(), b.Sig) {
-		return false, region.Errorf(region.Forbidden, "the batch is not signed with the key of region %s", b.From).WithHint("a region signs what it gave away; after a change of key, again")
 	}
 	k.overlay.write.Lock()
 	defer k.overlay.write.Unlock()
-	view := region.NewView(then.World, then.Hash, k.overlay)
-	fresh, seen := 0, make(map[region.UIN]bool, len(b.Entries))
+	fresh, err := Judge(chain, k.overlay, b)
+	if err != nil || !fresh {
+		return false, err
+	}
+	return true, k.overlay.append(b)
+}
+
+// Judge is the step of a node that is offered a batch: it verifies it by the
+// worlds and the overlay that the node has, and says whether anything in it is
+// new. It changes nothing.
+//
+// Errors: those of [Keeper.OfferOverlay].
+func Judge(chain *region.Chain, have region.Overlay, b *Batch) (fresh bool, err error) {
+	if len(b.Entries) > MaxBatch {
+		return false, region.Errorf(region.TooLarge, "the batch has %d entries, more than %d", len(b.Entries), MaxBatch)
+	}
+	then, known := chain.Find(b.World)
+	newest := chain.Newest()
+	if !known || newest == nil {
+		return false, region.Errorf(region.Unavailable, "the batch of %s was made under world %s, which this node lacks", b.From, b.World.Short()).WithHint("it is fetched when the world is here")
+	}
+	key, named := keyOf(chain, b.From)
+	if !named || !ed25519.Verify(ed25519.PublicKey(key), b.covered(), b.Sig) {
+		return false, region.Errorf(region.Forbidden, "the batch is not signed with the key of region %s", b.From).WithHint("a region signs what it gave away; after a change of key, again")
+	}
+	view := region.NewView(then.World, then.Hash, have)
+	seen := make(map[region.UIN]bool, len(b.Entries))
 	for _, e := range b.Entries {
 		if seen[e.Owner] {
 			return false, region.Errorf(region.BadInput, "the batch of %s has an owner twice", b.From)
 		}
 		seen[e.Owner] = true
-		if m, ok := k.overlay.Lookup(e.Owner); ok && m.Moves == uint64(e.Moves) && m.Home == e.Home {
+		if m, ok := have.Lookup(e.Owner); ok && m.Moves == uint64(e.Moves) && m.Home == e.Home {
 			continue
 		}
-		fresh++
+		fresh = true
 		if _, ok := newest.World.Region(e.Home); !ok {
 			return false, region.Errorf(region.BadInput, "the batch of %s gives an owner to %s, which is no region of world %d", b.From, e.Home, newest.World.Version)
 		}
@@ -86,17 +102,14 @@ func (k *Keeper) takeBatch(b *Batch) (bool, error) {
 			return false, region.Errorf(region.Conflict, "the batch of %s is stale: an owner has moved since", b.From)
 		}
 	}
-	if fresh == 0 {
-		return false, nil
-	}
-	return true, k.overlay.append(b)
+	return fresh, nil
 }
 
-// keyLocked returns the key of a region: that of the newest world, so that a
-// key taken out of use signs nothing any more; for a retired region the last it
-// had, because what it gave away stays given.
-func (k *Keeper) keyLocked(id region.ID) (region.PublicKey, bool) {
-	links := k.chain.Links()
+// keyOf returns the key of a region: that of the newest world, so that a key taken
+// out of use signs nothing any more; for a retired region the last it had, because
+// what it gave away stays given.
+func keyOf(chain *region.Chain, id region.ID) (region.PublicKey, bool) {
+	links := chain.Links()
 	for i := len(links) - 1; i >= 0; i-- {
 		if r, ok := links[i].World.Region(id); ok {
 			return r.Key, len(r.Key) == ed25519.PublicKeySize

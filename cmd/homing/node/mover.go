@@ -82,7 +82,10 @@ type movePiece struct {
 	Rows  []core.MovedRow  `json:"rows,omitempty"`
 	Part  region.Partition `json:"partition"`
 	Mark  core.Mark        `json:"mark"`
+	Epoch region.Epoch     `json:"epoch"` // at which the rows were received
 }
+
+var _ core.Abroad = (*mover)(nil)
 
 // startMover serves the moves to this region, and carries on those from it. Moves
 // begin only in a process that is alone to write: another one would not see the
@@ -95,14 +98,14 @@ func (r *regionRole) startMover(alone bool) {
 	serve := func(path string, allow func(peer.Identity) bool, limit int64, h http.Handler) {
 		n.admin.mux.Handle("POST "+path, v.Require(allow, http.MaxBytesHandler(h, limit)))
 	}
-	serve("/move/rows", isRegion, pieceLimit, operatorCall(func(ctx context.Context, q *movePiece) (struct{}, error) {
-		return struct{}{}, r.core.Receive(ctx, q.Owner, q.Home, q.Moves, q.Rows)
+	serve("/move/rows", isRegion, pieceLimit, operatorCall(func(ctx context.Context, q *movePiece) (region.Epoch, error) {
+		return r.core.Receive(ctx, q.Owner, q.Home, q.Moves, q.Rows)
 	}))
-	serve("/move/arrive", isRegion, operateLimit, operatorCall(func(ctx context.Context, q *movePiece) (core.Mark, error) {
-		return r.core.Arrive(ctx, q.Owner, q.Home, q.Moves)
+	serve("/move/arrive", isRegion, operateLimit, operatorCall(func(ctx context.Context, q *movePiece) (core.Arrival, error) {
+		return r.core.Arrive(ctx, q.Owner, q.Home, q.Moves, q.Epoch)
 	}))
 	serve("/move/held", isRegion, operateLimit, operatorCall(func(_ context.Context, q *movePiece) (bool, error) {
-		return r.core.HeldUpTo(q.Part, q.Mark), nil
+		return r.core.HeldUpTo(q.Home, q.Part, q.Mark), nil
 	}))
 	isOperator := func(i peer.Identity) bool { return i.Kind == peer.KindOperator }
 	ask := m.ask
@@ -231,8 +234,9 @@ func (m *mover) start(ctx context.Context, mv core.Move, began time.Time) *under
 func (m *mover) drive(ctx context.Context, mv core.Move, u *underway, began time.Time) {
 	log := m.r.log.With("owner", mv.Owner, "to", mv.To, "moves", mv.Moves)
 	pause := moveRetryFirst
+	carriage := &core.Carriage{Move: mv}
 	for ctx.Err() == nil {
-		err := m.step(ctx, &mv, u, began)
+		err := m.step(ctx, carriage, u, began)
 		switch {
 		case err == nil:
 			log.Info("owner has moved", "rows", u.moved.Rows, "fenced", u.moved.Fenced)
@@ -240,7 +244,7 @@ func (m *mover) drive(ctx context.Context, mv core.Move, u *underway, began time
 		case u.err != nil:
 			log.Warn("move called off", "error", err)
 			return
-		case region.KindOf(err) == region.WrongRegion && !mv.Gone:
+		case region.KindOf(err) == region.WrongRegion && !carriage.Gone:
 			u.err = err // another region acts for the home by now, and goes on
 			return
 		}
@@ -254,81 +258,62 @@ func (m *mover) drive(ctx context.Context, mv core.Move, u *underway, began time
 	u.err = ctx.Err()
 }
 
-// step goes as far as it can.
-func (m *mover) step(ctx context.Context, mv *core.Move, u *underway, began time.Time) error {
+// step goes as far as it can. The owner may be served in the new home long before
+// it ends.
+func (m *mover) step(ctx context.Context, mv *core.Carriage, u *underway, began time.Time) error {
 	c := m.r.core
-	if !mv.Gone {
-		u.moved.Moves = mv.Moves
-		if !mv.Sent {
-			if !m.until(ctx, backupPatience, func() bool { return c.HeldUpTo(mv.Part, mv.Fence) }) {
-				u.err = region.Errorf(region.Unavailable, "the backup does not confirm that it has the fence of %d", mv.Owner).WithHint("see: homing status; then ask again")
-				if err := c.CallOff(ctx, *mv); err != nil {
-					u.err = nil
-					return err
-				}
-				return u.err
-			}
-			if err := c.MarkSent(ctx, *mv); err != nil {
+	for {
+		gone := mv.Gone
+		p, err := c.Carry(ctx, m, mv)
+		if mv.Gone && !gone {
+			u.moved = Moved{Moves: mv.Moves, Rows: mv.Rows, Bytes: mv.Bytes, Fenced: time.Since(began).Seconds()}
+			close(u.flipped) // moved is the asker's from now on
+		}
+		switch {
+		case err != nil || p == core.Ended:
+			return err
+		case p == core.Moved:
+			continue
+		case !mv.Sent && time.Since(began) > backupPatience:
+			u.err = region.Errorf(region.Unavailable, "the backup does not confirm that it has the fence of %d", mv.Owner).WithHint("see: homing status; then ask again")
+			if err := c.CallOff(ctx, mv.Move); err != nil {
+				u.err = nil
 				return err
 			}
-			mv.Sent = true
+			return u.err
 		}
-		u.moved.Rows, u.moved.Bytes = 0, 0
-		piece := movePiece{Owner: mv.Owner, Home: mv.To, Moves: mv.Moves}
-		err := c.Rows(ctx, mv.Owner, func(rows []core.MovedRow) error {
-			for _, r := range rows {
-				u.moved.Rows++
-				u.moved.Bytes += len(r.Row) + len(r.Value)
-			}
-			piece.Rows = rows
-			return m.tell(ctx, mv.To, "/move/rows", piece, nil)
-		})
-		if err != nil {
-			return err
+		pause := movePoll
+		if mv.Gone { // nobody waits for it any more
+			pause = time.Second
 		}
-	}
-	var there core.Mark
-	if err := m.tell(ctx, mv.To, "/move/arrive", movePiece{Owner: mv.Owner, Home: mv.To, Moves: mv.Moves}, &there); err != nil {
-		return err
-	}
-	if !mv.Gone {
-		if err := m.flip(ctx, mv); err != nil {
-			return err
-		}
-		mv.Gone = true
-		u.moved.Fenced = time.Since(began).Seconds()
-		close(u.flipped)
-	}
-	for held := false; !held; {
-		if err := m.tell(ctx, mv.To, "/move/held", movePiece{Part: mv.Part, Mark: there}, &held); err != nil {
-			return err
-		}
-		if !held && !m.until(ctx, time.Second, func() bool { return false }) && ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return c.Depart(ctx, mv.Owner, mv.Moves)
-}
-
-// until polls a condition; false when the patience or ctx ended first.
-func (m *mover) until(ctx context.Context, patience time.Duration, ok func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(movePoll)
-	defer tick.Stop()
-	for !ok() {
 		select {
 		case <-ctx.Done():
-			return false
-		case <-tick.C:
+			return ctx.Err()
+		case <-time.After(pause):
 		}
 	}
-	return true
 }
 
-// flip signs the owner away, and tells every region; the others follow their
-// feeds.
-func (m *mover) flip(ctx context.Context, mv *core.Move) error {
+// Receive implements core.Abroad.
+func (m *mover) Receive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, rows []core.MovedRow) (e region.Epoch, err error) {
+	err = m.tell(ctx, home, "/move/rows", movePiece{Owner: owner, Home: home, Moves: moves, Rows: rows}, &e)
+	return e, err
+}
+
+// Arrive implements core.Abroad.
+func (m *mover) Arrive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, sent region.Epoch) (a core.Arrival, err error) {
+	err = m.tell(ctx, home, "/move/arrive", movePiece{Owner: owner, Home: home, Moves: moves, Epoch: sent}, &a)
+	return a, err
+}
+
+// HeldUpTo implements core.Abroad.
+func (m *mover) HeldUpTo(ctx context.Context, home region.ID, p region.Partition, at core.Mark) (held bool, err error) {
+	err = m.tell(ctx, home, "/move/held", movePiece{Home: home, Part: p, Mark: at}, &held)
+	return held, err
+}
+
+// Flip implements core.Abroad. Regions that are not told follow the feeds.
+func (m *mover) Flip(ctx context.Context, mv core.Move) error {
 	n := m.r.node
 	v := n.world.View()
 	b := keeper.NewBatch(region.ID(n.self.Name), v.Hash, []keeper.Entry{{Owner: mv.Owner, Home: mv.To, Moves: uint32(mv.Moves)}}, n.key)

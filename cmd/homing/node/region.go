@@ -118,7 +118,7 @@ func (r *regionRole) openStore() error {
 	return nil
 }
 
-func (r *regionRole) startCore(rows store.Rows, held func(region.Partition) (core.Mark, bool), to core.Notifier, o Options) error {
+func (r *regionRole) startCore(rows store.Rows, held func(region.ID, region.Partition) (core.Mark, bool), to core.Notifier, o Options) error {
 	n := r.node
 	w := n.world.View().World
 	ticketKey := n.key
@@ -177,12 +177,12 @@ func (r *regionRole) serveClients(ctx context.Context, me *region.Region, o acce
 
 // held tells the core how much the backup has; nothing before the replicator
 // has started.
-func (r *regionRole) held(p region.Partition) (core.Mark, bool) {
+func (r *regionRole) held(home region.ID, p region.Partition) (core.Mark, bool) {
 	c := r.copies.Load()
 	if c == nil {
 		return core.Mark{}, false
 	}
-	m, ok := c.Held(p)
+	m, ok := c.Held(home, p)
 	return core.Mark(m), ok
 }
 

@@ -93,7 +93,7 @@ func (n *Node) startStore(_ context.Context, o Options) error {
 		return err
 	}
 	held := func(p region.Partition) (uint64, uint64, bool) {
-		m, ok := r.held(p)
+		m, ok := r.held(region.ID(n.self.Name), p)
 		return m.Incarnation, m.Seq, ok
 	}
 	return n.serveInside("store", n.cfg.Processes.Store, remote.Handler(gated{r.store, r.succession.Admit}, held))
@@ -140,9 +140,9 @@ func (n *Node) startLogic(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	held := func(p region.Partition) (core.Mark, bool) {
-		i, seq, ok := rows.Held(p)
-		return core.Mark{Incarnation: i, Seq: seq}, ok
+	held := func(home region.ID, p region.Partition) (core.Mark, bool) {
+		i, seq, ok := rows.Held(p) // of this region's own home; of others nothing is known here
+		return core.Mark{Incarnation: i, Seq: seq}, ok && home == region.ID(n.self.Name)
 	}
 	if err := r.startCore(rows, held, notifier, o); err != nil {
 		return err

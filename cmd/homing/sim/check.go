@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -58,7 +60,7 @@ func (h *histories) learn(s *site) {
 	for p := range region.Partition(partitions) {
 		at := place{s.id, p}
 		next := s.store.Head(p).Next
-		from := max(h.seen[at], 1)
+		from := max(h.seen[at], s.store.Head(p).First, 1)
 		if next <= from {
 			continue
 		}
@@ -165,11 +167,12 @@ func (r *run) tookOver(s *site, p region.Partition, h store.Handover, t store.Tu
 // accounts checks invariant 3 for a home that a region serves in a partition.
 func (r *run) accounts(s *site, p region.Partition, home region.ID, t store.Turn) {
 	for _, u := range r.users {
-		if u.home != home || u.partition != p {
+		at, _ := s.view.Placement(u.uin)
+		if at.Home != home || u.partition != p {
 			continue
 		}
-		for _, d := range u.sent {
-			if d.by == s || d.epoch.Term.Compare(t.Opened) >= 0 {
+		for _, d := range u.sent { // those before a move are looked for at the end
+			if d.by == s || d.home != home || d.epoch.Moves != at.Epoch.Moves || d.epoch.Term.Compare(t.Opened) >= 0 {
 				continue
 			}
 			row, err := s.store.Get(r.ctx, u.uin, tableMessage, d.id)
@@ -217,7 +220,7 @@ func (r *run) mayTrim(s *site, p region.Partition, before uint64) {
 		for _, l := range b.Links {
 			f := journal.Filter(b, l.Stream)
 			for _, o := range r.sites {
-				if o == s && l.Stream != journal.StreamTo(s.id) || !r.reads(o, s, l.Stream) || r.appliedAt(o, s.id, l.Stream, p) >= f.Last() {
+				if !r.needs(o, s, l.Stream) || r.appliedAt(o, s.id, l.Stream, p) >= f.Last() {
 					continue
 				}
 				r.fail(11, "%s trims %s/%d up to %d, but %s has %s up to %d only", s.id, s.id, p, before, o.id, l.Stream, r.appliedAt(o, s.id, l.Stream, p))
@@ -225,6 +228,18 @@ func (r *run) mayTrim(s *site, p region.Partition, before uint64) {
 			}
 		}
 	}
+}
+
+// needs says whether a region needs a stream of another: because it reads it, or,
+// of commands, because it succeeds who does.
+func (r *run) needs(o, s *site, name journal.Stream) bool {
+	home, command := name.To()
+	if !command {
+		return o != s && r.reads(o, s, name)
+	}
+	g, _ := s.view.World.Region(home)
+	backup, ok := g.Backup()
+	return g.Acting.Region == o.id || ok && backup == o.id
 }
 
 // reads says whether a region has to have a stream of another, under the world of
@@ -235,7 +250,7 @@ func (r *run) reads(o, s *site, name journal.Stream) bool {
 	full := origin.Backups[0] == o.id
 	for i := range w.Regions {
 		g := &w.Regions[i]
-		if b, ok := g.Backup(); g.Acting.Region == s.id && ok && b == o.id {
+		if g.Acting.Region == s.id && slices.Contains(g.Copies(), o.id) {
 			full = true
 		}
 		if g.Acting.Region == o.id && g.Acting.Counter > 1 {
@@ -342,7 +357,7 @@ func (r *run) lags(s *site) {
 			if _, ok := s.began[k]; !ok {
 				s.began[k] = r.now
 			}
-			if !o.up || p.Seconds+0.01 >= r.now.Sub(s.began[k]).Seconds() {
+			if !o.up {
 				continue
 			}
 			last := uint64(0)
@@ -352,19 +367,37 @@ func (r *run) lags(s *site) {
 				}
 			}
 			at, err := s.store.Position(r.ctx, l.Origin, l.Stream, p.Partition)
-			if err != nil || last <= at.Seq || at.Incarnation == 0 {
+			have := at.Seq
+			if err != nil || last <= have || at.Incarnation == 0 {
 				continue
 			}
-			missing, err := o.store.Journal(r.ctx, p.Partition, l.Stream, at.Seq+1, 1)
+			missing, err := o.store.Journal(r.ctx, p.Partition, l.Stream, have+1, 1)
 			if err != nil || len(missing) == 0 {
 				continue
 			}
+			if told := r.toldBy(o, p.Partition, l.Stream, have, p.Asked.Add(-s.skew)); p.Records < told {
+				r.fail(10, "%s says that it is %d records behind %s %s/%d, and lacks %d", s.id, p.Records, l.Origin, l.Stream, p.Partition, told)
+			}
 			age := r.now.Sub(o.wrote(missing[0])).Seconds()
-			if p.Seconds+0.002 < age {
+			if p.Seconds+0.002 < age && p.Seconds+0.01 < r.now.Sub(s.began[k]).Seconds() {
 				r.fail(10, "%s says that it is %.3f s behind %s %s/%d, but a record of %.3f s ago is missing", s.id, p.Seconds, l.Origin, l.Stream, p.Partition, age)
 			}
 		}
 	}
+}
+
+// toldBy is how many records behind a sequence an origin had when it was asked last.
+func (r *run) toldBy(o *site, p region.Partition, name journal.Stream, have uint64, asked time.Time) (n uint64) {
+	batches, err := o.store.Journal(r.ctx, p, name, have+1, 1<<30)
+	if err != nil {
+		return 0
+	}
+	for _, b := range batches {
+		if o.wrote(b).Add(time.Millisecond).Before(asked) { // times of records are whole milliseconds
+			n = b.Last() - have
+		}
+	}
+	return n
 }
 
 // replayAgain checks invariant 5: a region is given again what it has.
@@ -419,8 +452,11 @@ func conflictID(owner region.UIN, k tailKey) core.ConflictID {
 }
 
 // tailRow is the key under which a batch of a tail is remembered.
-func tailRow(b *journal.Batch) []byte {
-	k := append([]byte(b.Origin), 0)
-	k = binary.BigEndian.AppendUint16(k, uint16(b.Partition))
-	return binary.BigEndian.AppendUint64(k, b.First())
+func tailRow(b *journal.Batch) []byte { return letterRow(b.Origin, b.Partition, b.First()) }
+
+// letterRow is the key of a dead letter.
+func letterRow(origin region.ID, p region.Partition, seq uint64) []byte {
+	k := append([]byte(origin), 0)
+	k = binary.BigEndian.AppendUint16(k, uint16(p))
+	return binary.BigEndian.AppendUint64(k, seq)
 }

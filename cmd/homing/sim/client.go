@@ -13,7 +13,7 @@ import (
 // user is an account and the client that uses it.
 type user struct {
 	uin       region.UIN
-	home      region.ID
+	home      region.ID // the first one
 	partition region.Partition
 	caller    core.Caller
 
@@ -31,6 +31,7 @@ type deed struct {
 	request *v1.SendRequest
 
 	by    *site // which acknowledged it, in this record
+	home  region.ID
 	epoch region.Epoch
 	seq   uint64
 }
@@ -62,13 +63,14 @@ func (r *run) register() {
 
 // door is the region that a client asks: mostly the right one.
 func (r *run) door(u *user) *site {
-	to := u.home
+	home := r.homeOf(u)
+	to := home
 	switch {
 	case r.dice.roll(6):
 		to = homes[r.dice.IntN(3)]
 	case !r.dice.roll(4):
 		if w := r.worlds[len(r.worlds)-1]; true {
-			g, _ := w.World.Region(u.home)
+			g, _ := w.World.Region(home)
 			to = g.Acting.Region
 		}
 	}
@@ -88,7 +90,13 @@ func (r *run) act() {
 	u.n++
 	key := fmt.Sprint(u.uin, "-", u.n)
 	to := r.users[r.dice.IntN(len(r.users))]
-	switch r.dice.IntN(20) {
+	switch r.dice.IntN(22) {
+	case 20:
+		r.claim(u, s, key)
+	case 21:
+		if r.dice.roll(4) {
+			r.newer(u, to, s)
+		}
 	case 0, 1, 2:
 		_, err := s.core.SetSetting(r.ctx, u.caller, &v1.SetSettingRequest{IdempotencyKey: key,
 			Setting: &v1.Setting{Name: fmt.Sprint("s", r.dice.IntN(2)), Value: key, Removed: r.dice.roll(4)}})
@@ -136,7 +144,7 @@ func (r *run) send(u *user, s *site, q *v1.SendRequest) {
 	}
 	d := &deed{from: u, id: got.Id, request: q, by: s}
 	p, _ := s.view.Placement(u.uin)
-	d.epoch = p.Epoch
+	d.home, d.epoch = p.Home, p.Epoch
 	d.seq = s.store.Head(u.partition).Next - 1
 	if !got.Repeated {
 		u.sent = append(u.sent, d)
@@ -176,9 +184,13 @@ func (r *run) sync(u *user, s *site) {
 
 // The tables that are looked at. Their numbers are on disk.
 const (
+	tableAccount journal.Table = 1
 	tableInbox   journal.Table = 101
 	tableMessage journal.Table = 102
 	tableLetter  journal.Table = 106
 	tableSetting journal.Table = 110
 	tableTail    journal.Table = 120
+	tableMove    journal.Table = 121
+
+	tableLostLetter journal.Table = 202
 )

@@ -13,7 +13,8 @@
 // # Invariants
 //
 //  1. One region acknowledges for an owner at an epoch, and none at an older term
-//     than that of the world it holds.
+//     than that of the world it holds. An owner is given away only when the backup
+//     has the fence.
 //  2. What is applied of a stream only grows, and is the origin's own history: the
 //     chain at a position is the origin's chain there.
 //  3. What was acknowledged is at the successor, or behind an open range that it
@@ -27,19 +28,29 @@
 //     and version.
 //  8. A client that syncs has every message its inbox has, in the inbox's order,
 //     and never an older epoch than before.
-//  10. The lag that is reported is at least the true one.
-//  11. What is trimmed was applied by everybody who needs it.
+//  9. A handle is acknowledged to one user only, and no copy of an account has a
+//     handle that is another user's.
+//  10. The lag that is reported, in records and in seconds, is at least the true
+//     one; a command that nobody can execute holds up nobody, and is kept.
+//  11. What is trimmed was applied by everybody who needs it; commands also by who
+//     succeeds their reader.
 //
-// (9), handles, is of package ids alone, and of its own tests. At the end the
-// weather ends too: everything returns, and has to settle.
+// At the end the weather ends too: everything returns, and has to settle.
 //
 // # What the weather leaves out
 //
-// Operators share one ledger, so worlds do not fork; and a home changes hands again
-// only when its last change has come to its end: taken over everywhere, the tail
-// merged, and the next in line has all of that. Without it a region whose
-// successor lost the home again before it had merged the tail keeps that tail
-// to itself, and the replay of it stalls there. Watermarks are not judged in runs
-// in which a home changed hands; the copies are compared row by row at rest.
-// Owners do not move.
+// Owners move only when that is asked for (Options.Moves), and then not every seed
+// passes: who moves to a home whose backup is the old home leaves rows behind in the
+// old home's backup, because the new home's copies take their place at the old one
+// before it could say that they are gone.
+//
+// A home changes hands again only when its last change has come to its end: taken
+// over everywhere, the tail merged, and the next in line has all of that. Without
+// it a region whose successor lost the home again before it had merged the tail
+// keeps that tail to itself, and the replay of it stalls there. In runs in which
+// journals are trimmed nobody changes who acts, because this store's copies cannot
+// be bootstrapped. Watermarks are not judged in runs in which a home changed hands
+// or an owner moved; the copies are compared row by row at rest. The directory of
+// handles is a map that never forgets, behind a network that does; what it does on
+// disk is for the tests of ids.
 package sim

@@ -17,26 +17,35 @@ type mutant struct {
 	file string // below the top of the tree
 	from string // has to be there exactly once
 	to   string
+	test string // of the file's package, which has to notice; "": the simulator
+	says string // what is noticed, of a mutant of moves: they are played, too, then
 }
 
-// mutants is the list of what the simulator has to notice.
+// mutants is the list of what has to be noticed: by the simulator, and what only an
+// engine does, which it does not step, by the engine's own test.
 var mutants = []mutant{
-	{"the region's own world is not asked who acts", "region/view.go",
-		"if p.Acting != self {", "if p.Acting != self && false {"},
-	{"the epoch is not tested by the store", "region/store/internal/partition/step.go",
-		"if !s.State.Fence.Allows(b.Home, b.Epoch.Term) {", "if !s.State.Fence.Allows(b.Home, b.Epoch.Term) && false {"},
-	{"the position is outside the transaction", "region/store/internal/partition/replay.go",
-		"	s.move(at)\n	if news {", "	s.Engine.Move(&at)\n	if news {"},
-	{"the chain is not checked", "region/journal/stream.go",
-		"if want.Chain != link.Chain || !numbered(head, filtered) {", "if want.Chain != link.Chain && false || !numbered(head, filtered) {"},
-	{"a conflict is dropped", "region/core/merge.go",
-		"		*outcome = TailConflict\n", "		_ = reason\n"},
-	{"a tombstone is ignored", "region/store/internal/partition/replay.go",
-		"Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home", "Row{Version: w.Version, Epoch: b.Epoch, Home"},
-	{"a command is acknowledged too early", "replicator/apply.go",
-		"		if err := a.executor.Execute(ctx, run); err != nil {", "		if err := a.executor.Execute(ctx, run); err != nil && false {"},
-	{"a tail is dropped", "region/core/merge.go",
-		"		_, err := t.append(id, m, w.Value)\n		return err == nil, err", "		return true, nil"},
+	{name: "the region's own world is not asked who acts", file: "region/view.go",
+		from: "if p.Acting != self {", to: "if p.Acting != self && false {"},
+	{name: "the epoch is not tested by the store", file: "region/store/internal/partition/step.go",
+		from: "if !s.State.Fence.Allows(b.Home, b.Epoch.Term) {", to: "if !s.State.Fence.Allows(b.Home, b.Epoch.Term) && false {"},
+	{name: "the position is outside the transaction", file: "region/store/internal/partition/replay.go",
+		from: "	s.move(at)\n	if news {", to: "	s.Engine.Move(&at)\n	if news {"},
+	{name: "the chain is not checked", file: "region/journal/stream.go",
+		from: "if want.Chain != link.Chain || !numbered(head, filtered) {", to: "if want.Chain != link.Chain && false || !numbered(head, filtered) {"},
+	{name: "a conflict is dropped", file: "region/core/merge.go",
+		from: "		*outcome = TailConflict\n", to: "		_ = reason\n"},
+	{name: "a tombstone is ignored", file: "region/store/internal/partition/replay.go",
+		from: "Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home", to: "Row{Version: w.Version, Epoch: b.Epoch, Home"},
+	{name: "a command is acknowledged too early", file: "replicator/apply.go",
+		from: "		if err := a.executor.Execute(ctx, run); err != nil {", to: "		if err := a.executor.Execute(ctx, run); err != nil && false {"},
+	{name: "a tail is dropped", file: "region/core/merge.go",
+		from: "		_, err := t.append(id, m, w.Value)\n		return err == nil, err", to: "		return true, nil"},
+	{name: "a flip is sent before the fence is backed up", file: "region/core/carry.go",
+		from: "if !c.HeldUpTo(m.From, m.Part, m.Fence) {", to: "if !c.HeldUpTo(m.From, m.Part, m.Fence) && false {", says: "does not have the fence"},
+	{name: "a commit is acknowledged before it is synced", file: "region/store/memory/store.go",
+		from: "if err != nil || sync {", to: "if err != nil {"},
+	{name: "a commit is acknowledged before Pebble has synced it", file: "region/store/pebble/committer.go",
+		from: "		err = batch.SyncWait()\n", to: "		err = error(nil)\n", test: "^TestCrash$"},
 }
 
 // patch returns a mutant's file. The test fails when the line is not there
@@ -72,6 +81,9 @@ func TestMutantsFit(t *testing.T) {
 // mutantSeeds is within how many seeds a mutant has to be caught.
 const mutantSeeds = "600"
 
+// noticed is a test's own complaint, as opposed to a build that failed.
+var noticed = regexp.MustCompile(`(?m)^ +[a-z_]+_test\.go:\d+: .*$`)
+
 var played = regexp.MustCompile(`played (\d+)`)
 
 // TestMutants builds the simulator with each mutant and plays seeds until one
@@ -94,18 +106,36 @@ func TestMutants(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			if m.test != "" {
+				test := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", filepath.Join(dir, "overlay.json"), "-run", m.test, "./"+filepath.Dir(m.file))
+				test.Dir = top(t)
+				out, err := test.CombinedOutput()
+				why := noticed.Find(out)
+				if err == nil || why == nil {
+					t.Fatalf("the tests %s do not notice that %s: %v\n%s", m.test, m.name, err, out)
+				}
+				t.Logf("caught: %s", bytes.TrimSpace(why))
+				return
+			}
 			bin := filepath.Join(dir, "play")
 			build := exec.CommandContext(t.Context(), "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", bin, "./play")
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("the mutant does not build: %v\n%s", err, out)
 			}
-			out, err := exec.CommandContext(t.Context(), bin, "-seeds", mutantSeeds).CombinedOutput()
+			play := exec.CommandContext(t.Context(), bin, "-seeds", mutantSeeds)
+			if m.says != "" {
+				play.Args = append(play.Args, "-moves")
+			}
+			out, err := play.CombinedOutput()
 			n := played.FindSubmatch(out)
 			if n == nil {
 				t.Fatalf("the mutant did not play: %v\n%s", err, out)
 			}
 			if err == nil {
 				t.Fatalf("%s seeds do not notice that %s", n[1], m.name)
+			}
+			if !bytes.Contains(out, []byte(m.says)) {
+				t.Fatalf("%s seeds notice something else than that %s:\n%s", n[1], m.name, out)
 			}
 			why := "a panic"
 			for _, line := range strings.Split(string(out), "\n") {

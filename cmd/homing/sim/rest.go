@@ -15,6 +15,9 @@ import (
 
 // unsettled says what has still to happen, "" when the world is at rest.
 func (r *run) unsettled() string {
+	if open := r.underway(); open != "" {
+		return open
+	}
 	for _, s := range r.sites {
 		if s.view.Hash != r.sites[0].view.Hash {
 			return fmt.Sprintf("%s is at world %d, %s at %d", s.id, s.view.World.Version, homes[0], r.sites[0].view.World.Version)
@@ -62,7 +65,7 @@ func (r *run) atRest() {
 		}
 	}
 	for _, u := range r.users {
-		g, _ := w.Region(u.home)
+		g, _ := w.Region(r.homeOf(u))
 		s := r.site(g.Acting.Region)
 		for range 3 {
 			r.sync(u, s)
@@ -70,6 +73,7 @@ func (r *run) atRest() {
 		r.once(u, s)
 	}
 	r.merged(w)
+	r.kept()
 }
 
 // equal checks that two copies of a home are the same (invariant 6).
@@ -98,7 +102,7 @@ func (r *run) equal(a, b *site, home region.ID, own bool) {
 
 func (r *run) owners(home region.ID) (all []region.UIN) {
 	for _, u := range r.users {
-		if u.home == home {
+		if r.homeOf(u) == home {
 			all = append(all, u.uin)
 		}
 	}
@@ -132,7 +136,7 @@ func (r *run) once(u *user, s *site) {
 			if to.uin != region.UIN(d.request.To) {
 				continue
 			}
-			g, _ := s.view.World.Region(to.home)
+			g, _ := s.view.World.Region(r.homeOf(to))
 			at := r.site(g.Acting.Region)
 			row, err := at.store.Get(r.ctx, to.uin, tableMessage, d.id)
 			if n := r.inbox(at, to.uin)[string(d.id)]; err != nil || row.Version == 0 && !r.letter(at, to.uin, d) || n > 1 {

@@ -29,6 +29,7 @@ type Stats struct {
 	Tail, Conflicts                      int // batches
 	GapFills, Duplicates, Refused        int // of the replay
 	Repeated, Altered, QueueLosses, Cuts int // of the weather
+	Moves, Forks, Handles, Poison        int // owners whose move came to its end, forks of worlds, claims, commands of a newer kind
 	Answers                              map[string]int
 }
 
@@ -48,7 +49,11 @@ type run struct {
 	worlds    []*region.Known // that took effect somewhere, in that order
 	tips      []*region.Known // of those, that none of them follows
 	directory *directory
-	complete  map[region.ID]uint64 // by home: counter of the term that has come to its end everywhere
+	handles   map[string]region.UIN // that were acknowledged
+	poisons   []poison
+	complete  map[region.ID]region.Term // by home: the term that has come to its end everywhere
+	keep      uint64                    // records that a journal keeps at least
+	forks     bool                      // operators sign without asking each other
 	users     []*user
 	groups    []region.UIN
 	steps     []task // of all regions; nil when they have to be collected anew
@@ -62,6 +67,7 @@ type run struct {
 	stats     Stats
 	notes     []string
 	quiet     bool // no notes
+	moving    bool // owners move
 }
 
 // task is one step of the schedule.
@@ -73,20 +79,27 @@ type task struct {
 
 func newRun(seed uint64) *run {
 	r := &run{ctx: context.Background(), dice: newDice(seed), now: time.Unix(1_700_000_000, 0), byAdmin: map[string]*site{},
-		clusters: map[region.ID]*cluster{}, cut: map[[2]region.ID]bool{}, directory: &directory{map[region.ID]region.UIN{}, map[string]region.UIN{}},
+		clusters: map[region.ID]*cluster{}, cut: map[[2]region.ID]bool{}, handles: map[string]region.UIN{},
 		histories: histories{map[historyKey]journal.Sum{}, map[place]uint64{}}, admitted: map[ownerEpoch]region.ID{}, positions: map[positionKey]uint64{},
 		rows: map[rowKey]rowState{}, tails: map[tailKey]*tail{}}
-	r.stats.Answers, r.complete = map[string]int{}, map[region.ID]uint64{}
-	for _, id := range homes {
-		r.complete[id] = 1
-	}
+	r.stats.Answers, r.complete, r.directory = map[string]int{}, map[region.ID]region.Term{}, newDirectory(r)
 	first := genesis()
+	for _, id := range homes {
+		r.complete[id], _ = first.World.TermOf(id, first.Hash)
+	}
+	// A journal is trimmed in runs in which nobody changes who acts: who reads
+	// another stream after a change needs all of it.
+	r.keep, r.forks = 10_000, r.dice.roll(4)
+	if r.dice.roll(5) {
+		r.keep = 8
+	}
 	r.worlds, r.tips = []*region.Known{first}, []*region.Known{first}
 	r.operators = []*operator{{name: "a", at: "hk", newest: []*region.Known{first}}, {name: "b", at: "ca", newest: []*region.Known{first}}}
 	for i, id := range homes {
 		r.clusters[id] = &cluster{of: id, logs: map[replicator.TopicPartition]*topicLog{}}
 		r.directory.next[id] = region.UIN(i+1)*1_000_000 - 1
-		s := &site{r: r, id: id, disk: memory.NewDisk(), worlds: []*region.Envelope{{Signed: first.Signed}}}
+		s := &site{r: r, id: id, disk: memory.NewDisk(), worlds: []*region.Envelope{{Signed: first.Signed}},
+			overlay: &overlay{moved: map[region.UIN]region.Moved{}}}
 		s.skew = time.Duration(r.dice.IntN(2000)-1000) * time.Millisecond
 		r.sites = append(r.sites, s)
 		g, _ := first.World.Region(id)
@@ -285,17 +298,21 @@ func (r *run) command() {
 		}
 		return
 	}
-	if !r.dice.roll(5) {
+	if r.moving && r.dice.roll(6) {
+		r.moves(o)
+	}
+	if r.keep < 1000 || !r.dice.roll(5) {
 		return
 	}
 	r.learnWorlds(o)
-	newest := o.newest[len(o.newest)-1].World
+	known := o.newest[len(o.newest)-1]
+	newest := known.World
 	g := &newest.Regions[r.dice.IntN(len(newest.Regions))]
 	to, ok := g.Backup()
 	if !ok {
 		return
 	}
-	if r.complete[g.ID] != g.Acting.Counter {
+	if t, _ := newest.TermOf(g.ID, known.Hash); r.complete[g.ID] != t {
 		return // it has not yet ended what the change before began
 	}
 	forced := r.dice.roll(2)
@@ -309,8 +326,11 @@ func (r *run) command() {
 }
 
 // learnWorlds has an operator look at what others signed: there is one ledger, and
-// so no fork.
+// so no fork, unless the second operator cannot reach it.
 func (r *run) learnWorlds(o *operator) {
+	if r.forks && o.name == "b" && len(r.tips) == 1 && !r.dice.roll(3) {
+		return
+	}
 	o.newest = slices.Clone(r.tips)
 }
 
@@ -361,7 +381,8 @@ func (r *run) ended() {
 		a := r.site(g.Acting.Region)
 		to, _ := g.Backup()
 		b := r.site(to)
-		if r.complete[id] == g.Acting.Counter || !a.up || !b.up || a.view.Hash != newest.Hash {
+		term, _ := newest.World.TermOf(id, newest.Hash)
+		if r.complete[id] == term || !a.up || !b.up || a.view.Hash != newest.Hash {
 			continue
 		}
 		done := false
@@ -373,7 +394,7 @@ func (r *run) ended() {
 			done = done && err == nil && len(a.store.Head(p).Streams) > 0 && at.Seq == a.store.Head(p).Streams[0].Last
 		}
 		if done {
-			r.complete[id] = g.Acting.Counter
+			r.complete[id] = term
 			r.note("the change of %s has come to its end", id)
 		}
 	}

@@ -15,7 +15,8 @@ type Options struct {
 	Seeds int
 	Trace bool // of every seed, not only of those that fail
 	Out   io.Writer
-	Jobs  int // seeds at a time; 0 is one for each processor
+	Moves bool // of users, too; see the package comment
+	Jobs  int  // seeds at a time; 0 is one for each processor
 }
 
 // Result is what happened.
@@ -49,7 +50,7 @@ func Play(ctx context.Context, o Options) Result {
 				seed := o.First + uint64(next)
 				next++
 				mu.Unlock()
-				r := play(seed)
+				r := play(seed, o.Moves)
 				mu.Lock()
 				result.Seeds++
 				result.Stats.add(&r.stats)
@@ -75,8 +76,9 @@ func Play(ctx context.Context, o Options) Result {
 }
 
 // play plays one seed. A panic of what it steps is a failure of the seed.
-func play(seed uint64) (r *run) {
+func play(seed uint64, moves bool) (r *run) {
 	r = newRun(seed)
+	r.moving = moves
 	defer func() {
 		if p := recover(); p != nil {
 			stack := make([]byte, 4<<10)
@@ -106,7 +108,7 @@ func (s *Stats) add(t *Stats) {
 	}{{&s.Steps, t.Steps}, {&s.Acknowledged, t.Acknowledged}, {&s.Crashes, t.Crashes}, {&s.Lost, t.Lost}, {&s.Switchovers, t.Switchovers},
 		{&s.Failovers, t.Failovers}, {&s.Failbacks, t.Failbacks}, {&s.Tail, t.Tail}, {&s.Conflicts, t.Conflicts},
 		{&s.GapFills, t.GapFills}, {&s.Duplicates, t.Duplicates}, {&s.Refused, t.Refused}, {&s.Repeated, t.Repeated}, {&s.Altered, t.Altered},
-		{&s.QueueLosses, t.QueueLosses}, {&s.Cuts, t.Cuts}} {
+		{&s.Moves, t.Moves}, {&s.Forks, t.Forks}, {&s.Handles, t.Handles}, {&s.Poison, t.Poison}, {&s.QueueLosses, t.QueueLosses}, {&s.Cuts, t.Cuts}} {
 		*n.to += n.from
 	}
 	for k, n := range t.Answers {

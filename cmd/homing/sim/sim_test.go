@@ -19,7 +19,8 @@ func TestSeeds(t *testing.T) {
 	}
 	s := &r.Stats
 	for what, n := range map[string]int{"crashes": s.Crashes, "failovers": s.Failovers, "tails": s.Tail, "gap fills": s.GapFills,
-		"altered messages": s.Altered, "duplicates": s.Duplicates, "acknowledged writes": s.Acknowledged} {
+		"altered messages": s.Altered, "duplicates": s.Duplicates, "acknowledged writes": s.Acknowledged,
+		"handles": s.Handles, "newer commands": s.Poison} {
 		if n == 0 {
 			t.Errorf("12 seeds went through no %s: the weather is too good", what)
 		}
@@ -29,7 +30,7 @@ func TestSeeds(t *testing.T) {
 // TestSeedIsTheRun plays a seed twice: the traces are the same, line by line.
 func TestSeedIsTheRun(t *testing.T) {
 	for seed := range uint64(3) {
-		one, two := play(seed+1), play(seed+1)
+		one, two := play(seed+1, true), play(seed+1, true)
 		if !slices.Equal(one.notes, two.notes) {
 			for i := range one.notes {
 				if i >= len(two.notes) || one.notes[i] != two.notes[i] {

@@ -24,26 +24,29 @@ type site struct {
 	skew time.Duration // of its clock
 
 	// What is on its disks.
-	disk   *memory.Disk
-	worlds []*region.Envelope
-	ballot region.Ballot
+	disk    *memory.Disk
+	worlds  []*region.Envelope
+	ballot  region.Ballot
+	overlay *overlay
 
 	// What runs while it is up.
-	up       bool
-	doomed   bool // the power goes at the next sync
-	store    *watched
-	chain    *region.Chain
-	view     *region.View
-	changed  chan struct{}
-	compared map[region.ID]bool
-	manager  *succession.Manager
-	core     *core.Core
-	round    func(context.Context, region.Partition) error
-	stepper  *replicator.Stepper
-	journal  http.Handler
-	stuck    [1 + partitions]error     // of the last step of succession, and of commands
-	began    map[positionKey]time.Time // of the replay of a stream
-	fills    map[string]uint64         // gap fills and the like that were counted already
+	up        bool
+	doomed    bool // the power goes at the next sync
+	store     *watched
+	chain     *region.Chain
+	view      *region.View
+	changed   chan struct{}
+	compared  map[region.ID]bool
+	manager   *succession.Manager
+	core      *core.Core
+	round     func(context.Context, region.Partition) error
+	stepper   *replicator.Stepper
+	journal   http.Handler
+	carriages map[moveKey]*core.Carriage // of moves that this process carries out
+	carried   string                     // how the last step of one ended
+	stuck     [1 + partitions]error      // of the last step of succession, and of commands
+	began     map[positionKey]time.Time  // of the replay of a stream
+	fills     map[string]uint64          // gap fills and the like that were counted already
 }
 
 var errPower = errors.New("the power goes")
@@ -74,16 +77,16 @@ func (s *site) start() {
 		}
 	}
 	newest := s.chain.Newest()
-	s.view = region.NewView(newest.World, newest.Hash, nil)
+	s.view = region.NewView(newest.World, newest.Hash, s.overlay)
 	must(s.guard(s.view))
 	s.manager, err = succession.NewManual(succession.Options{Self: s.id, Store: s.store, View: s.theView, Changed: s.theChange,
 		Change: func(home region.ID) (region.Change, bool) { return s.chain.Change(home) }})
 	must(err)
-	held := func(p region.Partition) (core.Mark, bool) {
+	held := func(home region.ID, p region.Partition) (core.Mark, bool) {
 		if s.stepper == nil {
 			return core.Mark{}, false
 		}
-		m, ok := s.stepper.Held(p)
+		m, ok := s.stepper.Held(home, p)
 		return core.Mark(m), ok
 	}
 	s.stepper = nil
@@ -91,10 +94,11 @@ func (s *site) start() {
 		Changed: s.theChange, Admitting: s.admitting, Taken: s.manager.Admit, Held: held, Directory: s.r.directory.forHome(s.id), Clock: s.now, Parallel: 1, Heads: 64, Logger: slog.New(noteLog{s: s})})
 	must(err)
 	s.stepper, err = replicator.NewStepper(replicator.Options{Self: s.id, Store: s.store, Executor: s.core, Merger: merger{s}, View: s.theView,
-		Changed: s.theChange, Client: &http.Client{Transport: road{s.r, s.id}}, Keep: 10_000, Now: s.now, Logger: slog.New(noteLog{s: s}),
+		Changed: s.theChange, Client: &http.Client{Transport: road{s.r, s.id}}, Keep: s.r.keep, Now: s.now, Logger: slog.New(noteLog{s: s}),
 		Open: func(of region.ID, _ string) (replicator.Queue, error) { return &pipe{s.r, s.id, s.r.clusters[of]}, nil }})
 	must(err)
 	s.journal = s.stepper.JournalHandler()
+	s.carriages = map[moveKey]*core.Carriage{}
 	s.fills, s.began = map[string]uint64{}, map[positionKey]time.Time{}
 	s.r.steps = nil
 }
@@ -138,7 +142,7 @@ func (s *site) admitting() error {
 
 // offer gives the region a world, and says whether it is known there now.
 func (s *site) offer(e *region.Envelope) bool {
-	chain, view, outcome, err := keeper.TakeUp(s.chain, e, nil, s.save, s.guard)
+	chain, view, outcome, err := keeper.TakeUp(s.chain, e, s.overlay, s.save, s.guard)
 	if err != nil {
 		s.chain = chain
 		return outcome == region.Outranked
@@ -173,6 +177,9 @@ func (s *site) hear(of *site) {
 			s.offer(e)
 		}
 	}
+	for _, b := range of.overlay.batches {
+		_ = s.take(b) // what cannot be taken now is offered again
+	}
 	if s.view.World.Version >= of.view.World.Version {
 		s.compared[of.id] = true
 	}
@@ -197,7 +204,7 @@ func (s *site) count() {
 				s.r.fail(2, "%s: the replay of %s %s/%d has halted: %s", s.id, l.Origin, l.Stream, p.Partition, p.Reason)
 			}
 		}
-		if l.Mismatches > 0 && len(s.r.worlds) == 1 { // else a stream may be ahead of another one
+		if l.Mismatches > 0 && len(s.r.worlds) == 1 && len(s.overlay.moved) == 0 { // else a stream may be ahead of another one
 			s.r.fail(6, "%s: %d rows or watermarks of %s in %s differ from what their records say", s.id, l.Mismatches, l.Origin, l.Stream)
 		}
 	}
@@ -218,6 +225,7 @@ func (s *site) steps() []task {
 			task{s, fmt.Sprintf("succession %d", p), func() { _, s.stuck[0] = s.manager.Step(s.r.ctx, p, s.now()) }},
 			task{s, fmt.Sprintf("commands %d", p), func() { s.stuck[1+p] = s.round(s.r.ctx, p) }})
 	}
+	all = append(all, task{s, "moves", s.carry})
 	for _, other := range s.r.sites {
 		if other != s {
 			all = append(all, task{s, "hear " + string(other.id), func() { s.hear(other) }})
@@ -264,34 +272,6 @@ func (m merger) Merge(ctx context.Context, batches []*journal.Batch) error {
 		s.manager.Count(b.Home, n)
 	}
 	return nil
-}
-
-// directory is the worldwide service of account IDs, always there.
-type directory struct {
-	next   map[region.ID]region.UIN
-	allots map[string]region.UIN
-}
-
-func (d *directory) forHome(id region.ID) core.Directory { return allotter{d, id} }
-
-type allotter struct {
-	*directory
-	home region.ID
-}
-
-func (allotter) Claim(context.Context, string, region.UIN) error { return nil }
-func (allotter) Resolve(context.Context, string) (region.UIN, error) {
-	return 0, region.Errorf(region.NotFound, "no handles here")
-}
-
-func (a allotter) Allot(_ context.Context, key string, n int) (first, last region.UIN, err error) {
-	first, ok := a.allots[key]
-	if !ok {
-		first = a.next[a.home] + 1
-		a.next[a.home] += region.UIN(n)
-		a.allots[key] = first
-	}
-	return first, first + region.UIN(n) - 1, nil
 }
 
 // follow notices that the replay of some streams begins anew.

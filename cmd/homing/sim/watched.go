@@ -47,7 +47,7 @@ func (w *watched) Commit(ctx context.Context, b *store.Batch) (store.Receipt, er
 // when a batch was admitted and its commit: take up a newer world.
 func (w *watched) meanwhile(b *store.Batch) {
 	r := w.s.r
-	if !r.weather || b.Owner == nobody || w.s.view.Hash == r.worlds[len(r.worlds)-1].Hash || !r.dice.hits("meanwhile", 3) {
+	if !r.weather || b.Owner == nobody || b.Home == store.Departed || w.s.view.Hash == r.worlds[len(r.worlds)-1].Hash || !r.dice.hits("meanwhile", 3) {
 		return
 	}
 	for _, o := range r.sites {
@@ -58,9 +58,14 @@ func (w *watched) meanwhile(b *store.Batch) {
 }
 
 func (w *watched) acknowledged(b *store.Batch) {
-	if b.Owner != nobody {
+	if b.Owner != nobody && b.Home != store.Departed {
 		w.s.r.acknowledged(w.s, b.Owner, b.Home, b.Epoch)
 		w.s.r.histories.learn(w.s)
+		for i := range b.Writes {
+			if b.Writes[i].Table == tableAccount {
+				w.s.r.accountIs(w.s, b.Owner, b.Writes[i].Row)
+			}
+		}
 	}
 }
 
@@ -75,6 +80,9 @@ func (w *watched) Apply(ctx context.Context, name journal.Stream, batches []*jou
 	for _, b := range batches {
 		for i := range b.Records {
 			if row := b.Records[i].Row; row != nil {
+				if row.Table == tableAccount {
+					r.accountIs(w.s, b.Owner, row.Row)
+				}
 				r.rowIs(w.s, b.Owner, row.Table, row.Row)
 			}
 		}

@@ -143,6 +143,10 @@ func (r *run) push(o *operator) {
 	}
 	if took {
 		r.tips = append(slices.DeleteFunc(r.tips, func(k *region.Known) bool { return slices.Contains(o.next.Signed.Parents, k.Hash) }), o.next)
+		if len(r.tips) > 1 {
+			r.stats.Forks++
+			r.note("the worlds have forked: %d sides", len(r.tips))
+		}
 		o.newest, o.pending = []*region.Known{o.next}, nil
 		r.worlds = append(r.worlds, o.next)
 	}

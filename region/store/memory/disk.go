@@ -7,6 +7,7 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 	"github.com/homing-im/homing/region/store/internal/partition"
 )
 
@@ -20,6 +21,18 @@ type Disk struct {
 
 // NewDisk is an empty disk.
 func NewDisk() *Disk { return &Disk{} }
+
+// Get returns a row as it is synced, whether a store has the disk open or not. It
+// is for who checks what a region that is down would come back with.
+func (d *Disk) Get(owner region.UIN, t journal.Table, row []byte) store.Row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.parts) == 0 {
+		return store.Row{Table: t, Row: slices.Clone(row)}
+	}
+	r, _ := d.parts[region.PartitionOf(owner, len(d.parts))].row(key{owner, t, string(row)})
+	return shown(t, string(row), &r)
+}
 
 // Crash is the power cut: whoever has the disk open has lost it, and of what was
 // not synced keep says how many of n operations are there nevertheless. The

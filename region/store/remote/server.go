@@ -12,8 +12,8 @@ import (
 	"github.com/homing-im/homing/region/store"
 )
 
-// Held says how much of a partition's journal the region's backup has; false
-// when that is not known. It must not block.
+// Held says how much of a partition's journal the backup of the region's own home
+// has; false when that is not known. It must not block.
 type Held func(region.Partition) (incarnation, sequence uint64, ok bool)
 
 // Handler serves a store to logic processes. Its server must be closed before

@@ -121,6 +121,9 @@ func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Appli
 		// What an older term wrote here behind the takeover yields to it, and is
 		// no fault of this replica.
 		yields := have.Version >= w.Version
+		// Before the owner moved, the row was the old home's affair: of the new home's
+		// replicas only some have it.
+		yields = yields || have.Epoch.Moves < b.Epoch.Moves
 		before, after := s.put(b.Owner, w.Table, w.Row, have, Row{Version: w.Version, Epoch: b.Epoch, Deleted: w.Deleted, Home: b.Home, Value: w.Value})
 		whole := w.Table.Class() == journal.ClassShared || store.Copied(b.Home, b.Origin, s.Self)
 		if !yields && whole {

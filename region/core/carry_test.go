@@ -1,0 +1,126 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/homing-im/homing/region"
+)
+
+// strait is the way between two regions of a universe, with what a test does to it.
+type strait struct {
+	u       *universe
+	to      region.ID
+	late    bool // rows are received at another term than that of the arrival
+	down    bool
+	sent    int // pieces
+	flipped int
+}
+
+func (s *strait) Receive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, rows []MovedRow) (region.Epoch, error) {
+	if s.down {
+		return region.Epoch{}, errors.New("down")
+	}
+	s.sent++
+	e, err := s.u.core(s.to).Receive(ctx, owner, home, moves, rows)
+	if s.late {
+		s.late, e.Term.Counter = false, e.Term.Counter+1
+	}
+	return e, err
+}
+
+func (s *strait) Arrive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, sent region.Epoch) (Arrival, error) {
+	return s.u.core(s.to).Arrive(ctx, owner, home, moves, sent)
+}
+
+func (s *strait) HeldUpTo(_ context.Context, home region.ID, p region.Partition, m Mark) (bool, error) {
+	return s.u.core(s.to).HeldUpTo(home, p, m), nil
+}
+
+func (s *strait) Flip(_ context.Context, m Move) error {
+	s.flipped++
+	v := testWorld(2, nil, "sh", "hk", "ca")
+	for i := range v.World.Regions {
+		v.World.Regions[i].Acting.Counter = 1
+	}
+	s.u.setWorld(region.NewView(v.World, s.u.view.Load().Hash, overlay{m.Owner: {Home: m.To, Moves: m.Moves}}))
+	return nil
+}
+
+// A move takes its steps in order: nothing is sent before the backup has the fence,
+// rows that came at another term are sent again before the owner is given away, and
+// what is left goes last.
+func TestCarry(t *testing.T) {
+	u := newUniverseWith(t, inPebble, map[region.ID]region.ID{"sh": "hk", "ca": "hk"}, "sh", "hk", "ca")
+	alice := u.register("sh", "Alice")
+	u.send(alice, alice.UIN, "1", "note")
+	u.eventually("all is quiet", u.caughtUp)
+	sh := u.core("sh")
+
+	u.cut.Store(region.ID("sh"), true) // its backup hears nothing
+	m, err := sh.BeginMove(ctx, alice.UIN, "ca")
+	must(t, err)
+	way, c := &strait{u: u, to: "ca", down: true}, &Carriage{Move: m}
+	for range 3 {
+		if p, err := sh.Carry(ctx, way, c); p != Waiting || err != nil || c.Sent || way.sent > 0 {
+			t.Fatalf("without its fence at the backup: %v, %v, %+v", p, err, c)
+		}
+	}
+	u.cut.Delete(region.ID("sh"))
+	u.setWorld(u.view.Load()) // wakes who carries
+	u.eventually("the fence is backed up", func() error {
+		if p, err := sh.Carry(ctx, way, c); p != Moved || err != nil {
+			return errors.Join(err, errors.New("waiting"))
+		}
+		return nil
+	})
+	if _, err := sh.Carry(ctx, way, c); err == nil || way.flipped > 0 {
+		t.Fatalf("rows were sent to who is down: %v", err)
+	}
+	way.down, way.late = false, true
+	for way.flipped == 0 {
+		if p, err := sh.Carry(ctx, way, c); p != Moved || err != nil {
+			t.Fatalf("%v, %v", p, err)
+		}
+	}
+	if way.sent != 2 {
+		t.Errorf("rows that came at another term were sent %d times, want 2", way.sent)
+	}
+	alice.region = "ca"
+	must(t, u.has(alice, "note"))
+	u.eventually("nothing is left", func() error {
+		if p, err := sh.Carry(ctx, way, c); p != Ended || err != nil {
+			return errors.Join(err, errors.New("not ended"))
+		}
+		return nil
+	})
+	if list, err := sh.Moving(ctx); err != nil || len(list) > 0 || way.flipped != 1 {
+		t.Errorf("in the end: %v, %v, %d flips", list, err, way.flipped)
+	}
+}
+
+// A fence that only a tail knows of holds from when the tail is merged, though the
+// owner was written here since: what is written behind it would stay here.
+func TestFenceInATail(t *testing.T) {
+	u := newUniverseWith(t, inPebble, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk")
+	alice := u.register("sh", "Alice")
+	u.send(alice, alice.UIN, "1", "note")
+	tail := u.failOver("sh", "hk", alice, func() {
+		_, err := u.core("sh").BeginMove(ctx, alice.UIN, "hk")
+		must(t, err)
+	})
+	must(t, u.trySend("hk", alice, "2"))
+	_, err := u.core("hk").Merge(ctx, tail)
+	must(t, err)
+	if list, err := u.core("hk").Moving(ctx); err != nil || len(list) != 1 {
+		t.Fatalf("moves of the successor: %v, %v", list, err)
+	}
+	if err := u.trySend("hk", alice, "3"); region.KindOf(err) != region.Unavailable {
+		t.Errorf("a write behind the fence: %v", err)
+	}
+	if err := u.core("hk").CallOff(ctx, Move{Owner: alice.UIN, To: "hk", Moves: 1}); err != nil {
+		t.Errorf("a fence of this region's own: %v", err)
+	}
+	must(t, u.trySend("hk", alice, "4"))
+}
