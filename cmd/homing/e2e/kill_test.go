@@ -130,10 +130,7 @@ func TestLedgerDemoKilled(t *testing.T) {
 // In the world of deploy/, one process at a time dies and is started again.
 func TestLedgerProcessesKilled(t *testing.T) {
 	d := startDeployed(t)
-	l := newLedger(t, map[string]any{
-		"zone": "im.test", "httpdns": "http://127.0.20.1:7080", "dns": "127.0.20.1:7053", "ca_cert": filepath.Join(d.dir, "tls", "ca.pem"),
-		"short": map[string]string{"sh": "http://127.0.1.1:7200", "hk": "http://127.0.2.1:7200", "ca": "http://127.0.3.1:7200"}, "users": 4, "pause": 5,
-	})
+	l := deployedLedger(t, d)
 	l.start()
 	l.goesOn(50)
 	names := d.names()

@@ -5,6 +5,7 @@
 //
 //	ledger send   CONFIG     until SIGTERM; appends to the files of CONFIG
 //	ledger verify CONFIG     exits 0, or 1 with what is missing or doubled
+//	ledger look   CONFIG     verify without patience: the missing as JSON, a line each
 package main
 
 import (
@@ -59,7 +60,7 @@ type entry struct {
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: ledger send|verify CONFIG")
+		fmt.Fprintln(os.Stderr, "usage: ledger send|verify|look CONFIG")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -75,6 +76,8 @@ func main() {
 			err = c.send(ctx)
 		case "verify":
 			err = c.verify(ctx)
+		case "look":
+			err = c.look(ctx)
 		default:
 			err = fmt.Errorf("unknown verb %q", os.Args[1])
 		}
@@ -179,6 +182,59 @@ func (c *Config) send(ctx context.Context) error {
 	return errors.Join(out.Sync(), out.Close())
 }
 
+// absence is a message that is not in an inbox where it belongs.
+type absence struct {
+	entry
+	Inbox region.UIN `json:"inbox"`
+}
+
+// compare holds every user's inbox against the acknowledged messages.
+func (c *Config) compare(ctx context.Context, entries []entry) (missing []absence, doubled []string, err error) {
+	people, err := c.people(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	inboxes := map[region.UIN]map[string]int{}
+	for _, p := range people {
+		if inboxes[p.UIN], err = c.inbox(ctx, p); err != nil {
+			return nil, nil, fmt.Errorf("inbox of %d: %w", p.UIN, err)
+		}
+	}
+	for _, e := range entries {
+		for _, at := range []region.UIN{e.From, e.To} {
+			switch n := inboxes[at][e.ID]; {
+			case n == 0:
+				missing = append(missing, absence{e, at})
+			case n > 1:
+				doubled = append(doubled, fmt.Sprintf("%s from %d to %d is %d times in the inbox of %d", e.ID, e.From, e.To, n, at))
+			}
+		}
+	}
+	return missing, doubled, nil
+}
+
+// look prints what is missing now.
+func (c *Config) look(ctx context.Context) error {
+	entries, err := c.entries()
+	if err != nil {
+		return err
+	}
+	missing, doubled, err := c.compare(ctx, entries)
+	if err == nil && len(doubled) > 0 {
+		err = errors.New(doubled[0])
+	}
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	for _, m := range missing {
+		if err := out.Encode(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // verify waits until every acknowledged message is where it belongs, for as
 // long as the number of missing ones keeps falling, and then looks at all of
 // them once more.
@@ -187,29 +243,12 @@ func (c *Config) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	people, err := c.people(ctx)
-	if err != nil {
-		return err
-	}
-	var missing, doubled []string
+	var missing []absence
+	var doubled []string
 	patience := time.Now().Add(30 * time.Second)
 	for least := -1; ; {
-		inboxes := map[region.UIN]map[string]int{}
-		for _, p := range people {
-			if inboxes[p.UIN], err = c.inbox(ctx, p); err != nil {
-				return fmt.Errorf("inbox of %d: %w", p.UIN, err)
-			}
-		}
-		missing, doubled = missing[:0], doubled[:0]
-		for _, e := range entries {
-			for _, at := range []region.UIN{e.From, e.To} {
-				switch n := inboxes[at][e.ID]; {
-				case n == 0:
-					missing = append(missing, fmt.Sprintf("%s from %d to %d is not in the inbox of %d", e.ID, e.From, e.To, at))
-				case n > 1:
-					doubled = append(doubled, fmt.Sprintf("%s from %d to %d is %d times in the inbox of %d", e.ID, e.From, e.To, n, at))
-				}
-			}
+		if missing, doubled, err = c.compare(ctx, entries); err != nil {
+			return err
 		}
 		if len(missing) == 0 || len(doubled) > 0 {
 			break
@@ -222,7 +261,10 @@ func (c *Config) verify(ctx context.Context) error {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	for _, s := range append(missing, doubled...) {
+	for _, m := range missing {
+		fmt.Printf("%s from %d to %d is not in the inbox of %d\n", m.ID, m.From, m.To, m.Inbox)
+	}
+	for _, s := range doubled {
 		fmt.Println(s)
 	}
 	if len(missing)+len(doubled) > 0 {
