@@ -243,9 +243,6 @@ func (u *universe) carry(ctx context.Context, from, to *site, p region.Partition
 }
 
 func (u *universe) carryOnce(ctx context.Context, from, to *site, p region.Partition) error {
-	if _, cut := u.cut.Load(from.id); cut {
-		return nil
-	}
 	v := u.view.Load()
 	rows := journal.Shared
 	if u.backup[from.id] == to.id {
@@ -269,8 +266,8 @@ func (u *universe) carryOnce(ctx context.Context, from, to *site, p region.Parti
 			if err != nil {
 				return err
 			}
-			if len(batches) == 0 {
-				break
+			if _, cut := u.cut.Load(from.id); cut || len(batches) == 0 {
+				break // looked at after reading: what is written behind a cut never leaves
 			}
 			if s == rows {
 				if _, err := to.store.Apply(ctx, s, batches); err != nil {
