@@ -22,8 +22,8 @@ func deployedLedger(t testing.TB, d *deployed) *ledger {
 	})
 }
 
-// homing runs a command of the operator's and returns what it prints.
-func (d *deployed) homing(args ...string) string {
+// operator runs a command of the operator's and returns what it prints.
+func (d *deployed) operator(args ...string) string {
 	d.t.Helper()
 	out, err := exec.Command(filepath.Join(bin, "homing"), append(args, "--dir", filepath.Join(d.dir, "world"))...).Output()
 	if err != nil {
@@ -57,7 +57,7 @@ func TestLedgerRegionKilled(t *testing.T) {
 		_ = d.nodes[name].cmd.Process.Signal(syscall.SIGCONT)
 	}
 	began := time.Now()
-	said := d.homing("region", "failover", "sh", "--to", "hk", "--yes")
+	said := d.operator("region", "failover", "sh", "--to", "hk", "--yes")
 	t.Logf("failover commanded and reported after %.2f s:\n%s", time.Since(began).Seconds(), said)
 	if !strings.Contains(said, "open ranges") {
 		t.Errorf("the report of a failover has no open ranges:\n%s", said)
@@ -66,7 +66,7 @@ func TestLedgerRegionKilled(t *testing.T) {
 	t.Logf("100 more acknowledged %.2f s after the failover began", time.Since(began).Seconds())
 
 	report := func() (h succession.HomeReport) {
-		if err := json.Unmarshal([]byte(d.homing("region", "report", "sh", "--json")), &h); err != nil {
+		if err := json.Unmarshal([]byte(d.operator("region", "report", "sh", "--json")), &h); err != nil {
 			t.Fatal(err)
 		}
 		return h
@@ -98,7 +98,7 @@ func TestLedgerRegionKilled(t *testing.T) {
 	if n := h.Merged.Applied + h.Merged.Known + h.Merged.Conflicts; n == 0 {
 		t.Error("sh brought no tail, though it acknowledged messages that nobody else had")
 	}
-	t.Logf("%s", d.homing("region", "failback", "sh", "--yes"))
+	t.Logf("%s", d.operator("region", "failback", "sh", "--yes"))
 	l.goesOn(50)
 	l.finish()
 }
