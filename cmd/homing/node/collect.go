@@ -62,7 +62,7 @@ func (n *Node) collectLess() {
 		defer t.Stop()
 		c := collection{percent: idlePercent}
 		percent, last := idlePercent, uint64(0)
-		samples := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
+		samples := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
 		for {
 			select {
 			case <-t.C:
