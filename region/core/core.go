@@ -57,7 +57,7 @@ func New(o Options) (*Core, error) {
 		c.numbers.run(ctx)
 	}()
 	journal, _ := o.Store.(store.Store)
-	if journal != nil {
+	if journal != nil && o.Ahead {
 		c.ahead = make([]*ahead, o.Store.Partitions())
 		for p := range c.ahead {
 			c.ahead[p] = newAhead()

@@ -27,8 +27,8 @@
 // read from the journal by the region that acts for the target's home: here by
 // the core itself, elsewhere after the replicator brought it. Executing it
 // commits one batch of the target's: an inbox entry and an index row. So a 1:1
-// message is four rows and a command, in two commits. When both live here, and
-// nothing of the sender's waits to be executed, the second is submitted right
+// message is four rows and a command, in two commits. With Options.Ahead, when both
+// live here and nothing of the sender's to that target waits to be executed, the second is submitted right
 // behind the first and shares its fsync; the command is then passed over when it
 // is read (ahead.go).
 //
