@@ -67,7 +67,7 @@ func (p *part) work(step func(*part) (wrote bool, err error)) (*chunk, error) {
 	case wrote || p.open != nil:
 		return p.open, nil
 	}
-	return p.taken, nil
+	return p.taken[0], nil
 }
 
 // SetPosition moves the position of a command stream: see store.Store.

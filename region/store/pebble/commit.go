@@ -81,11 +81,13 @@ func (p *part) holds() *chunk {
 		return nil
 	}
 	serial := p.scratch.places[n-1].serial
-	switch {
-	case p.open != nil && p.open.serial == serial:
+	if p.open != nil && p.open.serial == serial {
 		return p.open
-	case p.taken != nil && p.taken.serial == serial:
-		return p.taken
+	}
+	for _, c := range p.taken {
+		if c != nil && c.serial == serial {
+			return c
+		}
 	}
 	return nil
 }

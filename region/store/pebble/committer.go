@@ -13,6 +13,12 @@ import (
 // group must not cost it for the rest of the store's life.
 const groupMemory = 16 << 20
 
+// depth is how many groups are on their way to the disk at a time. With one,
+// everybody whose commits are in it waits while it is written, and comes back at
+// the same moment: processors idle and are overrun by turns. With two, one is
+// filled and written while the other syncs.
+const depth = 2
+
 // queue is what waits for the committer.
 type queue struct {
 	wake chan struct{} // capacity 1
@@ -82,19 +88,31 @@ func (s *Store) commitLoop() {
 	defer close(s.done)
 	s.telling.start()
 	defer s.telling.stop()
-	group := s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(groupMemory))
+	under := make(chan *group, depth)
+	landed := make(chan *pebble.Batch, depth) // to be used again
+	for range depth {
+		landed <- s.db.NewBatch(pebble.WithMaxRetainedSizeBytes(groupMemory))
+	}
+	var landing sync.WaitGroup
+	landing.Go(func() { s.land(under, landed) })
 	defer func() {
-		if s.failed.Load() == nil { // after an error Pebble may still look at the memory
-			_ = group.Close()
+		close(under)
+		landing.Wait()
+		for range depth {
+			if batch := <-landed; s.failed.Load() == nil { // after an error Pebble may still look at the memory
+				_ = batch.Close()
+			}
 		}
 	}()
 	for range s.queue.wake {
 		for {
+			batch := <-landed // so that no more than depth are under way
 			chunks := s.take()
 			if len(chunks) == 0 {
+				landed <- batch
 				break
 			}
-			s.commitGroup(group, chunks)
+			under <- s.depart(batch, chunks)
 		}
 		if s.queue.closed.Load() && s.idle() {
 			return
@@ -136,9 +154,7 @@ func (s *Store) take() []*chunk {
 	}
 	var chunks []*chunk
 	for _, p := range dirty {
-		c := p.open
-		p.open, p.taken = nil, c
-		p.fresh.take()
+		c := p.take()
 		c.found, p.lookups = p.lookups, lookups{}
 		if p.step.Touched {
 			p.step.Touched = false
@@ -154,47 +170,75 @@ func (s *Store) take() []*chunk {
 	return append(chunks, wide...)
 }
 
-// commitGroup makes chunks durable with one fsync and wakes their callers. The
-// batch lends its memory.
-func (s *Store) commitGroup(batch *pebble.Batch, chunks []*chunk) {
-	snap, err := (*snapshot)(nil), error(nil)
+// group is what becomes durable with one fsync.
+type group struct {
+	batch  *pebble.Batch // lends its memory
+	chunks []*chunk
+	snap   *snapshot // that shows the group; nil when it was not written
+	err    error     // why it was not
+}
+
+// depart writes a group without waiting for the fsync.
+func (s *Store) depart(batch *pebble.Batch, chunks []*chunk) *group {
+	g := &group{batch: batch, chunks: chunks}
 	if e := s.failed.Load(); e != nil {
-		err = e
-	} else {
-		batch.Reset()
-		for _, c := range chunks {
-			err = errors.Join(err, batch.Apply(c.ops, nil))
-		}
-		for _, c := range chunks {
-			if !c.log.Empty() {
-				err = errors.Join(err, batch.Apply(c.log, nil))
-			}
-		}
-		if err == nil {
-			snap, err = s.write(batch)
-		}
+		g.err = e
+		return g
 	}
-	if snap != nil {
-		start := time.Now()
-		err = batch.SyncWait()
-		s.metrics.sync.Observe(time.Since(start).Seconds())
-	}
-	if err == nil {
-		s.publish(snap, chunks)
-	} else {
-		if snap != nil {
-			snap.release()
-		}
-		e := s.fail(err)
-		for _, c := range chunks {
-			c.err = e
-		}
+	batch.Reset()
+	for _, c := range chunks {
+		g.err = errors.Join(g.err, batch.Apply(c.ops, nil))
 	}
 	for _, c := range chunks {
-		c.free()
-		close(c.done)
-		s.telling.ended(c)
+		if !c.log.Empty() {
+			g.err = errors.Join(g.err, batch.Apply(c.log, nil))
+		}
 	}
+	if g.err == nil {
+		g.snap, g.err = s.write(batch)
+	}
+	if g.err != nil { // at once: Pebble takes nothing more after it
+		g.err = s.fail(g.err)
+	}
+	return g
+}
+
+// land waits for the fsyncs of groups in the order in which they were written, and
+// wakes their callers. After one that failed all do.
+func (s *Store) land(under <-chan *group, landed chan<- *pebble.Batch) {
+	var failed error
+	for g := range under {
+		if err := s.confirm(g, failed); err != nil {
+			failed = err
+		}
+		for _, c := range g.chunks {
+			c.err = failed
+			c.free()
+			close(c.done)
+			s.telling.ended(c)
+		}
+		landed <- g.batch
+	}
+}
+
+// confirm waits until a group is durable, and shows it to readers, unless one
+// before it failed.
+func (s *Store) confirm(g *group, failed error) error {
+	if g.snap == nil {
+		return g.err
+	}
+	start := time.Now()
+	err := g.batch.SyncWait()
+	s.metrics.sync.Observe(time.Since(start).Seconds())
+	if failed != nil {
+		err = failed
+	}
+	if err != nil {
+		g.snap.release()
+		return s.fail(err)
+	}
+	s.publish(g.snap, g.chunks)
+	return nil
 }
 
 // write hands the batch to Pebble's log and memtable, without waiting for the

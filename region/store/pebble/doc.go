@@ -11,11 +11,12 @@
 //
 // Callers do the work: under their partition's lock they check preconditions,
 // number and chain the journal records, and put the keys into the partition's
-// open chunk. One committer goroutine takes the open chunks of all partitions,
-// writes them as one Pebble batch, waits for the fsync, and wakes the callers.
-// While it waits, callers fill the next chunks, seeing the rows of the one that
-// syncs. So an fsync carries whatever arrived during the one before it, and the
-// rate grows with the callers.
+// open chunk. One committer goroutine takes the open chunks of all partitions and
+// writes them as one Pebble batch; a second one waits for the fsync and wakes the
+// callers, in the order of the batches, of which two may be under way. Meanwhile
+// callers fill the next chunks, seeing the rows of those that sync. So an fsync
+// carries whatever arrived during the ones before it, and the rate grows with the
+// callers.
 //
 // Most of what commits write over is not read from Pebble: each partition has
 // exact tables of the rows under way, which nothing else knows, and of those that
@@ -36,6 +37,22 @@
 //
 // Pebble shows writes to readers before they are synced. Reads therefore go to
 // a snapshot taken between two groups, and published when its group is durable.
+//
+// # Figures
+//
+// Of homing bench store --callers 2048 --duration 2s, on two cores of a virtual
+// machine that is a third faster in one minute than in another; so runs are
+// compared in turns. Rows have 100 bytes, journal and digests included.
+//
+//   - 274,000 and 348,000 durable rows/s, 6.2 and 5.0 µs of processor time each;
+//     in turns with these, with one group under way, 239,000 and 231,000.
+//   - 229,000 to 340,000 point reads/s.
+//   - At half of that rate the 99th percentile of a commit is 46 and 84 ms. Plain
+//     Pebble batches have 9 and 7 ms at the same rate, and one file that is written
+//     and synced 1 and 7 ms, so it is not the disk: while tables are flushed, syncs
+//     were seen to take up to 20 ms in place of 0.5, most likely because whoever
+//     waits for one then waits for a processor. Tables written in turns with everybody else (a yield for each 32
+//     KiB) did not help: compactions fell behind and were in the way later.
 //
 // # Failures
 //

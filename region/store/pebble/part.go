@@ -24,9 +24,9 @@ type part struct {
 	mu      sync.Mutex
 	step    partition.Step
 	open    *chunk // takes what commits; nil when nothing has since the last was taken
-	taken   *chunk // the newest the committer took; nil when none. Those before it are durable, or failed
+	taken   trail  // chunks the committer took, newest first; those before them are durable, or failed
 	serial  uint64 // of the newest chunk
-	recent  recent // with fresh, has every row of open, and of taken until that is durable
+	recent  recent // with fresh, has every row of open, and of those in taken until they are durable
 	fresh   fresh
 	filter  *filter // nil when there is no memory for it
 	scratch scratch

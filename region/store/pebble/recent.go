@@ -45,19 +45,41 @@ func (r *recent) put(hash uint64, key []byte, c *chunk, k *known) {
 	r.young.newest = c
 }
 
+// trail are the chunks of a partition that may be under way, newest first; nil
+// where there were none yet.
+type trail [depth]*chunk
+
 // fresh knows the rows under way that were not there before: those of the open
-// chunk, and of the taken one until that is durable. p.mu guards it.
+// chunk, and of each that was taken until that is durable. p.mu guards it.
 type fresh struct {
-	open, taken table
+	open  table
+	taken [depth]table // as part.taken
 }
 
-func newFresh() fresh { return fresh{open: newTable(), taken: newTable()} }
+func newFresh() fresh {
+	f := fresh{open: newTable()}
+	for i := range f.taken {
+		f.taken[i] = newTable()
+	}
+	return f
+}
 
-// take makes the open chunk's rows the taken one's. Those of the chunk taken
-// before are durable.
+// take makes the open chunk's rows those of the newest that was taken. The chunk
+// that leaves the trail is durable, or failed.
 func (f *fresh) take() {
-	f.open, f.taken = f.taken, f.open
+	last := f.taken[depth-1]
+	copy(f.taken[1:], f.taken[:])
+	f.taken[0], f.open = f.open, last
 	f.open.empty()
+}
+
+// take hands the open chunk to the committer.
+func (p *part) take() *chunk {
+	c := p.open
+	copy(p.taken[1:], p.taken[:])
+	p.taken[0], p.open = c, nil
+	p.fresh.take()
+	return c
 }
 
 func (p *part) hash(key []byte) uint64 { return maphash.Bytes(p.s.seed, key) }
@@ -72,8 +94,13 @@ func (p *part) knows(hash uint64, key []byte) (k known, ok bool) {
 			return k, true
 		}
 	}
-	if p.taken != nil && !p.taken.settled() {
-		return p.fresh.taken.get(hash, key)
+	for i, c := range p.taken {
+		if c == nil || c.settled() {
+			break // and so are those before
+		}
+		if k, ok = p.fresh.taken[i].get(hash, key); ok {
+			return k, true
+		}
 	}
 	return known{}, false
 }

@@ -3,6 +3,7 @@ package pebble
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/homing-im/homing/region"
@@ -52,26 +53,39 @@ func TestKnows(t *testing.T) {
 			serial++
 			return &chunk{serial: serial, done: make(chan struct{})}
 		}
+		// settle ends the oldest chunk that is under way.
+		settle := func() {
+			for i := depth - 1; i >= 0; i-- {
+				if c := p.taken[i]; c != nil && !c.settled() {
+					close(c.done)
+					return
+				}
+			}
+		}
+		// take is the committer's, who has the oldest of the trail durable before.
+		take := func() {
+			if last := p.taken[depth-1]; last != nil && !last.settled() {
+				settle()
+			}
+			p.take()
+			p.open = begin()
+		}
 		all := map[string]known{}
 		p.open = begin()
 		for range 5000 {
 			switch rng.IntN(20) {
-			case 0: // the committer takes the open chunk, once the one before is durable
-				if p.taken != nil && !p.taken.settled() {
-					close(p.taken.done)
-				}
-				p.taken, p.open = p.open, begin()
-				p.fresh.take()
+			case 0:
+				take()
 			case 1:
-				if p.taken != nil && !p.taken.settled() {
-					close(p.taken.done)
-				}
+				settle()
 			}
 			key := fmt.Appendf(nil, "%d", rng.IntN(1000))
 			hash := clash(key)
 			got, ok := p.knows(hash, key)
 			want, written := all[string(key)]
-			underWay := written && (want.serial == p.open.serial || p.taken != nil && !p.taken.settled() && want.serial == p.taken.serial)
+			underWay := written && (want.serial == p.open.serial || slices.ContainsFunc(p.taken[:], func(c *chunk) bool {
+				return c != nil && !c.settled() && want.serial == c.serial
+			}))
 			switch {
 			case ok && got != want:
 				t.Fatalf("row %s is %+v, want %+v", key, got, want)
@@ -83,20 +97,23 @@ func TestKnows(t *testing.T) {
 			p.keeps(hash, key, want.version == 0, &k)
 			all[string(key)] = k
 		}
-		if p.taken != nil && !p.taken.settled() {
-			close(p.taken.done)
+		for range depth {
+			settle()
 		}
 		for i := range 1000 {
-			p.taken, p.open = p.open, begin()
-			p.fresh.take()
-			close(p.taken.done)
+			take()
+			settle()
 			key := fmt.Appendf(nil, "later %d", i)
 			p.keeps(clash(key), key, i%2 == 0, &known{version: 2, home: "sh", serial: p.open.serial})
 		}
 		if n := p.recent.young.n + p.recent.old.n; n > 2*p.recent.limit {
 			t.Fatalf("%d rows are kept, the limit is two times %d", n, p.recent.limit)
 		}
-		if n := p.fresh.open.n + p.fresh.taken.n; n > 2 {
+		n := p.fresh.open.n
+		for i := range p.fresh.taken {
+			n += p.fresh.taken[i].n
+		}
+		if n > 1+depth {
 			t.Fatalf("%d fresh rows are kept of chunks that are durable", n)
 		}
 	}
