@@ -104,7 +104,7 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 	}
 	var s store.Store
 	var db *database
-	data := dir
+	var data string // where the engine's files are
 	if o.Engine == "postgres" {
 		if db, err = newDatabase(&o); err != nil {
 			return nil, err
