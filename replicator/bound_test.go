@@ -19,14 +19,14 @@ func TestInboxIsBounded(t *testing.T) {
 		fetched := 0
 		for range 100 {
 			for _, f := range feeds {
-				at, ok, soon := f.want(testTime)
+				q, ok, soon := f.want(testTime, time.Time{})
 				if !ok {
 					if !soon {
 						t.Fatal("a full inbox is given up")
 					}
 					continue
 				}
-				f.hand(at, Fetched{Messages: []Message{{Offset: at, Value: make([]byte, fetchBytes)}}})
+				f.hand(q, Fetched{Messages: []Message{{Offset: q.offset, Value: make([]byte, fetchBytes)}}})
 				fetched++
 			}
 			most = max(most, c.inboxBytes)

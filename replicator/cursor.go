@@ -305,7 +305,7 @@ func (c *cursor) fill(ctx context.Context) {
 func (c *cursor) seek() {
 	c.mu.Lock()
 	for _, f := range c.feeds {
-		f.offset = unfound
+		f.place(unfound)
 	}
 	c.inbox, c.inboxBytes = nil, 0
 	c.mu.Unlock()

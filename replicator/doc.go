@@ -13,10 +13,14 @@
 //	journal --JournalHandler--> HTTP --Replay, when the queue has a gap or is down
 //
 // [Shipper] has one goroutine per partition and one produce request in flight
-// in each. [Replay] has, per other region, one long poll per broker that leads
-// any of its partitions, one poll of its heads, and one goroutine per stream
-// and partition that restores order and applies. Nothing spins: an idle region
-// answers one long poll every two seconds and one poll of its heads a second.
+// in each, 5 ms apart at least unless there is more than fits into one. [Replay]
+// has, per other region, one long poll per broker that leads any of its partitions,
+// one poll of its heads, and one goroutine per stream and partition that restores
+// order and applies. Over a distance it has two long polls, half a round trip
+// apart: what is written just behind the answer to one is in the answer to the
+// other, and so is there within a round trip. The second asks for what the first
+// will probably not bring; some comes twice. Nothing spins: an idle region answers
+// one long poll every two seconds, or two, and one poll of its heads a second.
 //
 // # Order
 //
@@ -75,6 +79,20 @@
 // asks for it ([Replay.Repair]). Rows that were changed behind the store's back are
 // found by adding all of them up, again and again, with a twentieth of one
 // processor.
+//
+// # Speed
+//
+// As `homing bench replicate --queue kafka` measured it on two cores, with batches
+// of four rows of 100 bytes, not compressed, and nothing else running. To nothing:
+// 190,000 batches for a second of one processor, which is 5.2 times MirrorMaker 2
+// on the same broker (37,000). Into the embedded store: 99 to 156 % of the store's
+// own row rate, as a transaction holds up to 256 batches and a commit one. Over a
+// round trip of 150 ms at half load (9,200 batches a second): lag p50 151 ms, p99
+// 243 ms. A second fetch makes a round trip of what would be one and a half; the
+// rest is one processor's queue: produce 29 ms, transaction 40 ms, fetch 51 ms above
+// the round trip, each p99. After an outage it catches up at 6.3 times an ingest of
+// a fifth of the capacity. The second fetch costs bytes: 2.8 for each of a user's,
+// where 1.8 are there once.
 //
 // # Regions that are gone
 //

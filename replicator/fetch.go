@@ -125,57 +125,92 @@ func (g *queueGroup) poll(ctx context.Context, led [][]TopicPartition, byLog map
 	return err
 }
 
-func (g *queueGroup) loop(ctx context.Context, feeds []*feed, until time.Time) error {
+// loop keeps fetching from one broker, until one fetch fails or it is time to ask
+// for the leaders again.
+func (g *queueGroup) loop(ctx context.Context, feeds []*feed, until time.Time) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan polled, maxUnderWay)
+	var r rhythm
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+		for range r.under {
+			<-answers
+		}
+		cancel()
+	}()
 	for until.IsZero() || g.now().Before(until) {
 		if !g.gate.pass(ctx) {
 			return ctx.Err()
 		}
-		idle, err := g.round(ctx, feeds)
-		if err != nil {
-			return err
+		var timer <-chan time.Time
+		if at, ok := r.next(g.now()); ok {
+			in := at.Sub(g.now())
+			if in <= 0 {
+				sent, before := g.now(), r.send(g.now())
+				go func() { answers <- g.round(ctx, feeds, sent, before) }()
+				continue
+			}
+			timer = time.After(in)
 		}
-		if idle > 0 && !wait(ctx, idle) {
+		select {
+		case a := <-answers:
+			r.answered(&a)
+			if a.err != nil {
+				return a.err
+			}
+			if a.idle > 0 && !wait(ctx, a.idle) {
+				return ctx.Err()
+			}
+		case <-timer:
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// round fetches once what the feeds want and hands it to them. When they want
-// nothing it says after how long to ask them again.
-func (g *queueGroup) round(ctx context.Context, feeds []*feed) (idle time.Duration, err error) {
-	type question struct {
-		feed   *feed
-		offset int64
-	}
+// polled is how a fetch went.
+type polled struct {
+	took time.Duration
+	idle time.Duration // the feeds want nothing; ask them again after this
+	news bool          // there were messages
+	err  error
+}
+
+// round fetches once what the feeds want and hands it to them. Sent is now;
+// before is when the fetch was sent that is under way, zero when there is none.
+func (g *queueGroup) round(ctx context.Context, feeds []*feed, sent, before time.Time) (p polled) {
 	asked := make(map[TopicPartition]question, len(feeds))
 	patience := fetchWait
-	now := g.now()
 	at := make([]FetchAt, 0, len(feeds))
 	for _, f := range feeds {
-		offset, ok, soon := f.want(now)
+		q, ok, soon := f.want(sent, before)
 		if ok {
 			log := f.cursor.log()
-			at = append(at, FetchAt{TopicPartition: log, Offset: offset, MaxBytes: fetchBytes})
-			asked[log] = question{f, offset}
+			at = append(at, FetchAt{TopicPartition: log, Offset: q.offset, MaxBytes: fetchBytes})
+			asked[log] = q
 		} else if soon {
 			patience = fetchSoon
 		}
 	}
 	if len(at) == 0 {
-		return patience, nil
+		p.idle = patience
+		return p
 	}
-	got, err := g.queue.Fetch(ctx, at, patience)
-	if err != nil {
-		return 0, err
+	var got []Fetched
+	if got, p.err = g.queue.Fetch(ctx, at, patience); p.err != nil {
+		return p
 	}
+	p.took = g.now().Sub(sent)
 	if g.failing.CompareAndSwap(true, false) {
 		g.logger.Info("queue is back")
 	}
 	for _, f := range got {
 		if q, ok := asked[f.TopicPartition]; ok {
-			q.feed.hand(q.offset, f)
+			p.news = q.feed.hand(q, f) || p.news
 		}
 	}
-	return 0, nil
+	return p
 }

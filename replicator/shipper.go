@@ -12,8 +12,16 @@ import (
 	"github.com/homing-im/homing/region/store"
 )
 
-// shipBytes is about how much of the journal one produce carries.
-const shipBytes = 1 << 20
+const (
+	// shipBytes is about how much of the journal one produce carries.
+	shipBytes = 1 << 20
+
+	// shipEvery is how soon after a produce the partition's next may follow, unless
+	// the journal has more than fits into one. A request costs a broker as much as
+	// hundreds of messages, and under steady writing there would be one for every
+	// few of them; what comes after a pause still leaves at once.
+	shipEvery = 5 * time.Millisecond
+)
 
 // shippedStreams returns the streams that self puts into its queue under a
 // world: commands for homes it acts for run here, and never leave.
@@ -173,7 +181,7 @@ func (l *lane) run(ctx context.Context) {
 // the journal grows or the world changes.
 func (l *lane) step(ctx context.Context) (again bool, pause time.Duration) {
 	s := l.shipper
-	more, err := l.ship(ctx)
+	sent, more, err := l.ship(ctx)
 	if ctx.Err() != nil {
 		return false, 0
 	}
@@ -189,7 +197,10 @@ func (l *lane) step(ctx context.Context) (again bool, pause time.Duration) {
 		l.moved("trying the preferred queue group again")
 		return true, 0
 	}
-	return more, 0
+	if sent && !more {
+		return true, shipEvery
+	}
+	return sent, 0
 }
 
 // failed notes an error. The place in every log is unknown then: the request may
@@ -225,13 +236,13 @@ func (l *lane) moved(why string) {
 
 func (l *lane) queue() Queue { return l.shipper.queues[l.choice.now] }
 
-// ship sends one request with what each stream has to send, and says whether
-// there may be more.
-func (l *lane) ship(ctx context.Context) (more bool, err error) {
+// ship sends one request with what each stream has to send, and says whether it
+// sent any, and whether there was more than fits into one.
+func (l *lane) ship(ctx context.Context) (sent, more bool, err error) {
 	s := l.shipper
 	streams := shippedStreams(s.view(), s.source.Region())
 	if err := s.makeTopics(ctx, l.choice.now, streams); err != nil {
-		return false, err
+		return false, false, err
 	}
 	head := s.source.Head(l.partition)
 	next := make(map[journal.Stream]mark, len(streams))
@@ -240,18 +251,19 @@ func (l *lane) ship(ctx context.Context) (more bool, err error) {
 		m, ok := l.sent[st]
 		if !ok {
 			if m, err = l.place(ctx, st); err != nil {
-				return false, err
+				return false, false, err
 			}
 			l.sent[st] = m
 		}
 		if lastIn(&head, st) > m.last {
 			batches, err := s.source.Journal(ctx, l.partition, st, max(m.last+1, head.First), shipBytes)
 			if err != nil {
-				return false, err
+				return false, false, err
 			}
 			if len(batches) > 0 {
 				runs = append(runs, l.messages(st, batches))
 				m.last = batches[len(batches)-1].Last()
+				more = more || m.last < lastIn(&head, st)
 			}
 		}
 		next[st] = m
@@ -259,15 +271,15 @@ func (l *lane) ship(ctx context.Context) (more bool, err error) {
 	if len(runs) > 0 {
 		base, err := l.queue().Produce(ctx, runs)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if err := l.landed(ctx, runs, base, next); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
 	l.sent = next
 	l.shipped(next[journal.Full].last)
-	return len(runs) > 0, nil
+	return len(runs) > 0, more, nil
 }
 
 func lastIn(h *store.Head, s journal.Stream) uint64 {

@@ -133,7 +133,7 @@ func (g *queueGroup) once() func(context.Context) {
 					feeds = append(feeds, f)
 				}
 			}
-			_, err = g.round(ctx, feeds)
+			err = g.round(ctx, feeds, g.now(), time.Time{}).err
 		}
 		if pause := g.ended(began, err); pause > 0 {
 			again = g.now().Add(pause)

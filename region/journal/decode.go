@@ -70,6 +70,7 @@ func open(data []byte) (*decoder, error) {
 type decoder struct {
 	data []byte
 	err  error
+	rows []RowRecord // made, and not used yet
 }
 
 func (d *decoder) fail(format string, args ...any) {
@@ -106,7 +107,10 @@ func (d *decoder) body(b *Batch) {
 	b.Partition = region.Partition(d.max(math.MaxUint16, "partition"))
 	b.Incarnation = d.uint()
 	b.Owner = region.UIN(d.uint())
-	b.Home = region.ID(d.text(16))
+	b.Home = b.Origin // mostly it is, and needs no memory of its own then
+	if home := d.text(16); string(home) != string(b.Origin) {
+		b.Home = region.ID(home)
+	}
 	if b.Home != "" && d.err == nil {
 		if err := b.Home.Valid(); err != nil {
 			d.fail("%v", err)
@@ -126,7 +130,7 @@ func (d *decoder) body(b *Batch) {
 	b.Records = make([]Record, n)
 	seq := uint64(0)
 	for i := range b.Records {
-		seq = d.record(&b.Records[i], seq)
+		seq = d.record(&b.Records[i], seq, n-i)
 		if d.err != nil {
 			b.Records = nil
 			return
@@ -134,8 +138,8 @@ func (d *decoder) body(b *Batch) {
 	}
 }
 
-// record reads one record and returns its sequence.
-func (d *decoder) record(r *Record, before uint64) uint64 {
+// record reads one record, of left that there are still, and returns its sequence.
+func (d *decoder) record(r *Record, before uint64, left int) uint64 {
 	length := d.uint()
 	if length > uint64(len(d.data)) {
 		d.fail("record of %d bytes is cut short", length)
@@ -152,7 +156,8 @@ func (d *decoder) record(r *Record, before uint64) uint64 {
 	switch {
 	case in.err != nil:
 	case r.Kind == KindRow:
-		r.Row = in.row()
+		r.Row = d.newRow(left)
+		in.row(r.Row)
 	case r.Kind == KindCommand:
 		r.Command = in.command()
 	case r.Kind == KindWatermark:
@@ -178,8 +183,22 @@ func (d *decoder) record(r *Record, before uint64) uint64 {
 	return r.Seq
 }
 
-func (d *decoder) row() *RowRecord {
-	w := &RowRecord{Table: Table(d.byte()), Deleted: d.bool(), Version: d.uint()}
+// leastRow is the length of the shortest row record.
+const leastRow = 40
+
+// newRow returns memory for a row. Most batches are rows only, so the first of
+// them brings the memory for those that may follow.
+func (d *decoder) newRow(left int) *RowRecord {
+	if len(d.rows) == 0 {
+		d.rows = make([]RowRecord, min(left, 1+len(d.data)/leastRow))
+	}
+	w := &d.rows[0]
+	d.rows = d.rows[1:]
+	return w
+}
+
+func (d *decoder) row(w *RowRecord) {
+	w.Table, w.Deleted, w.Version = Table(d.byte()), d.bool(), d.uint()
 	w.Row, w.Value = d.text(MaxRowKey), d.text(MaxValue)
 	w.Before, w.After = Sum(d.bytes(16)), Sum(d.bytes(16))
 	switch {
@@ -191,7 +210,6 @@ func (d *decoder) row() *RowRecord {
 	case w.Deleted && len(w.Value) > 0:
 		d.fail("tombstone with a value")
 	}
-	return w
 }
 
 func (d *decoder) command() *Command {
@@ -228,7 +246,14 @@ func (d *decoder) region() region.ID {
 }
 
 func (d *decoder) stream() Stream {
-	s := Stream(d.text(maxStream))
+	t := d.text(maxStream)
+	switch string(t) { // of those that all batches are in no copy is made
+	case string(Full):
+		return Full
+	case string(Shared):
+		return Shared
+	}
+	s := Stream(t)
 	if d.err == nil {
 		if err := s.Valid(); err != nil {
 			d.fail("%v", err)

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strconv"
@@ -125,17 +124,22 @@ func Filter(b *Batch, s Stream) *Batch {
 // behind the stream's head, and the head after it. The batch's own links do not
 // matter.
 func Next(head StreamHead, filtered *Batch) (Link, StreamHead) {
-	return NextBody(head, filtered.Last(), AppendBody(nil, filtered))
+	var stack [hashedBytes]byte
+	return next(head, filtered.Last(), SumOf(AppendBody(append(stack[:0], head.Chain[:]...), filtered)))
 }
 
 // NextBody is [Next] for a caller who has the body's bytes: the batch as the
 // stream carries it ends with the record last.
 func NextBody(head StreamHead, last uint64, body []byte) (Link, StreamHead) {
-	h := sha256.New()
-	h.Write(head.Chain[:])
-	h.Write(body)
-	var full [sha256.Size]byte
-	chain := Sum(h.Sum(full[:0])[:16])
+	var stack [hashedBytes]byte
+	return next(head, last, SumOf(append(append(stack[:0], head.Chain[:]...), body...)))
+}
+
+// hashedBytes is the memory for what is hashed of most batches, so that hashing
+// them allocates nothing.
+const hashedBytes = 2048
+
+func next(head StreamHead, last uint64, chain Sum) (Link, StreamHead) {
 	return Link{Stream: head.Stream, Prev: head.Last, Chain: chain}, StreamHead{Stream: head.Stream, Last: last, Chain: chain}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -45,7 +44,7 @@ func (q *Queue) Fetch(ctx context.Context, at []replicator.FetchAt, wait time.Du
 		offsets[a.TopicPartition] = a.Offset
 	}
 
-	m, err := q.transport.RoundTrip(ctx, q.addr, &carefulFetch{Request: req, clientID: q.options.ClientID, correlationID: q.fetches.Add(1), inflater: q.inflater})
+	m, err := q.transport.RoundTrip(ctx, q.addr, &carefulFetch{Request: req, offsets: offsets, frames: &q.frames, inflater: q.inflater, clientID: q.options.ClientID, correlationID: q.fetches.Add(1)})
 	if err != nil {
 		var leaders *fetch.Error
 		if errors.As(err, &leaders) && !errors.Is(err, protocol.ErrNoTopic) && !errors.Is(err, protocol.ErrNoPartition) {
@@ -53,69 +52,25 @@ func (q *Queue) Fetch(ctx context.Context, at []replicator.FetchAt, wait time.Du
 		}
 		return nil, q.failed(fmt.Errorf("fetch: %w", err))
 	}
-	res, ok := m.(*fetch.Response)
+	res, ok := m.(*answer)
 	if !ok {
 		return nil, fmt.Errorf("kafka: fetch was answered with %T", m)
 	}
-	if res.ErrorCode != 0 {
-		return nil, q.failed(kafka.Error(res.ErrorCode))
+	if res.code != 0 {
+		return nil, q.failed(kafka.Error(res.code))
 	}
 	out := make([]replicator.Fetched, 0, len(at))
-	for i := range res.Topics {
-		t := &res.Topics[i]
-		for j := range t.Partitions {
-			p := &t.Partitions[j]
-			f := replicator.Fetched{TopicPartition: replicator.TopicPartition{Topic: t.Topic, Partition: partition(int(p.Partition))}}
-			from, asked := offsets[f.TopicPartition]
-			if !asked {
-				continue
-			}
-			if p.ErrorCode != 0 {
-				f.Err = q.failed(kafka.Error(p.ErrorCode))
-			} else {
-				f.Bounds = replicator.Bounds{Start: p.LogStartOffset, End: p.HighWatermark}
-				f.Messages, f.Err = messages(p.RecordSet.Records, from)
-			}
-			out = append(out, f)
+	for i := range res.logs {
+		l := &res.logs[i]
+		f := replicator.Fetched{TopicPartition: replicator.TopicPartition{Topic: l.topic, Partition: partition(l.partition)}}
+		if l.code != 0 {
+			f.Err = q.failed(kafka.Error(l.code))
+		} else {
+			f.Bounds, f.Messages = l.bounds, l.messages
 		}
+		out = append(out, f)
 	}
 	return out, nil
-}
-
-// messages copies what the broker sent. A broker answers with whole record
-// batches, so messages before the offset asked for may come first.
-func messages(r protocol.RecordReader, from int64) ([]replicator.Message, error) {
-	if r == nil {
-		return nil, nil
-	}
-	var out []replicator.Message
-	for {
-		rec, err := r.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return out, fmt.Errorf("kafka: record batch: %w", err)
-		}
-		m := replicator.Message{Offset: rec.Offset}
-		if m.Key, err = take(rec.Key); err == nil {
-			m.Value, err = take(rec.Value)
-		}
-		if err != nil {
-			return out, fmt.Errorf("kafka: record at offset %d: %w", rec.Offset, err)
-		}
-		if m.Offset >= from {
-			out = append(out, m)
-		}
-	}
-}
-
-func take(b protocol.Bytes) ([]byte, error) {
-	if b == nil {
-		return nil, nil
-	}
-	defer func() { _ = b.Close() }()
-	return protocol.ReadAll(b)
 }
 
 func partition(n int) region.Partition { return region.Partition(n) }

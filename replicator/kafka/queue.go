@@ -81,6 +81,7 @@ type Queue struct {
 	transport *kafka.Transport
 	producing chan struct{}
 	fetches   atomic.Int32 // correlation IDs
+	frames    sync.Pool    // of *[]byte: memory for the answers to fetches
 	inflater  *zstd.Decoder
 	cancel    context.CancelFunc // ends the library's goroutines, also those of calls that come after Close
 
@@ -132,6 +133,7 @@ func New(o Options) (*Queue, error) {
 		producing: make(chan struct{}, maxProducing),
 		conns:     make(map[net.Conn]struct{}),
 	}
+	q.frames.New = func() any { return new([]byte) }
 	var ctx context.Context
 	ctx, q.cancel = context.WithCancel(context.Background())
 	q.transport = &kafka.Transport{
@@ -273,6 +275,7 @@ func (q *Queue) Close() error {
 	for _, c := range conns {
 		_ = c.Close()
 	}
+	q.inflater.Close()
 	return nil
 }
 

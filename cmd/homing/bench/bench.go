@@ -23,7 +23,7 @@ func NewCommand(out io.Writer) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	cmd.AddCommand(newStoreCommand(out), newIMCommand(out), newRestartCommand(out), newStormCommand(out), newDNSCommand(out), newReplicateCommand(out), newBrokerCommand(out), newIMEchoCommand(out))
+	cmd.AddCommand(newStoreCommand(out), newIMCommand(out), newRestartCommand(out), newStormCommand(out), newDNSCommand(out), newReplicateCommand(out), newBrokerCommand(out), newDistanceCommand(out), newIMEchoCommand(out))
 	return cmd
 }
 

@@ -65,7 +65,7 @@ const (
 func newReplicateCommand(out io.Writer) *cobra.Command {
 	o := ReplicateOptions{Queues: []string{queueEmbedded, queueKafka}, Peer: true, Batches: 100_000, Duration: 5 * time.Second,
 		RTT: 150 * time.Millisecond, Callers: 256, Partitions: 8, Value: 100}
-	var output string
+	var output, profile string
 	cmd := &cobra.Command{
 		Use: "replicate", Short: "Measure copying between two regions, beside MirrorMaker 2",
 		Long: `Two regions with stores of their own and a queue, whose brokers are other processes
@@ -76,7 +76,7 @@ copies the same messages on the same brokers; its start does not count.
 
 Then batches are committed on schedule, at half of what this machine can commit, ship and
 apply in turn, and the lag is the time from durable here to applied there, with
-the round trip between the regions, which a proxy in user space makes. Then the copying
+the round trip between the regions, which a proxy in a process of its own makes. Then the copying
 is paused while a fifth of that is committed, and catches up while that goes on.
 
 Ratios of processor time compare on a machine that does other work; rates do not.`,
@@ -91,8 +91,12 @@ Ratios of processor time compare on a machine that does other work; rates do not
 			if err := o.validate(); err != nil {
 				return err
 			}
-			r, err := Replicate(contextOf(c), o)
+			stop, err := startProfile(profile)
 			if err != nil {
+				return err
+			}
+			r, err := Replicate(contextOf(c), o)
+			if err = errors.Join(err, stop()); err != nil {
 				return err
 			}
 			return printReport(out, output, r, r.print)
@@ -109,6 +113,7 @@ Ratios of processor time compare on a machine that does other work; rates do not
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "partitions of the world")
 	f.IntVar(&o.Value, "value", o.Value, "bytes of a row's value")
 	f.BoolVar(&o.Zstd, "zstd", o.Zstd, "compress what is put into the queue, as regions do by default and MirrorMaker 2 does not")
+	f.StringVar(&profile, "cpuprofile", "", "file for a profile of the run, for go tool pprof; -tagfocus phase=copied to nothing, for example")
 	f.StringVar(&o.Dir, "dir", "", "where to put stores and queues (default: the system's place for temporary files)")
 	return cmd
 }
@@ -193,33 +198,43 @@ func startBrokers(ctx context.Context, kind, dir string, partitions int) (*broke
 }
 
 func startEmbedded(ctx context.Context, dir string, partitions int) (*brokers, error) {
+	address, stop, err := startProcess(ctx, "broker", "--dir", filepath.Join(dir, "queue"), "--partitions", fmt.Sprint(partitions))
+	if err != nil {
+		return nil, err
+	}
+	return &brokers{queueEmbedded, address, nil, stop}, nil
+}
+
+// startProcess starts a hidden command of bench as a process, whose first line is
+// the address where it listens.
+func startProcess(ctx context.Context, args ...string) (address string, stop func() error, err error) {
 	program, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	address, write, err := os.Pipe()
+	out, write, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	defer func() { _ = address.Close() }()
-	cmd := exec.CommandContext(ctx, program, "bench", "broker", "--dir", filepath.Join(dir, "queue"), "--partitions", fmt.Sprint(partitions))
+	defer func() { _ = out.Close() }()
+	cmd := exec.CommandContext(ctx, program, append([]string{"bench"}, args...)...)
 	cmd.Stdout, cmd.Stderr = write, os.Stderr
 	exited, err := servers.Start(cmd)
 	_ = write.Close()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	stop := func() error {
+	stop = func() error {
 		_ = cmd.Process.Kill()
 		<-exited
 		return nil
 	}
 	line := make([]byte, 64)
-	n, err := address.Read(line)
+	n, err := out.Read(line)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the broker's process did not start: %w", err), stop())
+		return "", nil, errors.Join(fmt.Errorf("bench %s did not start: %w", args[0], err), stop())
 	}
-	return &brokers{queueEmbedded, strings.TrimSpace(string(line[:n])), nil, stop}, nil
+	return strings.TrimSpace(string(line[:n])), stop, nil
 }
 
 // twoRegions is sh, which writes, and hk, its backup.
@@ -227,6 +242,7 @@ type twoRegions struct {
 	view   *region.View
 	server *http.Server
 	zstd   bool // see ReplicateOptions
+	stages stages
 }
 
 func newTwoRegions(partitions int, queue string, journal http.Handler) (*twoRegions, error) {
@@ -265,7 +281,11 @@ func (w *twoRegions) replicator(id region.ID, s replicator.Store, far *distance)
 		Self: id, Store: s, Executor: noCommands{}, Merger: noCommands{},
 		View: func() *region.View { return w.view }, Changed: func() <-chan struct{} { return never },
 		Open: func(of region.ID, brokers string) (replicator.Queue, error) {
-			return kafka.New(kafka.Options{Brokers: slices.Collect(strings.SplitSeq(brokers, ",")), Dial: dial(of), Zstd: w.zstd})
+			q, err := kafka.New(kafka.Options{Brokers: slices.Collect(strings.SplitSeq(brokers, ",")), Dial: dial(of), Zstd: w.zstd})
+			if err != nil || of != "sh" {
+				return q, err
+			}
+			return timedQueue{q, &w.stages}, nil
 		},
 		Client: &http.Client{Transport: transport},
 	})

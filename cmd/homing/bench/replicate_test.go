@@ -28,7 +28,7 @@ func TestReplicate(t *testing.T) {
 	}
 	q := r.Queues[0]
 	for name, s := range map[string]bench.Speed{"shipped": q.Ship, "copied to nothing": q.Null, "applied": q.Apply} {
-		if s.Batches != 500 || s.Rows != 2000 || s.PerSecond <= 0 || s.PerCPUSecond <= 0 {
+		if s.Batches < 500 || s.Batches > 500+16 || s.Rows != 4*s.Batches || s.PerSecond <= 0 || s.PerCPUSecond <= 0 {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}

@@ -127,7 +127,7 @@ a.consumer.auto.offset.reset = earliest
 	if from >= total {
 		return nil, fmt.Errorf("all %d messages were copied between two looks", total)
 	}
-	s := speed(before, after, uint64(total-from), uint64(total-from)*uint64(r.bench.Batch))
+	s := speed(before, after, uint64(total-from), r.bench.Batch)
 	return &s, nil
 }
 

@@ -52,6 +52,10 @@ type Lagging struct {
 	P50       float64 `json:"p50_millis"`
 	P99       float64 `json:"p99_millis"`
 	OverRTT   float64 `json:"p99_over_rtt_millis"`
+	Produce   float64 `json:"produce_p99_millis"`      // one request of the shipper
+	Fetch     float64 `json:"fetch_p99_millis"`        // one question of the replay, the round trip included
+	Apply     float64 `json:"apply_p99_millis"`        // one transaction
+	Cores     float64 `json:"cores"`                   // of committing and copying, both regions, without the brokers
 	WANBytes  float64 `json:"wan_bytes_per_user_byte"` // received by the region that copies, for each byte of keys and values
 }
 
@@ -93,6 +97,7 @@ func (r *ReplicateReport) print(out io.Writer) error {
 		fmt.Fprintf(out, "applied: %.0f %% of the store's own row rate, %.0f %% by processor time\n", 100*q.ApplyOfOwn, 100*q.ApplyOfOwnCPU)
 		fmt.Fprintf(out, "at half load, %.0f batches/s: lag p50 %.0f ms, p99 %.0f ms, which is %+.0f ms of the round trip; %.2f bytes over the ocean for each byte of users\n",
 			q.Half.PerSecond, q.Half.P50, q.Half.P99, q.Half.OverRTT, q.Half.WANBytes)
+		fmt.Fprintf(out, "  of that p99 of a produce %.0f ms, of a fetch %.0f ms, of a transaction %.0f ms; %.2f cores\n", q.Half.Produce, q.Half.Fetch, q.Half.Apply, q.Half.Cores)
 		fmt.Fprintf(out, "after an outage: %d records made up for in %.2f s, at %.1f times what was committed meanwhile\n", q.CatchUp.Missed, q.CatchUp.Seconds, q.CatchUp.TimesIngest)
 	}
 	if len(r.Skipped) > 0 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -22,6 +24,8 @@ type replicateRun struct {
 	bench  *bench // of sh's store
 	sh     store.Store
 	worlds *twoRegions
+
+	batches uint64 // committed before copying began
 }
 
 // replicateOn measures everything on one kind of queue.
@@ -45,9 +49,11 @@ func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *
 	r.bench = &bench{Options: so, s: r.sh, filler: make([]byte, o.Value+1<<16)}
 	fillWords(r.bench.filler)
 
-	if r.report.Own, err = r.bench.saturate(ctx, o.Callers, r.bench.commit, so.Batch, r.bench.has(uint64(o.Batches*so.Batch))); err != nil {
+	enough := func(time.Time) bool { return r.bench.next.Load() < uint64(o.Batches) }
+	if r.report.Own, err = r.bench.saturate(ctx, o.Callers, r.bench.commit, so.Batch, enough); err != nil {
 		return nil, err
 	}
+	r.batches = r.bench.next.Load()
 	if err := r.ship(ctx); err != nil {
 		return nil, fmt.Errorf("shipping: %w", err)
 	}
@@ -111,17 +117,52 @@ func until(ctx context.Context, done func() bool) error {
 	return nil
 }
 
+// settle waits until the stores have nothing left to do for what was measured
+// before: files to write and to compact, garbage. It gives up after a while.
+func settle(ctx context.Context) error {
+	runtime.GC()
+	for before, tries := usage(), 0; tries < 100; tries++ {
+		if !wait(ctx, 100*time.Millisecond) {
+			return ctx.Err()
+		}
+		now := usage()
+		if (now.cpu - before.cpu).Seconds() < 0.02*now.at.Sub(before.at).Seconds() {
+			return nil
+		}
+		before = now
+	}
+	return nil
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // speed makes a Speed of what was done between two moments.
-func speed(before, after used, batches, rows uint64) Speed {
+func speed(before, after used, batches uint64, perBatch int) Speed {
 	wall, cpu := after.at.Sub(before.at).Seconds(), (after.cpu - before.cpu).Seconds()
-	s := Speed{Batches: batches, Rows: rows, Seconds: wall, PerSecond: float64(batches) / wall, Cores: cpu / wall}
+	s := Speed{Batches: batches, Rows: batches * uint64(perBatch), Seconds: wall, PerSecond: float64(batches) / wall, Cores: cpu / wall}
 	if cpu > 0 {
 		s.PerCPUSecond = float64(batches) / cpu
 	}
 	return s
 }
 
+// phase names what a profile shows from now on; goroutines inherit it.
+func phase(ctx context.Context, name string) {
+	pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("phase", name)))
+}
+
 func (r *replicateRun) ship(ctx context.Context) error {
+	phase(ctx, "shipped")
+	if err := settle(ctx); err != nil {
+		return err
+	}
 	heads := r.heads()
 	before := usage()
 	sh, transport, err := r.worlds.replicator("sh", r.sh, nil)
@@ -137,12 +178,13 @@ func (r *replicateRun) ship(ctx context.Context) error {
 		}
 		return true
 	})
-	r.report.Ship = speed(before, usage(), uint64(r.Batches), uint64(r.Batches*r.bench.Batch))
+	r.report.Ship = speed(before, usage(), r.batches, r.bench.Batch)
 	return errors.Join(err, sh.Close())
 }
 
 // null copies to nothing.
 func (r *replicateRun) null(ctx context.Context) error {
+	phase(ctx, "copied to nothing")
 	to := newNothing(r.Partitions)
 	s, err := r.copies(ctx, to, to.reached)
 	r.report.Null = s
@@ -151,6 +193,7 @@ func (r *replicateRun) null(ctx context.Context) error {
 
 // apply copies into a store.
 func (r *replicateRun) apply(ctx context.Context, hk store.Store) error {
+	phase(ctx, "applied")
 	s, err := r.copies(ctx, hk, func(p region.Partition) uint64 {
 		at, _ := hk.Position(ctx, "sh", journal.Full, p)
 		return at.Seq
@@ -167,6 +210,9 @@ func (r *replicateRun) apply(ctx context.Context, hk store.Store) error {
 
 // copies copies everything there is, and measures it.
 func (r *replicateRun) copies(ctx context.Context, to replicator.Store, at func(region.Partition) uint64) (Speed, error) {
+	if err := settle(ctx); err != nil {
+		return Speed{}, err
+	}
 	heads := r.heads()
 	before := usage()
 	hk, transport, err := r.worlds.replicator("hk", to, nil)
@@ -175,7 +221,7 @@ func (r *replicateRun) copies(ctx context.Context, to replicator.Store, at func(
 	}
 	defer transport.CloseIdleConnections()
 	err = until(ctx, func() bool { return reached(heads, at) })
-	s := speed(before, usage(), uint64(r.Batches), uint64(r.Batches*r.bench.Batch))
+	s := speed(before, usage(), r.batches, r.bench.Batch)
 	for _, l := range hk.Lag() {
 		s.Fills += l.GapFills
 	}
@@ -193,12 +239,17 @@ func reached(heads map[region.Partition]uint64, at func(region.Partition) uint64
 
 // live measures lag at half load, then an outage.
 func (r *replicateRun) live(ctx context.Context, hk store.Store) (err error) {
+	phase(ctx, "at half load")
 	// One after the other, as if there were one processor: what is committed has to
 	// be shipped and applied on the same machine.
 	capacity := 1 / (float64(r.bench.Batch)/r.report.Own.PerSecond + 1/r.report.Ship.PerSecond + 1/r.report.Apply.PerSecond)
 	r.report.Capacity = capacity
-	far := &distance{rtt: r.RTT}
-	lags := newLags(hk)
+	far, err := startDistance(ctx, r.RTT)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, far.stop()) }()
+	lags := newLags(hk, &r.worlds.stages)
 	sh, transport, err := r.worlds.replicator("sh", r.sh, nil)
 	if err != nil {
 		return err
@@ -214,26 +265,33 @@ func (r *replicateRun) live(ctx context.Context, hk store.Store) (err error) {
 	defer func() {
 		err = errors.Join(err, replay.Close())
 		farTransport.CloseIdleConnections()
-		far.wait()
 	}()
 	level := func() bool { return reached(r.heads(), lags.at) }
 	if err := until(ctx, level); err != nil {
+		return err
+	}
+	if err := settle(ctx); err != nil {
 		return err
 	}
 	// A second of it first: connections are made, places in logs found.
 	if err := r.commits(ctx, capacity/2, time.Second, nil); err != nil {
 		return err
 	}
-	bytes, next := far.received.Load(), r.bench.next.Load()
+	bytes, next, before := far.received.Load(), r.bench.next.Load(), usage()
+	r.worlds.stages.count(true)
 	if err := r.commits(ctx, capacity/2, r.Duration, lags); err != nil {
 		return err
 	}
+	r.worlds.stages.count(false)
+	after := usage()
 	if err := until(ctx, level); err != nil {
 		return err
 	}
 	half := &r.report.Half
 	half.PerSecond = float64(r.bench.next.Load()-next) / r.Duration.Seconds()
 	half.P50, half.P99, half.Samples = lags.quantile(0.5), lags.quantile(0.99), lags.samples()
+	half.Produce, half.Fetch, half.Apply = r.worlds.stages.p99(stageProduce), r.worlds.stages.p99(stageFetch), r.worlds.stages.p99(stageApply)
+	half.Cores = (after.cpu - before.cpu).Seconds() / after.at.Sub(before.at).Seconds()
 	half.OverRTT = half.P99 - float64(r.RTT.Milliseconds())
 	user := float64(r.bench.next.Load()-next) * float64(r.bench.Batch) * r.bench.rowBytes()
 	half.WANBytes = float64(far.received.Load()-bytes) / user

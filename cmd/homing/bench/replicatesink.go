@@ -95,6 +95,7 @@ func (n *nothing) TrimCopy(context.Context, region.ID, region.Partition, uint64)
 // applied here.
 type lags struct {
 	store.Store
+	stages *stages
 
 	mu        sync.Mutex
 	applied   map[region.Partition]uint64
@@ -107,13 +108,15 @@ type pending struct {
 	at  time.Time // durable
 }
 
-func newLags(s store.Store) *lags {
-	return &lags{Store: s, applied: map[region.Partition]uint64{}, waiting: map[region.Partition][]pending{}}
+func newLags(s store.Store, st *stages) *lags {
+	return &lags{Store: s, stages: st, applied: map[region.Partition]uint64{}, waiting: map[region.Partition][]pending{}}
 }
 
 // Apply implements store.Store.
 func (l *lags) Apply(ctx context.Context, name journal.Stream, batches []*journal.Batch) (store.Applied, error) {
+	start := time.Now()
 	done, err := l.Store.Apply(ctx, name, batches)
+	l.stages.add(stageApply, start)
 	if err != nil {
 		return done, err
 	}

@@ -135,7 +135,7 @@ func (p *part) Turn(home region.ID, t store.Turn) {
 // Keep writes a batch of another region's full stream into the open chunk.
 func (p *part) Keep(b *journal.Batch) {
 	p.scratch.key = appendCopyKey(p.scratch.key[:0], p.id, b.Origin, b.First())
-	p.scratch.value = journal.Encode(b)
+	p.scratch.value = journal.AppendBatch(p.scratch.value[:0], b)
 	set(p.open.log, p.scratch.key, p.scratch.value, nil)
 }
 

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"bytes"
-	"encoding/binary"
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
@@ -72,32 +71,20 @@ func (s *Step) Apply(name journal.Stream, batches []*journal.Batch) (store.Appli
 	return report, nil
 }
 
-// place is the key of Step.places.
-func (s *Step) place(owner region.UIN, w *journal.RowRecord) []byte {
-	s.key = binary.BigEndian.AppendUint64(s.key[:0], uint64(owner))
-	s.key = append(append(s.key, byte(w.Table)), w.Row...)
-	return s.key
-}
-
 // findAll finds every row the batches may write; one that several write is found
 // once, and each sees what the one before wrote.
 func (s *Step) findAll(batches []*journal.Batch) error {
 	s.found = s.found[:0]
-	if s.places == nil {
-		s.places = map[string]int{}
-	}
-	clear(s.places)
+	s.seen.forget()
 	for _, b := range batches {
 		for i := range b.Records {
 			if b.Records[i].Kind != journal.KindRow {
 				continue
 			}
 			w := b.Records[i].Row
-			key := s.place(b.Owner, w)
-			if _, ok := s.places[string(key)]; ok {
+			if _, again := s.seen.place(b.Owner, w); again {
 				continue
 			}
-			s.places[string(key)] = len(s.found)
 			f, err := s.Engine.Find(b.Owner, w.Table, w.Row)
 			if err != nil {
 				return err
@@ -110,7 +97,8 @@ func (s *Step) findAll(batches []*journal.Batch) error {
 
 func (s *Step) applyRow(b *journal.Batch, r *journal.Record, report *store.Applied) {
 	w := r.Row
-	have := &s.found[s.places[string(s.place(b.Owner, w))]]
+	at, _ := s.seen.place(b.Owner, w)
+	have := &s.found[at]
 	mismatch := func(want, is journal.Sum) {
 		if want != is {
 			report.Mismatches = append(report.Mismatches, store.Mismatch{Seq: r.Seq, Owner: b.Owner, Home: b.Home, Table: w.Table, Row: bytes.Clone(w.Row), Want: want, Have: is})

@@ -89,8 +89,7 @@ type Step struct {
 	hash    []byte
 	rows    []journal.RowRecord
 	records []journal.Record
-	places  map[string]int // of found; by owner, table and key
-	key     []byte
+	seen    seen
 }
 
 // Commit is store.Store's Commit of a batch that is valid.
