@@ -120,9 +120,9 @@ func (g *guarded) next() error {
 // errCut ends the connection of a reader.
 var errCut = errors.New("the broker is cut off from its readers")
 
+// Close may come while another goroutine reads.
 func (g *guarded) Close() error {
-	if g.reader {
-		g.cut.forget(g.Conn)
-	}
-	return g.Conn.Close()
+	err := g.Conn.Close()
+	g.cut.forget(g.Conn)
+	return err
 }
