@@ -42,16 +42,12 @@ func scanPause(took time.Duration, n int) time.Duration {
 // pause of many times that would leave a changed row unnoticed for long.
 type looks [4]time.Duration
 
-// least takes one more, and returns the shortest.
+// least takes one more, and returns the shortest; 0 until there are enough to tell:
+// the first one finds everything cold.
 func (l *looks) least(took time.Duration) time.Duration {
 	copy(l[1:], l[:])
 	l[0] = took
-	for _, t := range l[1:] {
-		if t > 0 {
-			took = min(took, t)
-		}
-	}
-	return took
+	return slices.Min(l[:])
 }
 
 // Damage is a home whose rows in a partition of this region's store are not those

@@ -8,7 +8,7 @@ import (
 // TestLooks holds that one look which waited long makes no long pause.
 func TestLooks(t *testing.T) {
 	var l looks
-	for i, c := range []struct{ took, want time.Duration }{{9, 9}, {7, 7}, {500, 7}, {8, 7}, {9, 7}, {9, 8}, {500, 8}, {500, 9}, {500, 9}, {500, 500}} {
+	for i, c := range []struct{ took, want time.Duration }{{900, 0}, {7, 0}, {500, 0}, {8, 7}, {9, 7}, {9, 8}, {500, 8}, {500, 9}, {500, 9}, {500, 500}} {
 		if got := l.least(c.took); got != c.want {
 			t.Errorf("look %d of %d: %d, want %d", i, c.took, got, c.want)
 		}
