@@ -128,6 +128,9 @@ func (a abroad) ask(home region.ID, do func(*core.Core) error) error {
 
 // Receive implements core.Abroad.
 func (a abroad) Receive(ctx context.Context, owner region.UIN, home region.ID, moves uint64, rows []core.MovedRow) (e region.Epoch, err error) {
+	if p, _ := a.s.view.Placement(owner); p.Epoch.Moves < moves {
+		a.s.r.fenced(a.s, owner, p.Home, moves)
+	}
 	err = a.ask(home, func(c *core.Core) (err error) {
 		e, err = c.Receive(ctx, owner, home, moves, rows)
 		return err
@@ -166,17 +169,23 @@ func (a abroad) Flip(_ context.Context, m core.Move) error {
 	return nil
 }
 
-// mayFlip checks what must hold before an owner is given away: whoever takes the
-// old home over has the fence, and the new home has the owner's rows.
-func (r *run) mayFlip(s *site, m core.Move) {
-	g, _ := s.view.World.Region(m.From)
+// fenced checks what must hold before anything of an owner is sent: whoever takes
+// the old home over has the fence.
+func (r *run) fenced(s *site, owner region.UIN, home region.ID, moves uint64) {
+	g, _ := s.view.World.Region(home)
 	if to, ok := g.Backup(); ok {
-		row := r.site(to).disk.Get(m.Owner, tableMove, []byte{0})
+		row := r.site(to).disk.Get(owner, tableMove, []byte{0})
 		var fence v1.MoveRow
-		if proto.Unmarshal(row.Value, &fence) != nil || fence.Moves < m.Moves && row.Epoch.Moves < m.Moves {
-			r.fail(1, "%s gives %d away to %s, and %s, the backup of %s, does not have the fence", s.id, m.Owner, m.To, to, m.From)
+		if proto.Unmarshal(row.Value, &fence) != nil || fence.Moves < moves && row.Epoch.Moves < moves {
+			r.fail(1, "%s moves %d away, and %s, the backup of %s, does not have the fence", s.id, owner, to, home)
 		}
 	}
+}
+
+// mayFlip checks what must hold before an owner is given away: the fence is backed
+// up, and the new home has the owner's rows.
+func (r *run) mayFlip(s *site, m core.Move) {
+	r.fenced(s, m.Owner, m.From, m.Moves)
 	acting, _, _ := s.view.Acting(m.To)
 	row := r.site(acting).disk.Get(m.Owner, tableMove, []byte{0})
 	var there v1.MoveRow
