@@ -69,7 +69,8 @@ func TestGoesAhead(t *testing.T) {
 		})
 		u.send(alice, bob.UIN, fmt.Sprint("m", i), fmt.Sprint("m", i))
 	}
-	behind := n - (counted(u.t, c.m.ahead) - ahead)
+	// One that remembered sent may be counted behind its answer, as one of these.
+	behind := max(0, n-(counted(u.t, c.m.ahead)-ahead))
 	if behind > n/5 {
 		t.Errorf("%v of %d messages did not go ahead", behind, n)
 	}
