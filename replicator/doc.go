@@ -83,14 +83,15 @@
 // # Speed
 //
 // As `homing bench replicate --queue kafka` measured it on two cores, with batches
-// of four rows of 100 bytes, not compressed, and nothing else running. To nothing:
+// of four rows of 100 bytes, not compressed, and nothing else running, in two runs,
+// of which the second had MirrorMaker left out and fewer batches. To nothing:
 // 190,000 batches for a second of one processor, which is 5.2 times MirrorMaker 2
 // on the same broker (37,000). Into the embedded store: 99 to 156 % of the store's
 // own row rate, as a transaction holds up to 256 batches and a commit one. Over a
 // round trip of 150 ms at half load (9,200 batches a second): lag p50 151 ms, p99
-// 243 ms. A second fetch makes a round trip of what would be one and a half; the
-// rest is one processor's queue: produce 29 ms, transaction 40 ms, fetch 51 ms above
-// the round trip, each p99. After an outage it catches up at 6.3 times an ingest of
+// 243 ms. A second fetch makes a round trip of what would be one and a half; beside
+// it a produce took 29 ms, a transaction 40 ms, and a fetch 51 ms above the round
+// trip, each p99. After an outage it catches up at 6.3 times an ingest of
 // a fifth of the capacity. The second fetch costs bytes: 2.8 for each of a user's,
 // where 1.8 are there once.
 //

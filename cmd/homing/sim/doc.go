@@ -44,6 +44,12 @@
 // old home's backup, because the new home's copies take their place at the old one
 // before it could say that they are gone.
 //
+// Worlds fork only when that is asked for (Options.Forks): two operators force
+// changes without hearing of each other. Of 1,777 seeds 8 fail then, all with a
+// fork: where both sides changed who acts for the same homes, and the change that
+// joins them is a failover, a message that one of them acknowledged is in nobody's
+// report (seed 337), ranges stay open (758), or copies differ at rest (345).
+//
 // A home changes hands again only when its last change has come to its end: taken
 // over everywhere, the tail merged, and the next in line has all of that. Without
 // it a region whose successor lost the home again before it had merged the tail

@@ -68,6 +68,7 @@ type run struct {
 	notes     []string
 	quiet     bool // no notes
 	moving    bool // owners move
+	forking   bool // two operators may sign at a time
 }
 
 // task is one step of the schedule.
@@ -304,6 +305,9 @@ func (r *run) command() {
 	if r.keep < 1000 || !r.dice.roll(5) {
 		return
 	}
+	if !r.forking && slices.ContainsFunc(r.operators, func(o *operator) bool { return o.pending != nil }) {
+		return // they ask each other
+	}
 	r.learnWorlds(o)
 	known := o.newest[len(o.newest)-1]
 	newest := known.World
@@ -325,10 +329,10 @@ func (r *run) command() {
 	r.order(o, g.ID, to, forced)
 }
 
-// learnWorlds has an operator look at what others signed: there is one ledger, and
-// so no fork, unless the second operator cannot reach it.
+// learnWorlds has an operator look at what others signed; the second may not reach
+// the ledger.
 func (r *run) learnWorlds(o *operator) {
-	if r.forks && o.name == "b" && len(r.tips) == 1 && !r.dice.roll(3) {
+	if r.forking && r.forks && o.name == "b" && len(r.tips) == 1 && !r.dice.roll(3) {
 		return
 	}
 	o.newest = slices.Clone(r.tips)

@@ -16,6 +16,7 @@ type Options struct {
 	Trace bool // of every seed, not only of those that fail
 	Out   io.Writer
 	Moves bool // of users, too; see the package comment
+	Forks bool // of worlds, too; see the package comment
 	Jobs  int  // seeds at a time; 0 is one for each processor
 }
 
@@ -50,7 +51,7 @@ func Play(ctx context.Context, o Options) Result {
 				seed := o.First + uint64(next)
 				next++
 				mu.Unlock()
-				r := play(seed, o.Moves)
+				r := play(seed, o.Moves, o.Forks)
 				mu.Lock()
 				result.Seeds++
 				result.Stats.add(&r.stats)
@@ -76,9 +77,9 @@ func Play(ctx context.Context, o Options) Result {
 }
 
 // play plays one seed. A panic of what it steps is a failure of the seed.
-func play(seed uint64, moves bool) (r *run) {
+func play(seed uint64, moves, forks bool) (r *run) {
 	r = newRun(seed)
-	r.moving = moves
+	r.moving, r.forking = moves, forks
 	defer func() {
 		if p := recover(); p != nil {
 			stack := make([]byte, 4<<10)

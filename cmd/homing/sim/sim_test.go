@@ -30,7 +30,7 @@ func TestSeeds(t *testing.T) {
 // TestSeedIsTheRun plays a seed twice: the traces are the same, line by line.
 func TestSeedIsTheRun(t *testing.T) {
 	for seed := range uint64(3) {
-		one, two := play(seed+1, true), play(seed+1, true)
+		one, two := play(seed+1, true, true), play(seed+1, true, true)
 		if !slices.Equal(one.notes, two.notes) {
 			for i := range one.notes {
 				if i >= len(two.notes) || one.notes[i] != two.notes[i] {
