@@ -146,7 +146,14 @@ func (x exchange) durable(calls []*call) error {
 		return (c.name == "fdatasync" || c.name == "fsync") && c.on == stored.on && c.entered > stored.returned && c.returned < answer.entered && c.result == 0
 	})
 	if synced == nil {
-		return fmt.Errorf("%s: written to %s in line %d, answered in line %d, and no sync of that file began and ended well between them", x.marker, stored.on, stored.entered, answer.entered)
+		var story []string
+		for _, c := range calls {
+			if c.entered > request.returned && c.entered < answer.entered && x.wal(c.on) {
+				story = append(story, fmt.Sprintf("%s %d to %d with the marker: %v", c.name, c.entered, c.returned, strings.Contains(c.args, x.marker)))
+			}
+		}
+		return fmt.Errorf("%s: written to %s in line %d, answered in line %d, and no sync of that file began and ended well between them:\n%s",
+			x.marker, stored.on, stored.entered, answer.entered, strings.Join(story, "\n"))
 	}
 	return nil
 }
