@@ -54,6 +54,9 @@ func tell(t *testing.T, story string, controls []control) {
 	t.Helper()
 	for _, s := range controls {
 		t.Run("sabotage="+s.sabotage, func(t *testing.T) {
+			if s.sabotage != "" {
+				t.Parallel() // what a sabotaged story does most is wait for what does not come
+			}
 			w := &world{t: t, home: t.TempDir()}
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()

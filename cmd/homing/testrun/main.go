@@ -10,12 +10,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,20 +27,22 @@ type Suite struct {
 	Name string
 	What string
 	Run  func(ctx context.Context, out io.Writer) Tally
+	// With the suite before it: both mostly wait for servers that start and die.
+	With bool
 }
 
 // suites in the order they run: what is quick to tell first.
 var suites = []Suite{
-	{"gofmt", "every file is formatted", gofmt},
-	{"vet", "go vet", command("go", "vet", "./...")},
-	{"staticcheck", "staticcheck", command("go", "tool", "staticcheck", "./...")},
-	{"generated", "make generate changes nothing", generated},
-	{"unit", "tests of every package, with -race", goTest(unitPackages, "-timeout", "10m", "-p", "2", "-skip", kafkaTests)},
-	{"simulator", "2,000 seeds of disasters, with the invariants checked at every step", command("go", "run", "./cmd/homing/sim/play", "-seeds", "2000")},
-	{"memory", "what the race detector would falsify", goTest(memoryPackages, "-race=false", "-count", "1", "-run", "TestIdleConnectionIsCheap")},
-	{"postgres", "the store on real PostgreSQL servers, with -race", goTest(postgresPackages, "-timeout", "15m", "-p", "1", "-count", "1")},
-	{"kafka", "copying over three brokers of Apache Kafka, with -race", withKafka(goTest(kafkaPackages, "-timeout", "20m", "-count", "1", "-run", kafkaTests))},
-	{"system", "the whole program, as users run it, with -race", goTest(systemPackages, "-timeout", "25m", "-p", "1", "-count", "1")},
+	{Name: "gofmt", What: "every file is formatted", Run: gofmt},
+	{Name: "vet", What: "go vet", Run: command("go", "vet", "./...")},
+	{Name: "staticcheck", What: "staticcheck", Run: command("go", "tool", "staticcheck", "./...")},
+	{Name: "generated", What: "make generate changes nothing", Run: generated},
+	{Name: "unit", What: "tests of every package, with -race", Run: goTest(unitPackages, "-timeout", "10m", "-p", "2", "-skip", kafkaTests)},
+	{Name: "simulator", What: "2,000 seeds of disasters, with the invariants checked at every step", Run: command("go", "run", "./cmd/homing/sim/play", "-seeds", "2000")},
+	{Name: "memory", What: "what the race detector would falsify", Run: goTest(memoryPackages, "-race=false", "-count", "1", "-run", "TestIdleConnectionIsCheap")},
+	{Name: "postgres", What: "the store on real PostgreSQL servers, with -race", Run: goTest(postgresPackages, "-timeout", "15m", "-p", "1", "-count", "1")},
+	{Name: "kafka", What: "copying over three brokers of Apache Kafka, with -race", Run: withKafka(goTest(kafkaPackages, "-timeout", "20m", "-count", "1", "-run", kafkaTests)), With: true},
+	{Name: "system", What: "the whole program, as users run it, with -race", Run: goTest(systemPackages, "-timeout", "25m", "-p", "1", "-count", "1")},
 }
 
 func main() {
@@ -75,39 +79,38 @@ next:
 	return chosen, nil
 }
 
-// run runs the suites one after the other and returns the exit status.
+// result is what came of a suite, and what it said.
+type result struct {
+	Suite
+	Tally
+	took time.Duration
+	said bytes.Buffer
+}
+
+// run runs the suites, in their order, and returns the exit status. What a suite
+// says is shown as it says it, unless it has another beside it.
 func run(ctx context.Context, out io.Writer, chosen []Suite) int {
-	type result struct {
-		Suite
-		Tally
-		took time.Duration
+	began := time.Now()
+	var results []*result
+	for rest := chosen; len(rest) > 0 && ctx.Err() == nil; {
+		n := 1
+		for n < len(rest) && rest[n].With {
+			n++
+		}
+		results = append(results, together(ctx, out, rest[:n])...)
+		rest = rest[n:]
 	}
-	var results []result
-	for _, s := range chosen {
-		fmt.Fprintf(out, "== %s: %s\n", s.Name, s.What)
-		start := time.Now()
-		t := s.Run(ctx, out)
-		took := time.Since(start)
-		for _, slow := range t.Slow {
-			fmt.Fprintf(out, "   slow  %6.1f s  %s\n", slow.seconds, slow.name)
-		}
-		results = append(results, result{s, t, took})
-		fmt.Fprintf(out, "-- %s: %s, %.1f s\n", s.Name, t.verdict(), took.Seconds())
-		if ctx.Err() != nil {
-			fmt.Fprintln(out, "interrupted")
-			break
-		}
+	if ctx.Err() != nil {
+		fmt.Fprintln(out, "interrupted")
 	}
 
 	var total Tally
-	var took time.Duration
 	fmt.Fprintf(out, "\n%-12s %9s %7s %7s %8s\n", "suite", "seconds", "passed", "failed", "skipped")
 	for _, r := range results {
 		fmt.Fprintf(out, "%-12s %9.1f %7d %7d %8d\n", r.Name, r.took.Seconds(), r.Passed, r.Failed, r.Skipped)
 		total.add(r.Tally)
-		took += r.took
 	}
-	fmt.Fprintf(out, "%-12s %9.1f %7d %7d %8d\n\n", "all", took.Seconds(), total.Passed, total.Failed, total.Skipped)
+	fmt.Fprintf(out, "%-12s %9.1f %7d %7d %8d\n\n", "all", time.Since(began).Seconds(), total.Passed, total.Failed, total.Skipped)
 	for _, s := range total.Skips {
 		fmt.Fprintln(out, "skipped:", s)
 	}
@@ -122,4 +125,33 @@ func run(ctx context.Context, out io.Writer, chosen []Suite) int {
 		return 1
 	}
 	return 0
+}
+
+// together runs suites at the same time.
+func together(ctx context.Context, out io.Writer, suites []Suite) []*result {
+	results := make([]*result, len(suites))
+	var running sync.WaitGroup
+	for i, s := range suites {
+		r := &result{Suite: s}
+		results[i] = r
+		says := io.Writer(&r.said)
+		if i == 0 {
+			says = out
+		}
+		fmt.Fprintf(out, "== %s: %s\n", s.Name, s.What)
+		running.Go(func() {
+			start := time.Now()
+			r.Tally = s.Run(ctx, says)
+			r.took = time.Since(start)
+		})
+	}
+	running.Wait()
+	for _, r := range results {
+		_, _ = r.said.WriteTo(out)
+		for _, slow := range r.Slow {
+			fmt.Fprintf(out, "   slow  %6.1f s  %s\n", slow.seconds, slow.name)
+		}
+		fmt.Fprintf(out, "-- %s: %s, %.1f s\n", r.Name, r.verdict(), r.took.Seconds())
+	}
+	return results
 }

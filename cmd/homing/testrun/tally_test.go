@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -112,7 +113,7 @@ func TestRacesAreShownAgainAtTheEnd(t *testing.T) {
 		t.Errorf("races %q, want %q twice", got, want)
 	}
 	var out bytes.Buffer
-	racy := Suite{"racy", "races", func(context.Context, io.Writer) Tally {
+	racy := Suite{Name: "racy", What: "races", Run: func(context.Context, io.Writer) Tally {
 		return Tally{Failed: 1, Failures: []string{"pkg TestX"}, Races: races(said)}
 	}}
 	run(t.Context(), &out, []Suite{racy})
@@ -132,8 +133,8 @@ func TestSlowestAreNamed(t *testing.T) {
 }
 
 func TestRunSaysWhatFailed(t *testing.T) {
-	good := Suite{"good", "passes", func(context.Context, io.Writer) Tally { return Tally{Passed: 3} }}
-	bad := Suite{"bad", "fails", func(context.Context, io.Writer) Tally {
+	good := Suite{Name: "good", What: "passes", Run: func(context.Context, io.Writer) Tally { return Tally{Passed: 3} }}
+	bad := Suite{Name: "bad", What: "fails", Run: func(context.Context, io.Writer) Tally {
 		return Tally{Passed: 1, Failed: 1, Failures: []string{"pkg TestX"}}
 	}}
 	for _, c := range []struct {
@@ -156,6 +157,34 @@ func TestRunSaysWhatFailed(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("two at once", func(t *testing.T) {
+		first, second := make(chan struct{}), make(chan struct{})
+		one := Suite{Name: "one", Run: func(_ context.Context, out io.Writer) Tally {
+			close(first)
+			<-second // runs only if both do
+			fmt.Fprintln(out, "one is done")
+			return Tally{Passed: 1}
+		}}
+		two := Suite{Name: "two", With: true, Run: func(_ context.Context, out io.Writer) Tally {
+			<-first
+			fmt.Fprintln(out, "two is bad")
+			close(second)
+			return Tally{Failed: 1, Failures: []string{"pkg TestTwo"}}
+		}}
+		var out bytes.Buffer
+		if code := run(t.Context(), &out, []Suite{one, two, good}); code != 1 {
+			t.Errorf("exit status %d, want 1", code)
+		}
+		said := out.String()
+		for _, want := range []string{"one is done\n", "two is bad\n-- two: FAILED", "-- good: ok", "failed: pkg TestTwo", "4 passed, 1 failed"} {
+			at := strings.Index(said, want)
+			if at < 0 {
+				t.Fatalf("%q is not there, or too early, in\n%s", want, &out)
+			}
+			said = said[at:]
+		}
+	})
 
 	t.Run("interrupted", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
