@@ -84,14 +84,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.World == nil {
 		return o, fmt.Errorf("accel: World is required")
 	}
-	for _, l := range []struct {
-		service region.Service
-		address string
-		tls     *tls.Config
-	}{{region.Long, o.Long, o.TLS}, {region.Short, o.Short, o.WebTLS}, {region.Web, o.Web, o.WebTLS}} {
-		if err := wire.CheckListener(l.service, l.address, l.tls); err != nil {
-			return o, fmt.Errorf("accel: %w", err)
-		}
+	doors := wire.Listeners{Long: o.Long, Short: o.Short, Web: o.Web, TLS: o.TLS, WebTLS: o.WebTLS}
+	if err := doors.Check(); err != nil {
+		return o, fmt.Errorf("accel: %w", err)
 	}
 	o.Handshake = cmp.Or(max(o.Handshake, 0), 10*time.Second)
 	o.Connect = cmp.Or(max(o.Connect, 0), 6*time.Second)

@@ -166,14 +166,9 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("access: heartbeat %s of carrier %s is not a whole number of seconds", d, name)
 		}
 	}
-	for _, l := range []struct {
-		service region.Service
-		address string
-		tls     *tls.Config
-	}{{region.Long, o.Long, o.TLS}, {region.Short, o.Short, o.WebTLS}, {region.Web, o.Web, o.WebTLS}} {
-		if err := wire.CheckListener(l.service, l.address, l.tls); err != nil {
-			return o, fmt.Errorf("access: %w", err)
-		}
+	doors := wire.Listeners{Long: o.Long, Short: o.Short, Web: o.Web, TLS: o.TLS, WebTLS: o.WebTLS}
+	if err := doors.Check(); err != nil {
+		return o, fmt.Errorf("access: %w", err)
 	}
 	o.Heartbeat = cmp.Or(max(o.Heartbeat, 0), 240*time.Second)
 	o.Handshake = cmp.Or(max(o.Handshake, 0), 10*time.Second)

@@ -58,15 +58,7 @@ func (f *Verifier) Verify(v *region.View, token string, now time.Time) (Claims, 
 		}
 		f.verified.Remove(name)
 	}
-	issuer, err := issuerOf(token)
-	if err != nil {
-		return Claims{}, err
-	}
-	key, err := keyOf(v, issuer)
-	if err != nil {
-		return Claims{}, err
-	}
-	c, err := open(token, issuer, key)
+	c, key, err := prove(v, token)
 	if err != nil {
 		return Claims{}, err
 	}
