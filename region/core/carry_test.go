@@ -3,9 +3,13 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/homing-im/homing/region"
+	"github.com/homing-im/homing/region/journal"
+	"github.com/homing-im/homing/region/store"
 )
 
 // strait is the way between two regions of a universe, with what a test does to it.
@@ -123,4 +127,62 @@ func TestFenceInATail(t *testing.T) {
 		t.Errorf("a fence of this region's own: %v", err)
 	}
 	must(t, u.trySend("hk", alice, "4"))
+}
+
+// Who moves to a home whose second copy is at the old one leaves nothing in the old
+// home's own backup, although the new copies took the place of the rows, and of the
+// state of the move, before anybody could say that they are gone.
+func TestMoveToWhomTheOldHomeBacks(t *testing.T) {
+	u := newUniverseWith(t, inPebble, map[region.ID]region.ID{"ca": "hk", "sh": "ca"}, "sh", "hk", "ca")
+	alice := u.register("ca", "Alice")
+	u.send(alice, alice.UIN, "1", "note")
+	u.eventually("all is quiet", u.caughtUp)
+	ca := u.core("ca")
+	m, err := ca.BeginMove(ctx, alice.UIN, "sh")
+	must(t, err)
+	way, c := &strait{u: u, to: "sh"}, &Carriage{Move: m}
+	u.eventually("she lives in sh", func() error {
+		if _, err := ca.Carry(ctx, way, c); err != nil || way.flipped == 0 {
+			return errors.Join(err, errors.New("not yet"))
+		}
+		return nil
+	})
+	u.eventually("all is quiet", u.caughtUp)
+	for again := range 2 { // whoever carries it on knows no more than what is stored
+		c = nil
+		u.eventually("nothing is left", func() error {
+			list, err := ca.Moving(ctx)
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			if again > 0 {
+				t.Fatalf("what has ended goes on: %+v", list)
+			}
+			if c == nil {
+				c = &Carriage{Move: list[0]}
+			}
+			_, err = ca.Carry(ctx, way, c)
+			return errors.Join(err, errors.New("not ended"))
+		})
+	}
+	u.eventually("all is quiet", u.caughtUp)
+	alice.region = "sh"
+	must(t, u.has(alice, "note"))
+	for table := range journal.Table(200) {
+		var here, there []string
+		rows := func(id region.ID, out *[]string) {
+			must(t, u.sites[id].store.Scan(ctx, alice.UIN, table, store.Range{Limit: 1000}, func(r *store.Row) bool {
+				*out = append(*out, fmt.Sprintf("%x %s %x", r.Row, r.Epoch, r.Value))
+				return true
+			}))
+		}
+		if rows("hk", &here); table.Class() == journal.ClassOwn && len(here) > 0 {
+			t.Errorf("hk has of table %d: %v", table, here)
+		}
+		here = nil
+		rows("sh", &here)
+		if rows("ca", &there); !slices.Equal(here, there) {
+			t.Errorf("table %d: sh has %v, its backup %v", table, here, there)
+		}
+	}
 }

@@ -215,13 +215,33 @@ func (c *Core) moving(ctx context.Context, u region.UIN) (Move, bool, error) {
 		return Move{}, false, err
 	}
 	row, err := c.moveOf(ctx, u)
-	p, _ := v.Placement(u)
-	if err != nil || row.Moves == 0 || row.Arrived && (row.From == "" || p.Epoch.Moves >= row.Moves) {
+	if err != nil || row.Moves == 0 || row.From == "" {
 		return Move{}, false, err
 	}
-	acting, _, _ := v.Acting(region.ID(row.From))
+	p, _ := v.Placement(u)
 	m := Move{Owner: u, From: region.ID(row.From), To: region.ID(row.To), Moves: row.Moves, Sent: row.Sent || row.Arrived, Gone: p.Epoch.Moves >= row.Moves}
-	return m, acting == c.o.Self, nil
+	if acting, _, _ := v.Acting(m.From); acting != c.o.Self {
+		return m, false, nil
+	}
+	if !row.Arrived || !m.Gone {
+		return m, true, nil
+	}
+	// The new home's copies took the place of the rows here. Who writes them, too,
+	// has told everybody by that; a second copy of them does not reach the old home's.
+	if acting, _, _ := v.Acting(m.To); acting == c.o.Self {
+		return m, false, nil
+	}
+	left, err := c.left(ctx, u)
+	return m, left < m.Moves, err
+}
+
+// left is the last move after which the rows of an owner here were taken back.
+func (c *Core) left(ctx context.Context, u region.UIN) (moves uint64, err error) {
+	r, err := c.o.Store.Get(ctx, u, tableLeft, keySingle)
+	if err == nil && r.Exists() {
+		moves, _ = numberOf(r.Value)
+	}
+	return moves, err
 }
 
 // movable says whether rows of a table go with their owner: all that other regions
@@ -404,8 +424,14 @@ func (c *Core) Arrive(ctx context.Context, owner region.UIN, home region.ID, mov
 	if err != nil {
 		return Arrival{}, err
 	}
+	// Where the old home's region keeps this home's second copy, this row takes the
+	// place of its own: it names the old home, because that one has to go on.
 	there := &v1.MoveRow{To: string(home), Moves: moves, Arrived: true, UnixMilli: c.o.Clock().UnixMilli()}
-	if row.Moves == moves { // this region acts for the old home, too, and has to go on
+	if v, err := c.view(); err != nil {
+		return Arrival{}, err
+	} else if p, ok := v.Placement(owner); ok && p.Epoch.Moves < moves {
+		there.From = string(p.Home)
+	} else if row.Moves == moves {
 		there.From = row.From
 	}
 	b, err := proto.Marshal(there)
@@ -428,7 +454,8 @@ func (c *Core) HeldUpTo(home region.ID, p region.Partition, m Mark) bool {
 
 // Depart removes what is left here of an owner that moved away, once the new
 // home's backup has it. The tombstones count in no region's digest, and yield to
-// what the new home wrote.
+// what the new home wrote: where that is here already they are for this region's
+// copies only, see [store.Departed].
 func (c *Core) Depart(ctx context.Context, owner region.UIN, moves uint64) error {
 	c.forgetOwner(owner)
 	b := &store.Batch{Owner: owner, Home: store.Departed, Epoch: region.Epoch{Moves: moves}}
@@ -441,7 +468,7 @@ func (c *Core) Depart(ctx context.Context, owner region.UIN, moves uint64) error
 		return err
 	}
 	err := c.eachRow(ctx, owner, func(r *store.Row) error {
-		if !r.Exists() || r.Table.Class() != journal.ClassOwn || r.Epoch.Moves >= moves {
+		if r.Table.Class() != journal.ClassOwn || !r.Exists() && r.Epoch.Moves < moves {
 			return nil
 		}
 		b.Writes = append(b.Writes, store.Write{Table: r.Table, Row: r.Row, Delete: true, Expect: store.AtVersion(r.Version)})
@@ -455,11 +482,14 @@ func (c *Core) Depart(ctx context.Context, owner region.UIN, moves uint64) error
 	}
 	// The state of the move goes last: while it is there, this is tried again.
 	r, err := c.o.Store.Get(ctx, owner, tableMove, keySingle)
-	if err == nil && r.Exists() && r.Epoch.Moves < moves {
-		b.Writes = append(b.Writes, store.Write{Table: tableMove, Row: keySingle, Delete: true, Expect: store.AtVersion(r.Version)})
-	}
 	if err != nil {
 		return err
+	}
+	if r.Exists() {
+		b.Writes = append(b.Writes, store.Write{Table: tableMove, Row: keySingle, Delete: true, Expect: store.AtVersion(r.Version)})
+	}
+	if r.Epoch.Moves >= moves {
+		b.Writes = append(b.Writes, store.Write{Table: tableLeft, Row: keySingle, Value: keyNumber(moves)})
 	}
 	return flush()
 }

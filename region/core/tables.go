@@ -68,6 +68,11 @@ const (
 	// one that this region does not act for. Of nobody.
 	tableLostLetter journal.Table = 202
 	// 203 was an index of conflicts.
+
+	// tableLeft: one row (keySingle), the moves (8 bytes) of an owner who moved away
+	// while this region keeps the new home's copies: what was here has been taken
+	// back from the old home's. Local, because doing that twice changes nothing.
+	tableLeft journal.Table = 204
 )
 
 var keySingle = []byte{0}

@@ -17,7 +17,9 @@ import (
 
 // Departed is the home that tombstones of owners who moved away count in: no
 // region's, so nothing is fenced for it, and no watermark speaks of it. What the
-// new home writes has a newer epoch and replaces them.
+// new home writes has a newer epoch and replaces them. Where it came first it
+// stays: the tombstone is in the journal only, for who follows that and not the
+// new home's.
 const Departed region.ID = "departed"
 
 // Limits every engine enforces; beyond them it answers region.TooLarge.

@@ -267,6 +267,48 @@ func testOwnerMovesHome(t *testing.T, f Factory) {
 	}
 }
 
+// testDeparted: a tombstone of an owner who moved away leaves a row here that came
+// from the new home before it, and removes the old one where that did not come.
+func testDeparted(t *testing.T, f Factory) {
+	s, newHome, backup := open(t, f, "ca"), origin("sh"), origin("hk")
+	u := owners(0, 1)[0]
+	commit(t, s, &store.Batch{Owner: u, Home: "ca", Epoch: at(1), Writes: []store.Write{put(own, "a", "old"), put(own, "b", "old")}})
+	apply(t, backup, journal.Full, read(t, s, 0, journal.Full)...)
+	moved := region.Epoch{Moves: 1, Term: term(1)}
+	commit(t, newHome, &store.Batch{Owner: u, Home: "sh", Epoch: moved, Writes: []store.Write{put(own, "a", "new"), put(own, "c", "new")}})
+	apply(t, s, journal.Full, read(t, newHome, 0, journal.Full)...)
+	before := s.Sums(0, "sh")
+	gone := &store.Batch{Owner: u, Home: store.Departed, Epoch: region.Epoch{Moves: 1}}
+	for _, row := range []string{"a", "b", "c"} {
+		w := del(own, row)
+		w.Expect = store.AtVersion(get(t, s, u, own, row).Version)
+		gone.Writes = append(gone.Writes, w)
+	}
+	commit(t, s, gone)
+	for row, want := range map[string]string{"a": "new", "b": "", "c": "new"} {
+		if r := get(t, s, u, own, row); string(r.Value) != want || r.Exists() != (want != "") {
+			t.Errorf("row %s is %q at %s, deleted %v; want %q", row, r.Value, r.Epoch, r.Deleted, want)
+		}
+	}
+	if got := s.Sums(0, "sh"); got != before {
+		t.Errorf("the new home's sums are %+v, were %+v", got, before)
+	}
+	report := apply(t, backup, journal.Full, read(t, s, 0, journal.Full)...)
+	if len(report.Mismatches) > 0 {
+		t.Errorf("the copy: %+v", report.Mismatches)
+	}
+	for _, row := range []string{"a", "b", "c"} {
+		if r := get(t, backup, u, own, row); r.Exists() {
+			t.Errorf("the copy has row %s: %q at %s", row, r.Value, r.Epoch)
+		}
+	}
+	for _, s := range []store.Store{s, backup} {
+		if got := s.Sums(0, "ca"); got.OwnRows != 0 || got.OwnSum != (journal.Sum{}) {
+			t.Errorf("%s: the old home's sums are %+v", s.Region(), got)
+		}
+	}
+}
+
 func testPositions(t *testing.T, f Factory) {
 	s := open(t, f, "sh")
 	to := journal.StreamTo("sh")

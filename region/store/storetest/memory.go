@@ -193,6 +193,13 @@ func (m *Memory) Commit(ctx context.Context, b *store.Batch) (store.Receipt, err
 		w := &b.Writes[i]
 		k := memoryKey{b.Owner, w.Table, string(w.Row)}
 		before := p.rows[k]
+		if b.Home == store.Departed && w.Delete && b.Epoch.Less(before.Epoch) {
+			gone := memoryRow{Row: store.Row{Table: w.Table, Row: w.Row, Version: before.Version + 1, Epoch: b.Epoch, Deleted: true}}
+			jb.Records = append(jb.Records, journal.Record{Kind: journal.KindRow, Row: &journal.RowRecord{
+				Table: w.Table, Row: w.Row, Version: gone.Version, Deleted: true, After: gone.sum(b.Owner),
+			}})
+			continue
+		}
 		after := memoryRow{home: b.Home, Row: store.Row{
 			Table: w.Table, Row: bytes.Clone(w.Row), Version: before.Version + 1, Epoch: b.Epoch, Deleted: w.Delete, Value: bytes.Clone(w.Value),
 		}}

@@ -48,6 +48,7 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Changed", testChanged},
 		{"Watermarks", testWatermarks},
 		{"OwnerMovesHome", testOwnerMovesHome},
+		{"Departed", testDeparted},
 		{"ReplayOnce", testReplayOnce},
 		{"ReplayGaps", testReplayGaps},
 		{"ReplayAnotherHistory", testReplayAnotherHistory},

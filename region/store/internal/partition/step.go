@@ -117,6 +117,12 @@ func (s *Step) Commit(b *store.Batch) (store.Receipt, error) {
 	for i := range b.Writes {
 		w, f := &b.Writes[i], &s.found[i]
 		home, version := f.Home, f.Version+1
+		if b.Home == store.Departed && w.Delete && b.Epoch.Less(f.Epoch) { // see there
+			after := journal.RowSum(b.Owner, w.Table, w.Row, version, b.Epoch, true, nil)
+			s.rows[i] = journal.RowRecord{Table: w.Table, Row: w.Row, Version: version, Deleted: true, After: after}
+			s.records = append(s.records, journal.Record{Kind: journal.KindRow, Row: &s.rows[i]})
+			continue
+		}
 		before, after := s.put(b.Owner, w.Table, w.Row, f, Row{Version: version, Epoch: b.Epoch, Deleted: w.Delete, Home: b.Home, Value: w.Value})
 		if w.Table.Class() == journal.ClassLocal {
 			continue
