@@ -34,6 +34,22 @@ func (t *Turn) Tail(b *journal.Batch) bool {
 	return b.Owner != 0 && t.Opened != (region.Term{}) && b.Epoch.Term.Compare(t.Opened) < 0
 }
 
+// Early says whether a batch of another region is of a term at which that one took
+// a home over that region self, whose turn this is, still holds at an older one.
+// Replayed into rows it would take the place of what self acknowledged, and self
+// might write over it at a term that everybody else takes for older. It has to
+// wait until self has ended its term: then that is a tail, or self has taken over
+// at a newer one, and the batch is.
+func (t *Turn) Early(self region.ID, b *journal.Batch) bool {
+	return b.Owner != 0 && b.Epoch.Term.Counter > 1 && t.Holds(self, b.Home) && b.Epoch.Term.Compare(t.Opened) > 0
+}
+
+// Holds says whether region self, whose turn this is, is the last to have had the
+// home here: it took it over, or it is its own from the beginning.
+func (t *Turn) Holds(self, home region.ID) bool {
+	return t.Owns() || home == self && t.Opened == (region.Term{}) && !t.Over()
+}
+
 // Owns says whether this region is the last to have taken the home over here.
 func (t *Turn) Owns() bool {
 	return t.Opened != (region.Term{}) && t.Opened.Compare(t.Handed) > 0

@@ -43,13 +43,12 @@ func Decide(f Facts) Act {
 	if c.Term.Counter <= 1 {
 		return Rest
 	}
-	// The home's own region owns it from the beginning, without a takeover.
-	owns := t.Owns() || c.Home == f.Self && t.Opened == (region.Term{}) && !t.Over()
+	holds := t.Holds(f.Self, c.Home)
 	if c.Acting != f.Self {
 		switch {
 		case t.Handed.Compare(c.Term) >= 0:
 			return Rest
-		case owns, c.Before == f.Self:
+		case holds, c.Before == f.Self:
 			// Who was named, but never took over, has written nothing and will not.
 			return End
 		}
@@ -58,7 +57,7 @@ func Decide(f Facts) Act {
 	switch {
 	case t.Opened.Compare(c.Term) >= 0:
 		return Rest
-	case owns, c.Before == "":
+	case holds, c.Before == "":
 		return Take
 	case c.Forced && f.Drained, !c.Forced && t.Ended.Compare(c.Term) >= 0:
 		return Take

@@ -309,6 +309,10 @@ func (r *run) command() {
 		return // they ask each other
 	}
 	r.learnWorlds(o)
+	if len(o.newest) > 1 { // a plan refuses all else while there is a fork
+		r.join(o)
+		return
+	}
 	known := o.newest[len(o.newest)-1]
 	newest := known.World
 	g := &newest.Regions[r.dice.IntN(len(newest.Regions))]
@@ -368,8 +372,7 @@ func (r *run) resolve() {
 	}
 	if o := r.operators[0]; len(r.tips) > 1 {
 		o.newest = slices.Clone(r.tips)
-		g := r.tips[0].World.Regions[0]
-		r.order(o, g.ID, g.Acting.Region, true)
+		r.join(o)
 	}
 }
 

@@ -54,8 +54,8 @@ func seal(w *region.World, parents []region.Hash, forced bool) *region.Known {
 	return &region.Known{Signed: s, World: w, Hash: s.Hash()}
 }
 
-// after is the content of a world that follows others and makes one home change
-// hands. What its parents disagree about changes hands, too.
+// after is the content of a world that follows another one and makes a home change
+// hands, or joins the sides of a fork, when home is "".
 func after(home, to region.ID, parents ...*region.Known) *region.World {
 	newest := parents[0]
 	for _, p := range parents {
@@ -68,19 +68,18 @@ func after(home, to region.ID, parents ...*region.Known) *region.World {
 	w.Regions = slices.Clone(w.Regions)
 	for i := range w.Regions {
 		g := &w.Regions[i]
-		raises, counter := false, g.Acting.Counter
+		acting, disputed := region.Dispute(g.ID, parents...)
+		if g.ID == home {
+			acting = to
+		}
+		counter := uint64(0)
 		for _, p := range parents {
 			other, _ := p.World.Region(g.ID)
-			a, _ := p.World.TermOf(g.ID, p.Hash)
-			b, _ := newest.World.TermOf(g.ID, newest.Hash)
-			raises = raises || a != b
 			counter = max(counter, other.Acting.Counter)
 		}
 		switch {
-		case g.ID == home:
-			g.Acting = region.Acting{Region: to, Counter: counter + 1}
-		case raises:
-			g.Acting = region.Acting{Region: g.Acting.Region, Counter: counter + 1}
+		case disputed, g.ID == home:
+			g.Acting = region.Acting{Region: acting, Counter: counter + 1}
 		case g.Acting.Raised == nil:
 			h := newest.Hash
 			g.Acting.Raised = &h
@@ -107,14 +106,22 @@ func (o *operator) parents() (hashes []region.Hash) {
 
 // order has a home change hands.
 func (r *run) order(o *operator, home, to region.ID, forced bool) {
-	w := after(home, to, o.newest...)
-	k := seal(w, o.parents(), forced || len(o.newest) > 1)
-	o.pending, o.next = &region.Envelope{Signed: k.Signed}, k
 	what := "switchover"
-	if k.Signed.Forced {
+	if forced {
 		what = "failover"
 	}
-	r.note("operator %s signs world %d %s: %s of %s to %s", o.name, w.Version, k.Hash.Short(), what, home, to)
+	r.sign(o, after(home, to, o.newest...), forced, fmt.Sprintf("%s of %s to %s", what, home, to))
+}
+
+// join ends a fork.
+func (r *run) join(o *operator) {
+	r.sign(o, after("", "", o.newest...), true, fmt.Sprintf("%d sides are joined", len(o.newest)))
+}
+
+func (r *run) sign(o *operator, w *region.World, forced bool, what string) {
+	k := seal(w, o.parents(), forced)
+	o.pending, o.next = &region.Envelope{Signed: k.Signed}, k
+	r.note("operator %s signs world %d %s: %s", o.name, w.Version, k.Hash.Short(), what)
 	r.push(o)
 }
 

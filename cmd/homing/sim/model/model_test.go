@@ -20,20 +20,24 @@ func TestSmallWorlds(t *testing.T) {
 // TestRulesAreNeeded turns one rule after the other off: the search finds what
 // breaks.
 func TestRulesAreNeeded(t *testing.T) {
+	twice := Small // both sides write the setting
+	twice.Settings, twice.Messages, twice.Changes = 2, 0, 1
 	for name, m := range map[string]struct {
 		off       func(*Rules)
 		invariant int
+		bounds    Bounds
 	}{
-		"epoch test":  {func(r *Rules) { r.EpochTest = false }, 1},
-		"end of term": {func(r *Rules) { r.EndOfTerm = false }, 3},
-		"tail":        {func(r *Rules) { r.Tail = false }, 4},
-		"known":       {func(r *Rules) { r.Known = false }, 4},
-		"setting":     {func(r *Rules) { r.Setting = false }, 6},
-		"plan":        {func(r *Rules) { r.Plan = false }, 3},
+		"epoch test":  {func(r *Rules) { r.EpochTest = false }, 1, Small},
+		"end of term": {func(r *Rules) { r.EndOfTerm = false }, 3, Small},
+		"tail":        {func(r *Rules) { r.Tail = false }, 4, Small},
+		"early":       {func(r *Rules) { r.Early = false }, 6, twice},
+		"known":       {func(r *Rules) { r.Known = false }, 4, Small},
+		"setting":     {func(r *Rules) { r.Setting = false }, 6, Small},
+		"plan":        {func(r *Rules) { r.Plan = false }, 3, Small},
 	} {
 		rules := Production
 		m.off(&rules)
-		r := Search(Small, rules)
+		r := Search(m.bounds, rules)
 		if r.What == "" {
 			t.Errorf("without the rule %q nothing breaks in %d states", name, r.States)
 			continue

@@ -39,13 +39,14 @@ type Rules struct {
 	EpochTest bool // who is not named by its world, or has not taken over, does not admit
 	EndOfTerm bool // a planned change waits for the end of the term before
 	Tail      bool // what an ended term wrote is merged, not replayed into rows
+	Early     bool // what a newer term wrote waits until this region has ended its own
 	Known     bool // a merged message is told apart by its number
 	Setting   bool // a setting of a tail that nobody changed since is taken
 	Plan      bool // who acts is not changed before the last change has come to its end
 }
 
 // Production is all of them.
-var Production = Rules{true, true, true, true, true, true}
+var Production = Rules{true, true, true, true, true, true, true}
 
 // Result is what a search found.
 type Result struct {

@@ -243,7 +243,11 @@ func (s *state) apply(r, o uint8, rules *Rules) bool {
 		i := n.applied[o]
 		e := s.nodes[o].log[i]
 		t := s.turnOf(r)
-		switch tail := t.Tail(&journal.Batch{Owner: 1, Epoch: epochOf(e.term)}); {
+		b := &journal.Batch{Owner: 1, Home: names[0], Epoch: epochOf(e.term)}
+		if rules.Early && e.kind != take && e.kind != end && t.Early(names[r], b) {
+			return false
+		}
+		switch tail := t.Tail(b); {
 		case e.kind == take:
 		case e.kind == end:
 			after, _ := t.Saw(names[r], &journal.Record{Kind: journal.KindTerm, Term: &journal.TermRecord{Home: names[0], Term: termOf(e.term), What: store.EndOfTerm}})
