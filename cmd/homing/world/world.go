@@ -317,7 +317,9 @@ when they are gone, not when they disagree: a region that is only cut off goes
 on under the old world until it hears of this one.
 
 A world in which a rule can never answer or is reached by no client, prefixes
-overlap, or a region has no front door, is signed only when it is --forced.`,
+overlap, or a region has no front door, is signed only when it is --forced, and so
+is one that follows the sides of a fork and names somebody else for a home they
+disagree about than who acts at the newest term.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withLedger(func(d worldfile.Directory, l *worldfile.Ledger) error {
 				parents, err := c.parentsOf(l)
@@ -333,6 +335,9 @@ overlap, or a region has no front door, is signed only when it is --forced.`,
 					paths = []string{d.KeyFile("operator")}
 				}
 				if err := faults(d.File(), w); err != nil && !c.forced {
+					return err
+				}
+				if err := misnamed(w, parents); err != nil && !c.forced {
 					return err
 				}
 				var keys []ed25519.PrivateKey
@@ -359,6 +364,19 @@ overlap, or a region has no front door, is signed only when it is --forced.`,
 	cmd.Flags().StringSliceVar(&c.parents, "parent", nil, "version or hash of a world it follows; may be repeated (default the newest signed)")
 	cmd.Flags().BoolVar(&c.forced, "forced", false, "takes effect without a majority of the voters")
 	return cmd
+}
+
+// misnamed is an error that says for which home a world that joins the sides of a
+// fork names somebody else than it should, see [region.Dispute]; nil for none.
+func misnamed(w *region.World, parents []*region.Known) error {
+	for i := range w.Regions {
+		r := &w.Regions[i]
+		if acting, disputed := region.Dispute(r.ID, parents...); disputed && acting != r.Acting.Region {
+			return region.Errorf(region.Conflict, "the worlds that this one follows disagree who acts for %s: it names %s, and the newest term is of %s", r.ID, r.Acting.Region, acting).
+				WithHint("name %s, and %s in the world after it, or what the others acknowledged may not be merged (--forced signs it nevertheless)", acting, r.Acting.Region)
+		}
+	}
+	return nil
 }
 
 // faults is an error that says what of a world file would break steering, and
