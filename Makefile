@@ -78,12 +78,13 @@ soak:
 test-restart:
 	HOMING_RESTART_USERS=10000 "$(GO)" test -count=1 -v -run '^TestRestart$$' ./cmd/homing/bench
 
-# The smart DNS beside other DNS software: dig, delv, kdig, unbound and NSD (Debian:
-# bind9-dnsutils knot-dnsutils unbound nsd), and four name servers' answers where
+# The smart DNS beside other DNS software: dig, delv, kdig, unbound, NSD and Knot (Debian:
+# bind9-dnsutils knot-dnsutils unbound nsd knot), and four name servers' answers where
 # HOMING_FERRET names a copy of github.com/dns-groot/FerretDataset. What is skipped is
 # said. Part of "make test", but for FerretDataset.
 test-dns-peers:
-	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|SignedSecondary|TransferredZoneVerifies|FloodOnTheWire|SpoofedFlood)$$' ./dns/authority
+	"$(GO)" test -count=1 -v -run '^Test(RFC8906|Unbound.*|Ferret|Dig|Delv|Rollover|Kdig|RealSecondary|SignedSecondary|Incremental.*|TransferredZoneVerifies|FloodOnTheWire|SpoofedFlood)$$' ./dns/authority
+	"$(GO)" test -count=1 -v -run '^TestTenDNSNodes$$' ./cmd/homing/node
 
 # Disasters from seeds: make sim SEEDS=10000. 2,000 are part of "make test".
 SEEDS ?= 500

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"net"
+	"strings"
 
 	"github.com/miekg/dns"
 
@@ -40,8 +41,9 @@ func (z *zone) bindings(m *dns.Msg, name string, qtype uint16, a steer.Answer) {
 		}
 		return
 	}
+	zone := strings.ToLower(z.name) // the case of a target is signed (RFC 4034 section 6.2 knows older types only)
 	for i := range a.Endpoints {
-		give(i+1, hostOf(a.Endpoints[i], z.name), a.Endpoints[i:i+1])
+		give(i+1, hostOf(a.Endpoints[i], zone), a.Endpoints[i:i+1])
 	}
 }
 

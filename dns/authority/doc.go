@@ -49,7 +49,8 @@
 // depends on: world, health, geo databases. It sorts UINs and versions into
 // classes that no rule tells apart, so that a worker can keep the answer of a
 // class for the network that the answer's scope covers, and give it to the next
-// client without allocating. What is rare (other types, wrong packets, DO in a
+// client without allocating; signed ones likewise, of names without a UIN, for an
+// hour. What is rare (other types, wrong packets, DO and a UIN in a
 // signed zone) takes the way through the library, as does all that comes by
 // another transport, but for GET /d in its common form: the JSON of a class is kept
 // behind the host and the client, which are all that its clients differ in.
@@ -58,11 +59,12 @@
 //
 // A client that sends a cookie (RFC 7873) gets a server cookie (RFC 9018); a
 // question for a cookie alone is answered. UDP answers to a network without a good
-// cookie are limited, by [RateLimit]: so many per second, and so many bytes more
-// than it asks with, so that forged questions do not make the server a weapon.
-// Beyond the limits most are dropped,
-// and some cut to the head and the question, marked truncated or, for who has
-// sent a client cookie, BADCOOKIE. CHAOS questions are refused. Refusals say why
+// cookie are limited, by [RateLimit]: so many per second, and to no more bytes than it
+// asks with, so that forged questions do not make the server a weapon at any rate. What
+// is longer is cut to the head and the question, marked truncated; a network that then
+// comes by TCP is believed for some ten thousand answers. Who has sent a client cookie
+// is told BADCOOKIE instead, where that is no longer either. At higher rates most are
+// dropped. CHAOS questions are refused. Refusals say why
 // (RFC 8914), and NSID (RFC 5001) says which node answers if it is to.
 //
 // # DNSSEC
@@ -98,12 +100,16 @@
 // the world's zone is signed, what the file adds included.
 //
 // Who signs the request with a transfer key (TSIG, RFC 8945) gets whole zones
-// over TCP or TLS (AXFR, RFC 5936; IXFR is answered with the whole zone), and
-// secondaries are told of new serials (NOTIFY, RFC 1996). The world's serial is
+// over TCP or TLS (AXFR, RFC 5936), or what has changed since the serial it has
+// (IXFR, RFC 1995, also over UDP where it fits a packet), and
+// secondaries are told of new serials (NOTIFY, RFC 1996). The changes of the last 64
+// versions are kept in memory, up to 4 MiB and no more than the zone itself has; who is further behind
+// gets the whole zone, as after a restart. The world's serial is
 // its version; steered names are transferred as for a client of whom nothing is
-// known, also where the question has UIN and version. A signed zone is transferred
+// known while everything works, also where the question has UIN and version: nodes
+// with the same world have the same zone. A signed zone is transferred
 // with its keys, signatures and a whole chain of NSEC records, and has another
-// serial every hour, with signatures made anew.
+// serial every hour, with signatures made anew: then the changes are the zone.
 //
 // # DNS over TLS, HTTPS and QUIC
 //

@@ -21,6 +21,7 @@ type metrics struct {
 	socketErrors prometheus.Counter
 	limited      *prometheus.CounterVec
 	misses       prometheus.Counter
+	transfers    *prometheus.CounterVec
 
 	answeredUDP, answeredHTTP prometheus.Counter // of responses
 }
@@ -67,6 +68,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "homing_dns_memory_misses_total",
 			Help: "Questions over UDP and HTTPDNS that steering had to be asked about before they could be answered from memory.",
 		}),
+		transfers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "homing_dns_transfers_total",
+			Help: "Zone transfers by what they consisted of: the whole zone, the changes since a serial, or nothing because there are none.",
+		}, []string{"what"}),
 		socketErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_socket_errors_total",
 			Help: "Reads, writes and accepts that failed.",
@@ -75,7 +80,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.answeredUDP = m.responses.WithLabelValues(string(overUDP), rcodeName(dns.RcodeSuccess))
 	m.answeredHTTP = m.responses.WithLabelValues(string(overHTTP), rcodeName(dns.RcodeSuccess))
 	if r != nil {
-		r.MustRegister(m.responses, m.answers, m.first, m.pools, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses)
+		r.MustRegister(m.responses, m.answers, m.first, m.pools, m.logDropped, m.shadow, m.malformed, m.badRequests, m.socketErrors, m.limited, m.misses, m.transfers)
 	}
 	return m
 }

@@ -62,6 +62,12 @@ func (s *Server) reply(packet []byte, peer netip.Addr, via transport, told told)
 	if verdict == drop {
 		return nil, false, ""
 	}
+	if via == overUDP && verdict == serve && q.asked && q.qtype == dns.TypeIXFR {
+		if out = s.transferUDP(packet); out != nil {
+			s.metrics.responses.WithLabelValues(string(via), rcodeName(dns.RcodeSuccess)).Inc()
+			return out, false, ""
+		}
+	}
 	now := s.unix()
 	trusted = q.cookie != nil && s.baker.check(q.cookie, peer, now)
 	m := q.reply()

@@ -19,59 +19,114 @@ import (
 	"github.com/homing-im/homing/dns/authority/static"
 )
 
-// secondary is a real name server that has its zone from this one.
-type secondary struct{ address, port, dir string }
+// secondary is a real name server that has its zones from this one.
+type secondary struct{ address, port, dir, program string }
 
 const secondaryPort = "5300"
 
 // newSecondary chooses an address of its own (Linux has all of 127/8): on 127.0.0.1
 // somebody may have the port by UDP or TCP at any moment.
-func newSecondary(t *testing.T) secondary {
+func newSecondary(t *testing.T, program string) secondary {
 	t.Helper()
-	if _, err := exec.LookPath("/usr/sbin/nsd"); err != nil {
-		t.Skip("nsd is not installed (Debian: nsd)")
+	path := "/usr/sbin/" + program
+	if _, err := exec.LookPath(path); err != nil {
+		t.Skipf("%s is not installed (Debian: nsd, knot)", program)
 	}
-	return secondary{fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254)), secondaryPort, t.TempDir()}
+	return secondary{fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254)), secondaryPort, t.TempDir(), path}
 }
 
 func (s secondary) at() string { return net.JoinHostPort(s.address, s.port) }
 
-// follow runs it until the test ends.
-func (s secondary) follow(t *testing.T, h *harness, zone string, key TransferKey) {
+// followNSD runs NSD until the test ends. How is AXFR, UDP, or empty for IXFR by TCP.
+func (s secondary) followNSD(t *testing.T, h *harness, key TransferKey, how string, zones ...string) {
 	t.Helper()
-	config := filepath.Join(s.dir, "nsd.conf")
-	err := os.WriteFile(config, []byte(`server:
-  ip-address: `+s.address+`
-  port: `+s.port+`
+	config := `server:
+  ip-address: ` + s.address + `
+  port: ` + s.port + `
   username: ""
-  zonesdir: "`+s.dir+`"
+  zonesdir: "` + s.dir + `"
   database: ""
-  pidfile: "`+s.dir+`/pid"
-  xfrdfile: "`+s.dir+`/xfrd"
-  xfrdir: "`+s.dir+`"
-  zonelistfile: "`+s.dir+`/list"
-  logfile: "`+s.dir+`/log"
+  pidfile: "` + s.dir + `/pid"
+  xfrdfile: "` + s.dir + `/xfrd"
+  xfrdir: "` + s.dir + `"
+  zonelistfile: "` + s.dir + `/list"
+  logfile: "` + s.dir + `/log"
 remote-control:
   control-enable: no
 key:
   name: "secondary.key."
   algorithm: hmac-sha256
-  secret: "`+key.secret()+`"
-zone:
-  name: "`+zone+`"
-  request-xfr: AXFR `+strings.ReplaceAll(h.Addrs()[0].String(), ":", "@")+` secondary.key.
+  secret: "` + key.secret() + `"
+`
+	for _, zone := range zones {
+		config += `zone:
+  name: "` + zone + `"
+  request-xfr: ` + how + ` ` + strings.ReplaceAll(h.Addrs()[0].String(), ":", "@") + ` secondary.key.
   allow-notify: 127.0.0.1 secondary.key.
-`), 0o600)
-	if err != nil {
+  provide-xfr: 127.0.0.0/8 NOKEY
+`
+	}
+	s.run(t, config, "-d", "-c")
+}
+
+// followKnot runs Knot DNS until the test ends, which asks for IXFR and is strict
+// with what it gets.
+func (s secondary) followKnot(t *testing.T, h *harness, key TransferKey, zones ...string) {
+	t.Helper()
+	config := `server:
+  listen: ` + s.address + `@` + s.port + `
+  rundir: "` + s.dir + `"
+database:
+  storage: "` + s.dir + `"
+  journal-db-max-size: 16M
+  timer-db-max-size: 16M
+  kasp-db-max-size: 16M
+  catalog-db-max-size: 16M
+key:
+  - id: secondary.key.
+    algorithm: hmac-sha256
+    secret: ` + key.secret() + `
+remote:
+  - id: primary
+    address: ` + strings.ReplaceAll(h.Addrs()[0].String(), ":", "@") + `
+    key: secondary.key.
+acl:
+  - id: told
+    address: 127.0.0.1
+    key: secondary.key.
+    action: notify
+  - id: shown
+    address: 127.0.0.0/8
+    action: transfer
+log:
+  - target: "` + s.dir + `/log"
+    any: info
+zone:
+`
+	for _, zone := range zones {
+		config += `  - domain: ` + zone + `
+    storage: "` + s.dir + `"
+    master: primary
+    acl: [told, shown]
+`
+	}
+	s.run(t, config, "-c")
+}
+
+// run starts the program with a file of its configuration as the last argument.
+func (s secondary) run(t *testing.T, config string, args ...string) {
+	t.Helper()
+	path := filepath.Join(s.dir, "config")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nsd := exec.Command("/usr/sbin/nsd", "-d", "-c", config)
-	if err := nsd.Start(); err != nil {
+	server := exec.Command(s.program, append(args, path)...)
+	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = nsd.Process.Signal(os.Interrupt)
-		_ = nsd.Wait()
+		_ = server.Process.Signal(os.Interrupt)
+		_ = server.Wait()
 	})
 }
 
@@ -93,7 +148,7 @@ func (s secondary) says(t *testing.T, name string, qtype uint16, want string) {
 
 // A real secondary follows: it is told of a new serial and fetches the zone.
 func TestRealSecondary(t *testing.T) {
-	other := newSecondary(t)
+	other := newSecondary(t, "nsd")
 	key := transferSecret(0)
 	var set atomic.Pointer[static.Set]
 	load := func(text string) {
@@ -111,7 +166,7 @@ func TestRealSecondary(t *testing.T) {
 	h := startWith(t, func(o *Options) {
 		o.Static, o.TransferKeys, o.Notify = set.Load, []TransferKey{key}, []string{other.at()}
 	})
-	other.follow(t, h, "corp.test", key)
+	other.followNSD(t, h, key, "AXFR", "corp.test")
 	other.says(t, "www.corp.test.", dns.TypeA, "192.0.2.80")
 	load(strings.NewReplacer(" 41 ", " 42 ", "192.0.2.80", "192.0.2.81").Replace(alone))
 	other.says(t, "www.corp.test.", dns.TypeA, "192.0.2.81")
@@ -185,10 +240,10 @@ func TestSignedSecondary(t *testing.T) {
 	if _, err := exec.LookPath("delv"); err != nil {
 		t.Skip("delv is not installed (Debian: bind9-dnsutils)")
 	}
-	other := newSecondary(t)
+	other := newSecondary(t, "nsd")
 	h, made, key := signedZone(t, func(o *Options) { o.Notify = []string{other.at()} })
 	serial := h.serial(h.view.Load().World)
-	other.follow(t, h, "demo.test", key)
+	other.followNSD(t, h, key, "AXFR", "demo.test")
 	other.says(t, "demo.test.", dns.TypeSOA, fmt.Sprintf(" %d ", serial))
 	for _, c := range []struct{ name, qtype, want string }{
 		{"long.demo.test", "A", "; fully validated"},

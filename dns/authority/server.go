@@ -74,7 +74,8 @@ type Options struct {
 	// Static are the zones from files, nil for none. A file of the world's zone adds
 	// what the world does not say; another one is a zone of its own, not signed.
 	Static func() *static.Set
-	// TransferKeys are who may have whole zones (AXFR); none is nobody.
+	// TransferKeys are who may have whole zones (AXFR) and what changes in them (IXFR);
+	// none is nobody.
 	TransferKeys []TransferKey
 	// Notify are the secondaries (IP:port) that are told of a new serial, signed
 	// with the first of the keys.
@@ -119,6 +120,7 @@ type Server struct {
 	now     func() time.Time
 
 	secondaries []netip.AddrPort
+	archive     archive // of zones that they may have
 
 	questions questions
 	talkers   talkers
@@ -190,6 +192,7 @@ func New(o Options) (*Server, error) {
 		s.o.LogEvery = 0
 	}
 	s.talkers.init()
+	s.archive.zones = make(map[string]history)
 	s.desks = newDesks(s, o.Workers)
 	s.bodies.New = func() any { b := make([]byte, 0, 2048); return &b }
 	if s.shadow, err = newShadow(o.Shadow); err != nil {
@@ -344,6 +347,9 @@ func (s *Server) Start() {
 	}
 	if len(s.secondaries) > 0 {
 		s.running.Go(func() { s.notify(s.secondaries) })
+	}
+	if len(s.o.TransferKeys) > 0 {
+		s.running.Go(s.keepHistories)
 	}
 	if s.lines != nil {
 		s.running.Go(s.writeLog)

@@ -1,9 +1,11 @@
 package authority
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"encoding/base64"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -177,7 +179,7 @@ func (s *signer) refer(m *dns.Msg, z *zone) {
 	} else {
 		name := m.Ns[0].Header().Name
 		proof = []dns.RR{&dns.NSEC{
-			Hdr: header(name, dns.TypeNSEC, z.soa().Hdr.Ttl), NextDomain: `\000.` + name, TypeBitMap: []uint16{dns.TypeNS, dns.TypeRRSIG, dns.TypeNSEC},
+			Hdr: header(name, dns.TypeNSEC, z.soa().Hdr.Ttl), NextDomain: `\000.` + strings.ToLower(name), TypeBitMap: []uint16{dns.TypeNS, dns.TypeRRSIG, dns.TypeNSEC},
 		}}
 	}
 	m.Ns = append(slices.Clone(servers), s.signAll(proof, z.name)...)
@@ -185,7 +187,7 @@ func (s *signer) refer(m *dns.Msg, z *zone) {
 
 // denial is the NSEC that covers one name alone.
 func denial(q *query, t target, z *zone) (*dns.NSEC, bool) {
-	next := `\000.` + q.name
+	next := `\000.` + strings.ToLower(q.name) // whose case is signed, unlike that of the owner (RFC 6840 section 5.1)
 	var room [maxName]byte
 	if _, err := dns.PackDomainName(next, room[:], 0, nil, false); err != nil {
 		return nil, false // the name is so long that there is none right behind it
@@ -266,7 +268,7 @@ func (s *signer) sign(set []dns.RR, zone string, key int) *dns.RRSIG {
 	what.WriteByte(byte('0' + key))
 	what.WriteString(at.UTC().Format(time.RFC3339))
 	for _, rr := range set {
-		what.WriteString(strings.ToLower(rr.String())) // no record of ours tells cases apart but by its owner
+		what.WriteString(asSigned(rr))
 		what.WriteByte('\n')
 	}
 	id := what.String()
@@ -290,6 +292,18 @@ func (s *signer) sign(set []dns.RR, zone string, key int) *dns.RRSIG {
 	return &own
 }
 
+// asSigned spells a record so that those which are signed alike are the same: names
+// are in lower case where RFC 4034 section 6.2 has them so, and nowhere else.
+func asSigned(rr dns.RR) string {
+	text := rr.String()
+	switch rr.Header().Rrtype {
+	case dns.TypeSOA, dns.TypeNS, dns.TypeCNAME, dns.TypeMX, dns.TypePTR, dns.TypeSRV, dns.TypeDNAME:
+		return strings.ToLower(text)
+	}
+	owner, rest, _ := strings.Cut(text, "\t")
+	return strings.ToLower(owner) + "\t" + rest
+}
+
 // make signs one set with one key.
 func (s *signer) make(set []dns.RR, zone string, key int) (*dns.RRSIG, error) {
 	public, err := DNSKEY(zone, &s.keys[key].PublicKey)
@@ -301,5 +315,13 @@ func (s *signer) make(set []dns.RR, zone string, key int) (*dns.RRSIG, error) {
 		Hdr: dns.RR_Header{Ttl: set[0].Header().Ttl}, Algorithm: public.Algorithm, KeyTag: public.KeyTag(), SignerName: strings.ToLower(zone),
 		Inception: uint32(at.Add(-signBefore).Unix()), Expiration: uint32(at.Add(signFor).Unix()),
 	}
-	return sig, sig.Sign(s.keys[key], set)
+	return sig, sig.Sign(steady{s.keys[key]}, set)
+}
+
+// steady signs the same with the same signature (RFC 6979): nodes that share a key
+// then answer, and transfer, with the same bytes.
+type steady struct{ *ecdsa.PrivateKey }
+
+func (k steady) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.PrivateKey.Sign(nil, digest, opts)
 }

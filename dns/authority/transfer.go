@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -32,73 +33,140 @@ const (
 	transferSize = 16 << 10
 )
 
+// transferred says what a transfer consisted of, for metrics.
+type transferred string
+
+const (
+	transferredNothing transferred = "nothing" // but the SOA: who asked has the newest version
+	transferredChanges transferred = "changes"
+	transferredZone    transferred = "zone"
+)
+
 // transfers says whether a message asks for a zone transfer, which only
-// connections carry.
+// connections carry; but see [Server.transferUDP].
 func transfers(packet []byte) bool {
 	q, verdict, _, _ := parse(packet)
 	return verdict == serve && q.asked && (q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR)
 }
 
-// transfer answers one request for a zone transfer (AXFR, RFC 5936; IXFR,
-// RFC 1995, with the whole zone or, for who has it already, its SOA alone). Who
-// asks has to sign with one of the keys. The error is that of the connection.
+// grant is a transfer that may take place.
+type grant struct {
+	req     *dns.Msg
+	signing *signature
+	records []dns.RR
+	what    transferred
+}
+
+// grant looks at a request for a transfer (AXFR, RFC 5936; IXFR, RFC 1995). Who
+// asks has to sign with one of the keys; else there is a rcode and an extended error.
+func (s *Server) grant(req *dns.Msg, packet []byte) (g grant, rcode int, ede uint16) {
+	t := req.IsTsig()
+	if t == nil {
+		return g, dns.RcodeRefused, dns.ExtendedErrorCodeProhibited
+	}
+	key := s.transferKey(t.Hdr.Name)
+	if key == nil || dns.CanonicalName(t.Algorithm) != tsigAlgorithm ||
+		dns.TsigVerify(bytes.Clone(packet), key.secret(), "", false) != nil { // which changes the packet
+		return g, dns.RcodeNotAuth, dns.ExtendedErrorCodeProhibited
+	}
+	name := req.Question[0].Name
+	h, err := s.history(name)
+	if err != nil {
+		s.log.Error("a zone cannot be transferred", "zone", name, "err", err)
+		return g, dns.RcodeServerFailure, dns.ExtendedErrorCodeOther
+	}
+	if req.Question[0].Qclass != dns.ClassINET || h.newest == nil {
+		return g, dns.RcodeNotAuth, dns.ExtendedErrorCodeNotAuthoritative
+	}
+	g = grant{req: req, signing: &signature{key: key, mac: t.MAC}}
+	if req.Question[0].Qtype == dns.TypeIXFR {
+		g.records, g.what = h.since(serialOf(req))
+	} else {
+		g.records, g.what = h.whole(), transferredZone
+	}
+	return g, dns.RcodeSuccess, 0
+}
+
+// message is one of a transfer, with some of its records.
+func (g *grant) message(records []dns.RR) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetReply(g.req)
+	m.RecursionDesired = false
+	m.Authoritative, m.Compress = true, true
+	m.Answer = records
+	return m
+}
+
+// transfer answers one request for a zone transfer on a connection. The error is
+// that of the connection.
 func (s *Server) transfer(conn net.Conn, packet []byte, via transport) error {
 	req := new(dns.Msg)
 	if err := req.Unpack(packet); err != nil {
 		return err
 	}
-	reply := new(dns.Msg)
-	reply.SetReply(req)
-	reply.RecursionDesired = false
-	refuse := func(rcode int, ede uint16) error {
-		reply.Rcode = rcode
+	g, rcode, ede := s.grant(req, packet)
+	s.metrics.responses.WithLabelValues(string(via), rcodeName(rcode)).Inc()
+	if rcode != dns.RcodeSuccess {
+		reply := new(dns.Msg)
+		reply.SetRcode(req, rcode)
+		reply.RecursionDesired = false
 		if req.IsEdns0() != nil {
 			reply.SetEdns0(maxUDP, false)
 			reply.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: ede}}
 		}
-		s.metrics.responses.WithLabelValues(string(via), rcodeName(rcode)).Inc()
 		return writeMessage(conn, reply, nil)
 	}
-	t := req.IsTsig()
-	if t == nil {
-		return refuse(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited)
-	}
-	key := s.transferKey(t.Hdr.Name)
-	if key == nil || dns.CanonicalName(t.Algorithm) != tsigAlgorithm || dns.TsigVerify(packet, key.secret(), "", false) != nil {
-		return refuse(dns.RcodeNotAuth, dns.ExtendedErrorCodeProhibited)
-	}
-	name := req.Question[0].Name
-	records, err := s.wholeZone(name)
-	if err != nil {
-		s.log.Error("a zone cannot be transferred", "zone", name, "err", err)
-		return refuse(dns.RcodeServerFailure, dns.ExtendedErrorCodeOther)
-	}
-	if req.Question[0].Qclass != dns.ClassINET || len(records) == 0 {
-		return refuse(dns.RcodeNotAuth, dns.ExtendedErrorCodeNotAuthoritative)
-	}
-	s.metrics.responses.WithLabelValues(string(via), rcodeName(dns.RcodeSuccess)).Inc()
-	if current := records[0].(*dns.SOA).Serial; req.Question[0].Qtype == dns.TypeIXFR && !older(serialOf(req), current) {
-		records = records[:1]
-	} else {
-		records = append(records, records[0])
-	}
-	signing := &signature{key: key, mac: t.MAC}
-	for len(records) > 0 {
-		m := new(dns.Msg)
-		m.SetReply(req)
-		m.RecursionDesired = false
-		m.Authoritative, m.Compress = true, true
-		size := 0
-		for size < transferSize && len(m.Answer) < len(records) {
-			size += dns.Len(records[len(m.Answer)])
-			m.Answer = records[:len(m.Answer)+1]
+	s.metrics.transfers.WithLabelValues(string(g.what)).Inc()
+	for records := g.records; len(records) > 0; {
+		n, size := 0, 0
+		for size < transferSize && n < len(records) {
+			size += dns.Len(records[n])
+			n++
 		}
-		records = records[len(m.Answer):]
+		m := g.message(records[:n])
+		records = records[n:]
 		if err := conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
 			return err
 		}
-		if err := writeMessage(conn, m, signing); err != nil {
+		if err := writeMessage(conn, m, g.signing); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// transferUDP answers a request for what has changed since a serial that came over
+// UDP: where that does not fit one packet, with the newest SOA record, so that who
+// asks comes by TCP (RFC 1995 section 2). It returns nil for a request that nobody
+// has signed, which is refused like any other.
+func (s *Server) transferUDP(packet []byte) []byte {
+	req := new(dns.Msg)
+	if req.Unpack(packet) != nil || req.IsTsig() == nil {
+		return nil
+	}
+	g, rcode, _ := s.grant(req, packet)
+	if rcode != dns.RcodeSuccess {
+		return nil
+	}
+	limit := minUDP
+	opt := req.IsEdns0()
+	if opt != nil {
+		limit = min(max(int(opt.UDPSize()), minUDP), maxUDP)
+	}
+	for _, records := range [][]dns.RR{g.records, g.records[:1]} {
+		m, signing := g.message(records), *g.signing
+		if opt != nil {
+			m.SetEdns0(maxUDP, false)
+		}
+		if m.Len() > limit {
+			continue
+		}
+		if out, err := signing.pack(m); err == nil && len(out) <= limit {
+			if len(records) < len(g.records) {
+				g.what = transferredNothing
+			}
+			s.metrics.transfers.WithLabelValues(string(g.what)).Inc()
+			return out
 		}
 	}
 	return nil
@@ -121,6 +189,14 @@ type signature struct {
 	more bool
 }
 
+// pack signs the next message of the sequence.
+func (s *signature) pack(m *dns.Msg) (packed []byte, err error) {
+	m.SetTsig(dns.CanonicalName(s.key.Name), tsigAlgorithm, tsigFudge, time.Now().Unix())
+	packed, s.mac, err = dns.TsigGenerate(m, s.key.secret(), s.mac, s.more)
+	s.more = true
+	return packed, err
+}
+
 // writeMessage sends a message with its length; a nil signature sends it unsigned.
 func writeMessage(conn net.Conn, m *dns.Msg, s *signature) error {
 	var packed []byte
@@ -128,9 +204,7 @@ func writeMessage(conn net.Conn, m *dns.Msg, s *signature) error {
 	if s == nil {
 		packed, err = m.Pack()
 	} else {
-		m.SetTsig(dns.CanonicalName(s.key.Name), tsigAlgorithm, tsigFudge, time.Now().Unix())
-		packed, s.mac, err = dns.TsigGenerate(m, s.key.secret(), s.mac, s.more)
-		s.more = true
+		packed, err = s.pack(m)
 	}
 	if err != nil {
 		return err
@@ -155,10 +229,9 @@ func serialOf(m *dns.Msg) uint32 {
 // older compares serials (RFC 1982).
 func older(a, b uint32) bool { return a != b && b-a < 1<<31 }
 
-// wholeZone lists the records of a zone, the SOA first; none when it is not
-// ours. Steered names are given with what a client is told of whom nothing is
-// known; those with UIN and version are a wildcard below the service's.
-func (s *Server) wholeZone(name string) ([]dns.RR, error) {
+// source is what a zone is made of now, and for the world's zone the view; false
+// for a zone that is not ours.
+func (s *Server) source(name string) (source, *region.View, bool) {
 	var file *static.Zone
 	if s.o.Static != nil {
 		file = s.o.Static().Find(name, dns.TypeSOA)
@@ -169,11 +242,23 @@ func (s *Server) wholeZone(name string) ([]dns.RR, error) {
 	v := s.o.View()
 	if v == nil || dns.CanonicalName(v.World.Zone) != dns.CanonicalName(name) {
 		if file == nil {
-			return nil, nil
+			return source{}, nil, false
 		}
-		return file.Records(), nil
+		return source{file: file, serial: file.Serial()}, nil, true
 	}
-	z := zone{world: v.World, name: dns.CanonicalName(name), serial: s.serial(v.World)}
+	return source{world: v.World, file: file, signer: s.signer.Load(), serial: s.serial(v.World)}, v, true
+}
+
+// wholeZone lists the records of a zone, the SOA first. Steered names are given with
+// what a client is told of whom nothing is known while everything works: what
+// secondaries have under one serial has to be the same wherever they had it from, and
+// would otherwise be without who happened to be down that minute until the next world.
+// Names with UIN and version are a wildcard below the service's.
+func (s *Server) wholeZone(name string, of source, v *region.View) ([]dns.RR, error) {
+	if v == nil {
+		return of.file.Records(), nil
+	}
+	z := zone{world: v.World, name: name, serial: of.serial}
 	m := new(dns.Msg)
 	z.apex(m, &query{name: z.name, qtype: dns.TypeNS})
 	out := append([]dns.RR{z.soa()}, m.Answer...)
@@ -189,7 +274,7 @@ func (s *Server) wholeZone(name string) ([]dns.RR, error) {
 		out = append(out, bothFamilies(string(r.ID)+".region."+z.name, z.ttl(), hostAddrs(r.Serves))...)
 	}
 	for _, service := range v.World.Services() {
-		a := steer.Decide(v, s.o.Health(), steer.Client{Service: service})
+		a := steer.Decide(v, steer.AllUp, steer.Client{Service: service})
 		names := []string{string(service) + "." + z.name}
 		if len(v.World.Names) == 0 { // a stand-alone server knows nobody's UIN
 			names = append(names, "*."+names[0])
@@ -206,23 +291,23 @@ func (s *Server) wholeZone(name string) ([]dns.RR, error) {
 			out = append(out, m.Answer...)
 		}
 	}
-	out = append(out, s.fromFileBesides(file, v.World)...)
-	if signer := s.signer.Load(); signer != nil {
-		return signer.signZone(out, &z)
+	out = append(out, fromFileBesides(of, v.World)...)
+	if of.signer != nil {
+		return of.signer.signZone(out, &z)
 	}
 	return out, nil
 }
 
 // fromFileBesides are the records of the zone's file that answers are made of.
-func (s *Server) fromFileBesides(file *static.Zone, w *region.World) []dns.RR {
-	if file == nil {
+func fromFileBesides(of source, w *region.World) []dns.RR {
+	if of.file == nil {
 		return nil
 	}
 	var out []dns.RR
-	for _, rr := range file.Records() {
+	for _, rr := range of.file.Records() {
 		switch t := find(w, labelsOf(rr.Header().Name)); t.kind {
 		case apex:
-			if inFile(rr.Header().Rrtype, s.signer.Load() != nil) {
+			if inFile(rr.Header().Rrtype, of.signer != nil) {
 				out = append(out, rr)
 			}
 		case missing, empty:
@@ -230,6 +315,32 @@ func (s *Server) fromFileBesides(file *static.Zone, w *region.World) []dns.RR {
 		}
 	}
 	return out
+}
+
+// keepHistories notes each version of the zones as it comes, also when no secondary
+// asks in time, until the server is closed.
+func (s *Server) keepHistories() {
+	known := map[string]uint32{}
+	look := time.NewTicker(notifyLook)
+	defer look.Stop()
+	for {
+		serials := s.serials()
+		for zone, serial := range serials {
+			if was, ok := known[zone]; ok && was == serial {
+				continue
+			}
+			if _, err := s.history(zone); err != nil {
+				s.log.Error("a zone could not be transferred", "zone", zone, "err", err)
+			}
+		}
+		s.archive.forget(serials)
+		known = serials
+		select {
+		case <-look.C:
+		case <-s.stop:
+			return
+		}
+	}
 }
 
 // serials are the serials of all zones, by name.
