@@ -2,6 +2,9 @@ package authority
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -136,13 +139,28 @@ func (h *harness) same(t testing.TB, m *memory, p []byte, peer netip.Addr) bool 
 // The worker's memory answers with the very bytes that the library path would,
 // while worlds, health and the overlay change under it, and most of the time.
 func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
-	h := startWith(t, func(o *Options) { o.CookieSecret = &testSecret })
+	t.Run("unsigned", func(t *testing.T) { workersAnswerLikeTheLibrary(t, 15_000, 0.5) })
+	key := zoneKey(t)
+	t.Run("signed", func(t *testing.T) { workersAnswerLikeTheLibrary(t, 5_000, 0.4, key) })
+}
+
+// zoneKey is one to sign a zone with.
+func zoneKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func workersAnswerLikeTheLibrary(t *testing.T, rounds int, least float64, keys ...*ecdsa.PrivateKey) {
+	h := startWith(t, func(o *Options) { o.CookieSecret, o.Keys = &testSecret, keys })
 	m := newMemory(h.Server)
 	r := rand.New(rand.NewPCG(5, 6))
 	moved := overlay{}
-	taken, plain, trusted := 0, 0, 0
+	taken, plain, trusted, signed := 0, 0, 0, 0
 	worlds := manyWorlds()
-	const rounds = 15_000
 	for i := range rounds {
 		if i%500 == 0 {
 			h.view.Store(region.NewView(worlds[i/500%len(worlds)], region.Hash{byte(i)}, moved))
@@ -169,13 +187,16 @@ func TestWorkersAnswerLikeTheLibrary(t *testing.T) {
 			if m.g.trusted {
 				trusted++
 			}
+			if m.g.do && len(keys) > 0 {
+				signed++
+			}
 		}
 	}
 	if trusted == 0 {
 		t.Error("no cookie was ever good")
 	}
-	if taken < plain/2 {
-		t.Errorf("only %d of %d questions were answered from memory", taken, plain)
+	if float64(taken) < least*float64(plain) || signed == 0 && len(keys) > 0 {
+		t.Errorf("only %d of %d questions were answered from memory, %d signed", taken, plain, signed)
 	}
 }
 
@@ -224,9 +245,68 @@ func TestRootZone(t *testing.T) {
 	}
 }
 
+// Signed answers come from memory, of names without a UIN, however they are spelled,
+// and anew when the hour or the keys change.
+func TestSignedFromMemory(t *testing.T) {
+	key := zoneKey(t)
+	h := startWith(t, func(o *Options) { o.Keys = []*ecdsa.PrivateKey{key} })
+	h.clock.Store(time.Now().UnixNano())
+	record, err := DNSKEY("demo.test", &key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMemory(h.Server)
+	ask := func(name string, qtype uint16) *dns.Msg {
+		t.Helper()
+		q := question(name, qtype, netip.Prefix{})
+		q.SetEdns0(maxUDP, true)
+		p, err := q.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !h.same(t, m, p, peer) {
+			t.Fatalf("%s is not answered from memory", name)
+		}
+		var got dns.Msg
+		m.begin()
+		if err := got.Unpack(m.answer(make([]byte, 0, maxUDP), p, peer)); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(signedSets(t, append(got.Answer, got.Ns...), []*dns.DNSKEY{record})); n == 0 {
+			t.Errorf("%s", &got)
+		}
+		return &got
+	}
+	for _, name := range []string{"long.demo.test.", "LoNg.dEmO.test.", "v-90003.long.demo.test.", "V-90003.lONG.Demo.TEST.", "v-1.short.demo.test."} {
+		ask(name, dns.TypeA)
+		ask(name, dns.TypeAAAA)
+	}
+	if n := h.count(t, "homing_dns_memory_misses_total{}"); n != 6 {
+		t.Errorf("%v misses for three names of two types", n)
+	}
+	first := ask("long.demo.test.", dns.TypeA).Answer[3].(*dns.RRSIG)
+	h.clock.Add(int64(signEvery))
+	if later := ask("long.demo.test.", dns.TypeA).Answer[3].(*dns.RRSIG); later.Expiration != first.Expiration+3600 {
+		t.Errorf("%s after %s", later, first)
+	}
+	key = zoneKey(t)
+	if record, err = DNSKEY("demo.test", &key.PublicKey); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.SetKeys([]*ecdsa.PrivateKey{key}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ask("long.demo.test.", dns.TypeA) // checks the signature with the new key
+	q := question("u-1000001.long.demo.test.", dns.TypeA, netip.Prefix{})
+	q.SetEdns0(maxUDP, true)
+	if p, err := q.Pack(); err != nil || h.same(t, m, p, peer) {
+		t.Error("a name with a UIN is answered from memory", err)
+	}
+}
+
 // What is remembered costs no memory to answer with.
 func TestNoAllocationOnAHit(t *testing.T) {
-	h := start(t)
+	h, _ := startSigned(t, 1)
 	h.view.Store(region.NewView(classyWorld(), region.Hash{3}, overlay{}))
 	m := newMemory(h.Server)
 	out := make([]byte, 0, maxUDP)
@@ -235,6 +315,8 @@ func TestNoAllocationOnAHit(t *testing.T) {
 		headR + "09 752d31303030303031 07 762d3930303033" + qname + "001c 0001" + optOK,
 		head + qA,
 		headR + qA + "00 0029 04d0 00000000 000c 000a0008 6162636465666768",
+		headR + qA + "00 0029 04d0 00008000 000b 00080007 0001 18 00 df0505",
+		headR + qname + "001c 0001" + "00 0029 04d0 00008000 0000",
 	} {
 		raw := packet(t, p)
 		if n := testing.AllocsPerRun(100, func() {
@@ -249,12 +331,17 @@ func TestNoAllocationOnAHit(t *testing.T) {
 	}
 }
 
-// FuzzFastAndLibrary runs both paths on any packet and compares.
+// FuzzFastAndLibrary runs both paths on any packet and compares, in a zone that is
+// signed and in one that is not.
 func FuzzFastAndLibrary(f *testing.F) {
-	h := startWith(f, func(o *Options) { o.CookieSecret = &testSecret })
-	m := newMemory(h.Server)
 	view := region.NewView(classyWorld(), region.Hash{3}, overlay{1_000_001: {Home: "ca", Moves: 1}})
-	h.view.Store(view)
+	var servers []*harness
+	var memories []*memory
+	for _, keys := range [][]*ecdsa.PrivateKey{nil, {zoneKey(f)}} {
+		h := startWith(f, func(o *Options) { o.CookieSecret, o.Keys = &testSecret, keys })
+		h.view.Store(view)
+		servers, memories = append(servers, h), append(memories, newMemory(h.Server))
+	}
 	r := rand.New(rand.NewPCG(1, 9))
 	for range 200 {
 		f.Add(randomPacket(f, r), r.Uint32())
@@ -262,21 +349,36 @@ func FuzzFastAndLibrary(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte, from uint32) {
 		var raw [4]byte
 		binary.BigEndian.PutUint32(raw[:], from)
-		h.same(t, m, p, netip.AddrFrom4(raw))
+		for i, h := range servers {
+			h.same(t, memories[i], p, netip.AddrFrom4(raw))
+		}
 	})
 }
 
-// BenchmarkMemory is what an answer costs without the kernel.
+// BenchmarkMemory is what an answer costs without the kernel, and one that is signed;
+// what the same costs by the library's way.
 func BenchmarkMemory(b *testing.B) {
-	h := start(b)
-	m := newMemory(h.Server)
-	p := packet(b, headR+qA+"00 0029 04d0 00000000 000b 00080007 0001 18 00 df0505")
-	out := make([]byte, 0, maxUDP)
-	m.begin()
-	b.ReportAllocs()
-	for b.Loop() {
-		if m.answer(out, p, peer) == nil {
-			b.Fatal("not answered from memory")
-		}
+	for _, c := range []struct{ name, do string }{{"plain", "0000"}, {"signed", "8000"}} {
+		h, _ := startSigned(b, 1)
+		m := newMemory(h.Server)
+		p := packet(b, headR+qA+"00 0029 04d0 0000"+c.do+" 000b 00080007 0001 18 00 df0505")
+		out := make([]byte, 0, maxUDP)
+		m.begin()
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if m.answer(out, p, peer) == nil {
+					b.Fatal("not answered from memory")
+				}
+			}
+		})
+		b.Run(c.name+" by the library", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if h.respond(p, peer, overUDP) == nil {
+					b.Fatal("no answer")
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package authority
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,10 +46,13 @@ const maxTallies = 1 << 12
 type slot struct {
 	class class
 	scope uint8 // bits of addr that the answer holds for
-	count uint16
-	addr  netip.Addr
-	tally *tally
-	rrs   []byte // the answer section below a question; empty for a negative answer
+	// denials is the number of records in the authority section, where rrs has them: of
+	// a signed negative answer.
+	denials uint8
+	count   uint16 // of records in the answer section
+	addr    netip.Addr
+	tally   *tally
+	rrs     []byte // what stands below a question; empty for a negative answer that is not signed
 }
 
 // tally collects the uses of answers that one rule gave with the same members in
@@ -111,8 +115,8 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 	case l == nil:
 	case trusted:
 		l.prove(peer, m.nanos)
-	case len(out) > 0 && !l.allow(peer, len(packet), len(out), m.nanos):
-		return l.cut(out)
+	case len(out) > 0:
+		return l.limit(peer, len(packet), out, m.nanos)
 	}
 	return out
 }
@@ -121,12 +125,18 @@ func (m *memory) serve(room, packet []byte, peer netip.Addr) []byte {
 // when it takes respond to answer it. Both give the same bytes.
 func (m *memory) answer(out, packet []byte, peer netip.Addr) []byte {
 	g := &m.g
-	if m.plan == nil || !g.read(packet, m.plan) || (g.do && m.s.signer.Load() != nil) {
+	if m.plan == nil || !g.read(packet, m.plan) {
 		return nil
 	}
 	c, ok := m.plan.classOf(g)
 	if !ok {
 		return nil
+	}
+	if g.do && m.plan.signer != nil {
+		if g.uin != 0 {
+			return nil // it needs a signature of its own, which nobody else asks for
+		}
+		c.signed, c.version = 1, g.version
 	}
 	addr := peer
 	if g.source.IsValid() {
@@ -165,7 +175,7 @@ func (m *memory) slot(c class, addr netip.Addr) (_ *slot, held bool) {
 	const odd1, odd2 = 0x9e3779b97f4a7c15, 0xff51afd7ed558ccd
 	h := blockOf(addr) * odd1
 	h = (h ^ h>>32 ^ uint64(c.version)<<32 ^ uint64(c.uin)) * odd2
-	h = (h ^ h>>32 ^ uint64(c.sticky)<<24 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.service)) * odd1
+	h = (h ^ h>>32 ^ uint64(c.sticky)<<24 ^ uint64(c.share[0])<<48 ^ uint64(c.share[1])<<32 ^ uint64(c.home)<<16 ^ uint64(c.qtype)<<4 ^ uint64(c.signed)<<3 ^ uint64(c.service)) * odd1
 	i := h >> 32 & (remembered - 1)
 	one, two := m.at(i), m.at(i^1)
 	switch {
@@ -253,8 +263,11 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 	if !ok {
 		return false
 	}
+	*into = slot{class: c, scope: a.Scope, addr: addr, tally: m.tallyOf(&a)}
+	if c.signed != 0 {
+		return m.sign(into, &a)
+	}
 	rrs := make([]byte, 0, 64)
-	count := uint16(0)
 	for _, ip := range addrsOf(a.Endpoints) {
 		if ip.Is4() != (c.qtype == dns.TypeA) {
 			continue
@@ -263,9 +276,35 @@ func (m *memory) recall(into *slot, c class, addr netip.Addr) bool {
 		rrs = append(rrs, 0xc0, headerLen, 0, byte(c.qtype), 0, dns.ClassINET)
 		rrs = binary.BigEndian.AppendUint32(rrs, a.TTL)
 		rrs = append(append(rrs, 0, byte(len(raw))), raw...)
-		count++
+		into.count++
 	}
-	*into = slot{class: c, scope: a.Scope, count: count, addr: addr, tally: m.tallyOf(&a), rrs: rrs}
+	into.rrs = rrs
+	return true
+}
+
+// sign fills in what the library makes of a signed answer. Below the question it is
+// the same however that is spelled: names are pointers to it, or in lower case.
+func (m *memory) sign(into *slot, a *steer.Answer) bool {
+	g, w := &m.g, m.plan.view.World
+	z := zone{world: w, name: dns.CanonicalName(w.Zone), serial: m.plan.serial}
+	t := target{kind: steered, service: m.plan.services[g.service], version: g.version}
+	q := query{asked: true, name: string(t.service) + "." + z.name, qtype: g.qtype, qclass: dns.ClassINET, do: true}
+	if t.version != 0 {
+		q.name = "v-" + strconv.FormatUint(uint64(t.version), 10) + "." + q.name
+	}
+	reply := q.reply()
+	reply.Authoritative = true
+	reply.Answer = addresses(q.name, a.TTL, q.qtype, addrsOf(a.Endpoints))
+	if len(reply.Answer) == 0 {
+		reply.Ns = []dns.RR{z.soa()}
+	}
+	m.plan.signer.finish(reply, &q, t, &z)
+	packed, err := reply.Pack()
+	if err != nil || reply.Rcode != dns.RcodeSuccess || len(packed) <= g.end {
+		*into = slot{}
+		return false
+	}
+	into.count, into.denials, into.rrs = uint16(len(reply.Answer)), uint8(len(reply.Ns)), packed[g.end:]
 	return true
 }
 
@@ -303,7 +342,7 @@ func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte 
 	const kept = 1<<8 | 1<<4       // RD, CD
 	start := len(out)
 	length := g.end + len(found.rrs)
-	if found.count == 0 {
+	if len(found.rrs) == 0 {
 		length = g.end + soaLen
 	}
 	if g.opt {
@@ -316,10 +355,13 @@ func (m *memory) write(out, packet []byte, peer netip.Addr, found *slot) []byte 
 	head := out[start : start+headerLen]
 	binary.BigEndian.PutUint16(head[2:], answered|g.flags&kept)
 	binary.BigEndian.PutUint16(head[6:], found.count)
-	head[8], head[9], head[10], head[11] = 0, 0, 0, 0
+	head[8], head[9], head[10], head[11] = 0, found.denials, 0, 0
 	scope := found.scope
 	if found.count == 0 {
-		head[9], scope = 1, 0
+		scope = 0
+	}
+	if len(found.rrs) == 0 {
+		head[9] = 1
 		out = m.plan.appendSOA(out, g.zoneAt)
 	} else {
 		out = append(out, found.rrs...)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -22,6 +23,8 @@ type plan struct {
 	health steer.Health
 	geo    uint64 // generation
 	serial uint32 // of the zone
+	signer *signer
+	hour   int64 // of signatures; 0 where there are none
 
 	services  []region.Service
 	zone      []byte // wire form, lower case
@@ -56,6 +59,9 @@ type class struct {
 	// platform is 0 when none is stated, which over DNS none is, and 1 for those
 	// that no rule names.
 	platform uint16
+	// signed is 1 for signed answers. They are of one name: no UIN, and version is the
+	// very one.
+	signed uint16
 }
 
 // current returns the plan for this moment, or nil when there is no world or
@@ -65,11 +71,15 @@ func (s *Server) current() *plan {
 	if v == nil || h == nil || !reflect.TypeOf(h).Comparable() {
 		return nil
 	}
-	serial := s.serial(v.World)
-	if p := s.plan.Load(); p != nil && p.view == v && p.geo == g && p.serial == serial && p.health == h {
+	serial, signer, hour := s.serial(v.World), s.signer.Load(), int64(0)
+	if signer != nil {
+		hour = s.now().Unix() / int64(signEvery/time.Second)
+	}
+	if p := s.plan.Load(); p != nil && p.view == v && p.geo == g && p.serial == serial && p.signer == signer && p.hour == hour && p.health == h {
 		return p
 	}
 	p := newPlan(v, h, g, serial) // two workers may do so at once; either result is right
+	p.signer, p.hour = signer, hour
 	s.plan.Store(p)
 	return p
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/homing-im/homing/dns/authority"
@@ -35,9 +36,9 @@ type DNS struct {
 	Notify []string `yaml:"notify,omitempty"`
 	// CookieSecret is a file of 16 bytes, base64; the same on all nodes behind one address. Empty is a random one.
 	CookieSecret string `yaml:"cookieSecret,omitempty"`
-	// Unlimited are networks (CIDR) whose addresses nobody can forge, as behind a router that filters. To all others that
-	// have no cookie UDP answers have little more bytes per second than their questions (authority.DefaultExcess); what is
-	// beyond is truncated, so that a real client comes by TCP.
+	// Unlimited are networks (CIDR) whose addresses nobody can forge, as behind a router that filters; loopback is one. To
+	// all others that have no cookie UDP answers have no more bytes than their questions: what is longer is truncated, so
+	// that a real client comes by TCP, which is good for the next ten thousand or so (authority.DefaultCredit).
 	Unlimited []string `yaml:"unlimited,omitempty"`
 	// RateLimit is the number of UDP answers per second for a network (IPv4 /24, IPv6 /56) without cookies; 0 is no such limit.
 	RateLimit int    `yaml:"rateLimit,omitempty"`
@@ -123,10 +124,13 @@ func (d *DNS) validate(c *Config) error {
 	return nil
 }
 
+// unforgeable is loopback: what comes from elsewhere in its name is dropped by the kernel.
+var unforgeable = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
 // options adds to those of the server, reading the files.
 func (d *DNS) options(o *authority.Options) error {
 	o.DoT, o.DoH, o.DoQ, o.NSID = d.DoT, d.DoH, d.DoQ, d.NSID
-	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Excess: authority.DefaultExcess, Slip: d.Slip}
+	o.RateLimit = authority.RateLimit{PerSecond: d.RateLimit, Credit: authority.DefaultCredit, Slip: d.Slip, Exempt: slices.Clone(unforgeable)}
 	for _, text := range d.Unlimited {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {

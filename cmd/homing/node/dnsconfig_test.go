@@ -54,7 +54,7 @@ func TestDNSOptions(t *testing.T) {
 	if err := d.options(&o); err != nil {
 		t.Fatal(err)
 	}
-	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.RateLimit.Excess != authority.DefaultExcess || len(o.RateLimit.Exempt) != 1 || o.NSID != "x" || len(o.DoT) != 1 ||
+	if len(o.Keys) != 2 || !o.Keys[0].Equal(key) || !o.Keys[1].Equal(key) || o.CookieSecret == nil || o.RateLimit.PerSecond != 5 || o.RateLimit.Credit != authority.DefaultCredit || len(o.RateLimit.Exempt) != 3 || o.NSID != "x" || len(o.DoT) != 1 ||
 		len(o.TransferKeys) != 1 || o.TransferKeys[0].Name != "tsig-key" || string(o.TransferKeys[0].Secret) != "0123456789abcdef" || len(o.Notify) != 1 ||
 		len(o.Accounts) != 1 || o.Accounts[0] != (authority.Account{ID: "100000", Secret: "00112233445566778899aabbccddeeff"}) || !o.SignedOnly {
 		t.Errorf("%+v", o)
