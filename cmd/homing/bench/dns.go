@@ -70,10 +70,11 @@ network without a cookie, and who asks is known.
 "echo" sends every packet back and does nothing else, by the same system calls:
 what is left to save. "homing" has --rules rules that all are consulted, and an
 overlay of --overlay moved owners, whom one in eight questions is about;
-"homing-2" has two workers on all processors. "delay" is measured at half the
-rate that homing reached, of homing and of echo by the same schedule, so that
+"homing-2" has two workers on all processors, and "homing-do" signs: its questions
+are the same with the DO bit, but none about a user. "delay" is measured at half the
+rate that homing reached, of echo and of homing in turn and by the same schedule, so that
 what the machine and the generator add is seen; and of homing once more while its
-garbage is collected ten times a second, which it never is so often by itself; each
+garbage is collected every second, which it never is so often by itself; each
 is the median of the rounds by its p99.9. The server goes before its neighbours,
 where that may be had, and what was on its way while the generator itself was held
 up is not counted, but reported: both are no delay of the server.
@@ -126,8 +127,6 @@ type contestant struct {
 	start func(dir string, at netip.AddrPort) (*child, error)
 	asks  func(networks int) [][]byte
 	two   bool // has two workers, on all processors
-	// shares says that the server's threads run beside each other when it is paced.
-	shares bool
 }
 
 // DNS measures.
@@ -147,6 +146,7 @@ func DNS(ctx context.Context, o DNSOptions) (*DNSReport, error) {
 		{name: "echo", start: startSelf(kindEcho, o), asks: questions},
 		{name: "homing", start: startSelf(kindDNS, o), asks: questionsWithUsers},
 		{name: "homing-2", start: startSelf(kindDNS2, o), asks: questionsWithUsers, two: true},
+		{name: "homing-do", start: startSelf(kindSigned, o), asks: questionsSigned},
 	}
 	for _, name := range o.Against {
 		p := rivals[name]
@@ -181,32 +181,8 @@ func DNS(ctx context.Context, o DNSOptions) (*DNSReport, error) {
 		}
 	}
 	r.settle()
-	half := r.server("homing").PerSecond / 2
-	for _, c := range []struct {
-		contestant
-		into **DNSDelay
-	}{
-		{all[0], &r.Floor},
-		{contestant{name: "homing", start: startSelf(kindDNS, o, "GODEBUG=gctrace=1"), asks: questionsWithUsers}, &r.Delay},
-		{contestant{name: "collecting", start: startSelf(kindCollecting, o, "GODEBUG=gctrace=1"), asks: questionsWithUsers, shares: true}, &r.Collecting},
-	} {
-		var runs []*DNSDelay
-		for round := range o.Rounds {
-			m, err := c.measure(ctx, fmt.Sprintf("%s/half-%s-%d", dir, c.name, round), o, half)
-			if errors.Is(err, errors.ErrUnsupported) {
-				break
-			}
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", c.name, err)
-			}
-			runs = append(runs, m.delay())
-		}
-		if len(runs) == 0 {
-			r.Skipped = append(r.Skipped, Skipped{Name: "delay of " + c.name, Why: "its load needs Linux"})
-			continue
-		}
-		slices.SortFunc(runs, func(a, b *DNSDelay) int { return cmp.Compare(a.P999, b.P999) })
-		*c.into = runs[len(runs)/2]
+	if err := r.measureDelays(ctx, dir, all[0]); err != nil {
+		return nil, err
 	}
 	if r.HTTP, err = measureHTTP(ctx, dir, o); err != nil {
 		return nil, fmt.Errorf("HTTPDNS: %w", err)
@@ -218,6 +194,41 @@ func DNS(ctx context.Context, o DNSOptions) (*DNSReport, error) {
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// measureDelays measures echo and homing at half of the rate that homing reached, in
+// turn, so that all have the same sender and the same neighbours.
+func (r *DNSReport) measureDelays(ctx context.Context, dir string, echo contestant) error {
+	o := r.Options
+	half := r.server("homing").PerSecond / 2
+	all := []struct {
+		contestant
+		into **DNSDelay
+		runs []*DNSDelay
+	}{
+		{contestant: echo, into: &r.Floor},
+		{contestant: contestant{name: "homing", start: startSelf(kindDNS, o, "GODEBUG=gctrace=1"), asks: questionsWithUsers}, into: &r.Delay},
+		{contestant: contestant{name: "collecting", start: startSelf(kindCollecting, o, "GODEBUG=gctrace=1"), asks: questionsWithUsers}, into: &r.Collecting},
+	}
+	for round := range o.Rounds {
+		for i := range all {
+			c := &all[i]
+			m, err := c.measure(ctx, fmt.Sprintf("%s/half-%s-%d", dir, c.name, round), o, half)
+			if errors.Is(err, errors.ErrUnsupported) {
+				r.Skipped = append(r.Skipped, Skipped{Name: "delay", Why: "its load needs Linux"})
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			c.runs = append(c.runs, m.delay())
+		}
+	}
+	for _, c := range all {
+		slices.SortFunc(c.runs, func(a, b *DNSDelay) int { return cmp.Compare(a.P999, b.P999) })
+		*c.into = c.runs[len(c.runs)/2]
+	}
+	return nil
+}
 
 // measure runs the server once, at a rate per second or, for 0, as fast as it
 // answers.
@@ -254,7 +265,7 @@ func (c *contestant) measure(ctx context.Context, dir string, o DNSOptions, rate
 	collections, paused := server.collected()
 	var run *dnsRun
 	if rate > 0 {
-		server.prefer(!c.shares)
+		server.prefer(os.Getenv("BENCH_FIFO") != "")
 		run, err = paced(ctx, at, asks, o.Duration, rate)
 	} else {
 		run, err = flood(ctx, at, asks, o.Duration)

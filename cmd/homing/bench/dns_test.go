@@ -19,7 +19,7 @@ func TestDNSBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := 5
+	want := 6
 	seen := map[string]bench.DNSServer{}
 	for _, s := range r.Servers {
 		seen[s.Name] = s

@@ -38,12 +38,15 @@ type dnsRun struct {
 
 // questions are packets for the one name on behalf of different networks of
 // three continents.
-func questions(networks int) [][]byte { return questionsFor(networks, 0) }
+func questions(networks int) [][]byte { return questionsFor(networks, 0, false) }
 
 // questionsWithUsers are the same, one in eight about a user.
-func questionsWithUsers(networks int) [][]byte { return questionsFor(networks, 8) }
+func questionsWithUsers(networks int) [][]byte { return questionsFor(networks, 8, false) }
 
-func questionsFor(networks, everyUser int) [][]byte {
+// questionsSigned want signatures.
+func questionsSigned(networks int) [][]byte { return questionsFor(networks, 0, true) }
+
+func questionsFor(networks, everyUser int, do bool) [][]byte {
 	r := rand.New(rand.NewPCG(5, 7))
 	blocks := []string{"223.0.0.0", "88.0.0.0", "99.0.0.0"}
 	out := make([][]byte, networks)
@@ -54,7 +57,7 @@ func questionsFor(networks, everyUser int) [][]byte {
 		if everyUser > 0 && i%everyUser == 1 {
 			name = fmt.Sprintf("u-%d.%s", 1_000_000+r.IntN(100_000), name)
 		}
-		p, err := question(name, a)
+		p, err := question(name, a, do)
 		if err != nil {
 			panic(err) // a constant form
 		}
@@ -63,14 +66,14 @@ func questionsFor(networks, everyUser int) [][]byte {
 	return out
 }
 
-// question asks for A on behalf of a /24.
-func question(name string, client [4]byte) ([]byte, error) {
+// question asks for A on behalf of a /24, with signatures or without.
+func question(name string, client [4]byte, do bool) ([]byte, error) {
 	n, err := dnsmessage.NewName(name)
 	if err != nil {
 		return nil, err
 	}
 	var opt dnsmessage.ResourceHeader
-	if err := opt.SetEDNS0(1232, dnsmessage.RCodeSuccess, false); err != nil {
+	if err := opt.SetEDNS0(1232, dnsmessage.RCodeSuccess, do); err != nil {
 		return nil, err
 	}
 	const subnet, family = 8, 1 // RFC 7871

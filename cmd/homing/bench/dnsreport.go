@@ -17,7 +17,7 @@ type DNSReport struct {
 	Delay   *DNSDelay   `json:"delay"` // of homing, at half the rate that it reached
 	HTTP    *DNSHTTP    `json:"http"`
 	// Floor is the delay of echo at the same rate, and Collecting that of homing while
-	// its garbage is collected ten times a second.
+	// its garbage is collected every second.
 	Floor      *DNSDelay   `json:"floor,omitempty"`
 	Collecting *DNSDelay   `json:"collecting,omitempty"`
 	Overlay    *DNSOverlay `json:"overlay,omitempty"`
@@ -161,7 +161,7 @@ func (r *DNSReport) print(out io.Writer) error {
 	for _, d := range []struct {
 		what string
 		*DNSDelay
-	}{{"echo", r.Floor}, {"homing", r.Delay}, {"homing, collecting garbage all the time", r.Collecting}} {
+	}{{"echo", r.Floor}, {"homing", r.Delay}, {"homing, collecting garbage every second", r.Collecting}} {
 		if d.DNSDelay == nil {
 			continue
 		}

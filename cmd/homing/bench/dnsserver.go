@@ -2,6 +2,9 @@ package bench
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,10 +29,11 @@ import (
 const (
 	kindDNS        = "dns"        // one worker
 	kindDNS2       = "dns2"       // two workers
+	kindSigned     = "signed"     // one worker, in a zone that is signed
 	kindHTTP       = "http"       // HTTPDNS
 	kindConstant   = "constant"   // a net/http handler that says always the same
 	kindEcho       = "echo"       // packets go back as they came
-	kindCollecting = "collecting" // one worker, and garbage collected all the time
+	kindCollecting = "collecting" // one worker, and garbage collected every second
 )
 
 // startSelf starts this program as a server, with more variables in its environment.
@@ -43,7 +47,7 @@ func startSelf(kind string, o DNSOptions, variables ...string) func(dir string, 
 			"--rules", strconv.Itoa(o.Rules), "--overlay", strconv.Itoa(o.Overlay))
 		processors := 1
 		switch kind {
-		case kindDNS, kindCollecting:
+		case kindDNS, kindSigned, kindCollecting:
 			processors = 1 + 1 // a worker that waits in the kernel keeps one: a node has one more than workers, too
 		case kindDNS2:
 			processors = 2 + 1
@@ -73,6 +77,13 @@ func newDNSServerCommand(io.Writer) *cobra.Command {
 			if kind == kindDNS2 {
 				o.Workers = 2
 			}
+			if kind == kindSigned {
+				key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+				if err != nil {
+					return err
+				}
+				o.Keys = []*ecdsa.PrivateKey{key}
+			}
 			if kind == kindHTTP {
 				o.HTTP = []string{at}
 			} else {
@@ -98,9 +109,9 @@ func newDNSServerCommand(io.Writer) *cobra.Command {
 	return cmd
 }
 
-// collect collects garbage ten times a second.
+// collect collects garbage every second.
 func collect(ctx context.Context) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
