@@ -265,7 +265,7 @@ func (c *contestant) measure(ctx context.Context, dir string, o DNSOptions, rate
 	collections, paused := server.collected()
 	var run *dnsRun
 	if rate > 0 {
-		server.prefer(os.Getenv("BENCH_FIFO") != "")
+		server.prefer()
 		run, err = paced(ctx, at, asks, o.Duration, rate)
 	} else {
 		run, err = flood(ctx, at, asks, o.Duration)

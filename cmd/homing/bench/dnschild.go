@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -118,20 +117,10 @@ func pin(pid, first, last int) {
 }
 
 // prefer puts the server before its neighbours on its processor, where that may be
-// had: their time slices are not its delay. Realtime is for one that runs a single
-// thread at a time, because such threads do not make way for each other.
-func (c *child) prefer(realtime bool) {
-	pid := c.cmd.Process.Pid
-	if realtime {
-		_ = exec.Command("chrt", "-a", "-f", "-p", "1", strconv.Itoa(pid)).Run()
-		return
-	}
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-	for _, t := range threads {
-		if id, err := strconv.Atoi(filepath.Base(t)); err == nil {
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, -20)
-		}
-	}
+// had: their time slices are not its delay. A nice value would not do it, which counts
+// within a session only (autogroup). Its own threads do not make way for each other.
+func (c *child) prefer() {
+	_ = exec.Command("chrt", "-a", "-f", "-p", "1", strconv.Itoa(c.cmd.Process.Pid)).Run()
 }
 
 // pinGenerator leaves the first processor to the servers until the release.
