@@ -25,10 +25,10 @@ func TestSpoofedFlood(t *testing.T) {
 		do        bool
 		perSecond int
 	}{
-		{"steered", "long.demo.test.", false, 20_000},
+		{"steered", "long.demo.test.", false, 10_000},
 		{"steered, slow", "long.demo.test.", false, 200},
 		{"signed, slow", "long.demo.test.", true, 100},
-		{"signed denial", "nobody.demo.test.", true, 6_000},
+		{"signed denial", "nobody.demo.test.", true, 3_000},
 		{"signed denial, slow", "nobody.demo.test.", true, 20},
 		{"refused", "example.com.", false, 6_000},
 		{"refused, slow", "example.com.", false, 20},
