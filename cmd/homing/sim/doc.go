@@ -8,7 +8,9 @@
 // core.Core, and the steps of store/memory's partitions), and what is here is the
 // weather: a network that loses, delays, cuts off; queues that repeat, reorder,
 // alter, forget; disks that keep only what was synced; operators who switch
-// over, fail over and back at any time, two of them at once; and clients.
+// over, fail over and back at any time, two of them at once, who in a quarter of
+// the runs force changes without hearing of each other, until one of them joins what
+// has forked; and clients.
 //
 // # Invariants
 //
@@ -44,16 +46,12 @@
 // old home's backup, because the new home's copies take their place at the old one
 // before it could say that they are gone.
 //
-// Worlds fork only when that is asked for (Options.Forks): two operators force
-// changes without hearing of each other. Of 1,777 seeds 8 fail then, all with a
-// fork: where both sides changed who acts for the same homes, and the change that
-// joins them is a failover, a message that one of them acknowledged is in nobody's
-// report (seed 337), ranges stay open (758), or copies differ at rest (345).
-//
 // A home changes hands again only when its last change has come to its end: taken
 // over everywhere, the tail merged, and the next in line has all of that. Without
 // it a region whose successor lost the home again before it had merged the tail
-// keeps that tail to itself, and the replay of it stalls there. In runs in which
+// keeps that tail to itself, and the replay of it stalls there. Only the world that
+// joins a fork does not wait: it leaves every home that its parents disagree about to
+// who acts at the newest term ([region.Dispute]), and changes nothing else. In runs in which
 // journals are trimmed nobody changes who acts, because this store's copies cannot
 // be bootstrapped. Watermarks are not judged in runs in which a home changed hands
 // or an owner moved; the copies are compared row by row at rest. The directory of

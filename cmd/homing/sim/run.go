@@ -53,7 +53,7 @@ type run struct {
 	poisons   []poison
 	complete  map[region.ID]region.Term // by home: the term that has come to its end everywhere
 	keep      uint64                    // records that a journal keeps at least
-	forks     bool                      // operators sign without asking each other
+	forks     bool                      // operators force changes without asking each other
 	users     []*user
 	groups    []region.UIN
 	steps     []task // of all regions; nil when they have to be collected anew
@@ -68,7 +68,6 @@ type run struct {
 	notes     []string
 	quiet     bool // no notes
 	moving    bool // owners move
-	forking   bool // two operators may sign at a time
 }
 
 // task is one step of the schedule.
@@ -305,7 +304,7 @@ func (r *run) command() {
 	if r.keep < 1000 || !r.dice.roll(5) {
 		return
 	}
-	if !r.forking && slices.ContainsFunc(r.operators, func(o *operator) bool { return o.pending != nil }) {
+	if !r.forks && slices.ContainsFunc(r.operators, func(o *operator) bool { return o.pending != nil }) {
 		return // they ask each other
 	}
 	r.learnWorlds(o)
@@ -336,7 +335,7 @@ func (r *run) command() {
 // learnWorlds has an operator look at what others signed; the second may not reach
 // the ledger.
 func (r *run) learnWorlds(o *operator) {
-	if r.forking && r.forks && o.name == "b" && len(r.tips) == 1 && !r.dice.roll(3) {
+	if r.forks && o.name == "b" && len(r.tips) == 1 && !r.dice.roll(3) {
 		return
 	}
 	o.newest = slices.Clone(r.tips)

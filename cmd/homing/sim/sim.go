@@ -16,7 +16,6 @@ type Options struct {
 	Trace bool // of every seed, not only of those that fail
 	Out   io.Writer
 	Moves bool // of users, too; see the package comment
-	Forks bool // of worlds, too; see the package comment
 	Jobs  int  // seeds at a time; 0 is one for each processor
 }
 
@@ -51,7 +50,7 @@ func Play(ctx context.Context, o Options) Result {
 				seed := o.First + uint64(next)
 				next++
 				mu.Unlock()
-				r := play(seed, o.Moves, o.Forks)
+				r := play(seed, o.Moves)
 				mu.Lock()
 				result.Seeds++
 				result.Stats.add(&r.stats)
@@ -77,9 +76,9 @@ func Play(ctx context.Context, o Options) Result {
 }
 
 // play plays one seed. A panic of what it steps is a failure of the seed.
-func play(seed uint64, moves, forks bool) (r *run) {
+func play(seed uint64, moves bool) (r *run) {
 	r = newRun(seed)
-	r.moving, r.forking = moves, forks
+	r.moving = moves
 	defer func() {
 		if p := recover(); p != nil {
 			stack := make([]byte, 4<<10)

@@ -18,7 +18,7 @@ func TestSeeds(t *testing.T) {
 		t.Fatalf("seed %d fails:\n%s", r.Failed[0], trace.String())
 	}
 	s := &r.Stats
-	for what, n := range map[string]int{"crashes": s.Crashes, "failovers": s.Failovers, "tails": s.Tail, "gap fills": s.GapFills,
+	for what, n := range map[string]int{"crashes": s.Crashes, "failovers": s.Failovers, "forks of worlds": s.Forks, "tails": s.Tail, "gap fills": s.GapFills,
 		"altered messages": s.Altered, "duplicates": s.Duplicates, "acknowledged writes": s.Acknowledged,
 		"handles": s.Handles, "newer commands": s.Poison} {
 		if n == 0 {
@@ -30,7 +30,7 @@ func TestSeeds(t *testing.T) {
 // TestSeedIsTheRun plays a seed twice: the traces are the same, line by line.
 func TestSeedIsTheRun(t *testing.T) {
 	for seed := range uint64(3) {
-		one, two := play(seed+1, true, true), play(seed+1, true, true)
+		one, two := play(seed+1, true), play(seed+1, true)
 		if !slices.Equal(one.notes, two.notes) {
 			for i := range one.notes {
 				if i >= len(two.notes) || one.notes[i] != two.notes[i] {

@@ -17,10 +17,9 @@ func main() {
 	seeds := flag.Int("seeds", 100, "how many")
 	trace := flag.Bool("trace", false, "print the whole trace of every seed")
 	moves := flag.Bool("moves", false, "users move, too")
-	forks := flag.Bool("forks", false, "worlds fork, too")
 	flag.Parse()
 	debug.SetGCPercent(400) // a run is a few MB, made of small pieces
-	r := sim.Play(context.Background(), sim.Options{First: *first, Seeds: *seeds, Moves: *moves, Forks: *forks, Trace: *trace, Out: os.Stdout})
+	r := sim.Play(context.Background(), sim.Options{First: *first, Seeds: *seeds, Moves: *moves, Trace: *trace, Out: os.Stdout})
 	fmt.Printf("played %d\n", r.Seeds)
 	if len(r.Failed) > 0 {
 		os.Exit(1)
