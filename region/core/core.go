@@ -30,8 +30,6 @@ type Core struct {
 	kinds   *lru.Cache[region.UIN, kind]
 	settled *lru.Cache[region.UIN, region.Epoch] // at which the owner was found not to be moving
 
-	ahead []*ahead // by partition; nil where nothing goes ahead
-
 	gone sync.Map // region.UIN of accounts erased by this process; those of others cannot log in
 
 	userPace   *pacer[region.UIN]
@@ -57,12 +55,6 @@ func New(o Options) (*Core, error) {
 		c.numbers.run(ctx)
 	}()
 	journal, _ := o.Store.(store.Store)
-	if journal != nil && o.Ahead {
-		c.ahead = make([]*ahead, o.Store.Partitions())
-		for p := range c.ahead {
-			c.ahead[p] = newAhead()
-		}
-	}
 	if journal != nil && o.Retention > 0 {
 		c.running.Go(func() { c.retention(ctx, journal) })
 	}

@@ -27,10 +27,7 @@
 // read from the journal by the region that acts for the target's home: here by
 // the core itself, elsewhere after the replicator brought it. Executing it
 // commits one batch of the target's: an inbox entry and an index row. So a 1:1
-// message is four rows and a command, in two commits. With Options.Ahead, when both
-// live here and nothing of the sender's to that target waits to be executed, the second is submitted right
-// behind the first and shares its fsync; the command is then passed over when it
-// is read (ahead.go).
+// message is four rows and a command, in two commits.
 //
 // A group has no inbox. Its region takes a post once, by the same index, and
 // writes one command per region in which members live; each region puts the

@@ -209,7 +209,7 @@ func (f *faulty) counted(owner region.UIN) {
 	f.of[owner]++
 }
 
-func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (store.Receipt, error) {
+func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
 	var crashed bool
 	decided, durable := make(chan struct{}), make(chan struct{})
 	s, submits := f.Store.(store.Submitter)
@@ -220,7 +220,7 @@ func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Rec
 			receipt, err = f.Store.Commit(ctx, b)
 			return err
 		}
-		receipt, err = s.Submit(ctx, b, func(r store.Receipt, err error) {
+		err = s.Submit(ctx, b, func(r store.Receipt, err error) {
 			<-decided
 			if !crashed {
 				then(r, err)
@@ -241,12 +241,12 @@ func (f *faulty) Submit(ctx context.Context, b *store.Batch, then func(store.Rec
 		if begun {
 			<-durable // but nobody was told
 		}
-		return store.Receipt{}, err
+		return err
 	}
 	if !submits {
 		then(receipt, nil)
 	}
-	return receipt, nil
+	return nil
 }
 
 func (f *faulty) SetPosition(ctx context.Context, p journal.Position) error {

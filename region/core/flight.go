@@ -50,42 +50,31 @@ func (c *Core) flight(ctx context.Context, owner region.UIN, change func(*txn) e
 	if err := change(t); err != nil {
 		return err
 	}
-	e := c.foresee(ctx, t)
-	if e != nil {
-		defer c.locks.leave(e.t.owner, e.lock)
-	}
-	r, err := c.depart(ctx, s, o, t, then)
-	if err != nil {
-		return err
-	}
-	if t.sends != nil && (e == nil || !c.goAhead(ctx, s, e, r)) {
-		c.fallBehind(owner, t.sends.command.Target, r)
-	}
-	return nil
+	return c.depart(ctx, s, o, t, then)
 }
 
 // depart submits what a flight consists of. The owner's lock is held.
-func (c *Core) depart(ctx context.Context, s store.Submitter, o *ownerLock, t *txn, then func(*txn, error)) (store.Receipt, error) {
+func (c *Core) depart(ctx context.Context, s store.Submitter, o *ownerLock, t *txn, then func(*txn, error)) error {
 	if !c.join() {
-		return store.Receipt{}, region.Errorf(region.Unavailable, "region %s is stopping", c.o.Self).WithHint("retry")
+		return region.Errorf(region.Unavailable, "region %s is stopping", c.o.Self).WithHint("retry")
 	}
 	t.flies = true
 	t.keepHead()
 	c.locks.fly(o)
-	r, err := s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
+	err := s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
 		err = t.ended(receipt, err)
 		c.locks.land(t.owner, o)
 		then(t, err)
 		c.running.Done()
 	})
 	if err == nil {
-		return r, nil
+		return nil
 	}
 	c.heads.Remove(t.owner)
 	c.locks.land(t.owner, o)
 	c.running.Done()
 	if region.KindOf(err) == region.Conflict {
-		return r, errGrounded{}
+		return errGrounded{}
 	}
-	return r, err
+	return err
 }

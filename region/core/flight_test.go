@@ -20,7 +20,7 @@ type slow struct {
 	held    bool
 }
 
-func (s *slow) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (store.Receipt, error) {
+func (s *slow) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
 	return s.Store.(store.Submitter).Submit(ctx, b, func(r store.Receipt, err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -102,7 +102,7 @@ func TestSendsDoNotWaitForTheDisk(t *testing.T) {
 	for i := range n {
 		u.core("sh").SendThen(ctx, alice.Caller, textTo(bob.UIN, fmt.Sprint("m", i), "hello"), func(r *v1.SendResponse, err error) { answers <- answer{r, err} })
 	}
-	// Alice's are durable, or Bob's with them, and nobody was told.
+	// Alice's are durable, and nobody was told; Bob's follow from the journal.
 	u.eventually("all are under way", func() error {
 		if c := disk.count(); c < n {
 			return fmt.Errorf("%d are", c)

@@ -17,44 +17,6 @@ type head struct {
 	newest uint64
 	user   bool                // the owner has an account that is not erased, and is no group
 	clean  map[region.UIN]bool // senders whom the owner does not block; some of them
-
-	// Of the owner's messages that did not go ahead (see ahead), and so wait for the
-	// command loop: no other to the same target may, before the loop has passed this
-	// record of this region's journal. behind is for all targets, late for one each,
-	// of those that are not known to be passed.
-	behind uint64
-	late   map[region.UIN]uint64
-}
-
-// maxLate bounds head.late; beyond it behind stands for all.
-const maxLate = 64
-
-// wait notes a message to a target that waits for the command loop.
-func (h *head) wait(target region.UIN, record uint64) {
-	if len(h.late) >= maxLate {
-		h.behind, h.late = record, nil
-		return
-	}
-	if h.late == nil {
-		h.late = make(map[region.UIN]uint64)
-	}
-	h.late[target] = record
-}
-
-// free says whether a message to a target may go ahead.
-func (h *head) free(target region.UIN, a *ahead) bool {
-	if !a.passed(h.behind) {
-		return false
-	}
-	record, late := h.late[target]
-	if !late {
-		return true
-	}
-	if !a.passed(record) {
-		return false
-	}
-	delete(h.late, target)
-	return true
 }
 
 // maxClean bounds head.clean; beyond it one begins anew.
@@ -65,9 +27,7 @@ func (t *txn) newest() (uint64, error) {
 	if h, ok := t.remembered(); ok {
 		return h.newest, nil
 	}
-	// All of the owner's messages are durable: nothing flies while rows are read.
-	durable := t.c.o.Store.Head(region.PartitionOf(t.owner, t.c.o.Store.Partitions()))
-	h := head{epoch: t.place.Epoch, user: aUser(t.account.row), behind: max(durable.Next, 1) - 1}
+	h := head{epoch: t.place.Epoch, user: aUser(t.account.row)}
 	var bad bool
 	err := t.c.o.Store.Scan(t.ctx, t.owner, tableInbox, store.Range{Reverse: true, Limit: 1, Deleted: true}, func(r *store.Row) bool {
 		var ok bool
@@ -160,15 +120,6 @@ func (t *txn) keepHead() {
 		h.clean[u] = true
 	}
 	t.c.heads.Add(t.owner, h)
-}
-
-// fallBehind remembers that a message of the owner's waits for the command loop.
-// The owner's lock is held.
-func (c *Core) fallBehind(owner, target region.UIN, r store.Receipt) {
-	if h, ok := c.heads.Get(owner); ok {
-		h.wait(target, r.Last)
-		c.heads.Add(owner, h)
-	}
 }
 
 // append puts a message that is not known into the owner's inbox. The stored

@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 
 	"github.com/homing-im/homing/region"
@@ -15,9 +14,6 @@ const (
 	// roundBytes is about how much of the journal is executed between two looks
 	// at the world, in bytes.
 	roundBytes = 1 << 20
-	// shortBytes is the same while some of it went ahead: what is read of that is
-	// read for nothing.
-	shortBytes = 32 << 10
 	// positionDelay is how long an executed position may stay in memory. It is
 	// only a hint where to start again: what is executed twice has no effect
 	// the second time. Writing it with every round would double the fsyncs.
@@ -51,23 +47,7 @@ type cursor struct {
 // round is a piece of the stream under way.
 type round struct {
 	*execution
-	end journal.Position // of what went ahead its sequence alone
-}
-
-// tail is the last record of the stream that was taken.
-func (k *cursor) tail() uint64 {
-	if n := len(k.flying); n > 0 {
-		return k.flying[n-1].end.Seq
-	}
-	return k.done.Seq
-}
-
-// through is the first record that may not be executed.
-func (k *cursor) through() uint64 {
-	if len(k.flying) > 0 {
-		return k.done.Seq + 1
-	}
-	return k.from
+	end journal.Position
 }
 
 // maxFlying bounds the rounds of a stream under way, and so, with roundBytes, their
@@ -155,9 +135,6 @@ func (l *commandLoop) round(ctx context.Context) error {
 				_ = l.settle(ctx, k, 0)
 			}
 			delete(l.cursors, r.ID) // when it comes back, from what is stored
-			if a := l.ahead(r.ID); a != nil {
-				a.reset(math.MaxUint64, 0)
-			}
 			continue
 		}
 		if err := l.drain(ctx, r.ID); err != nil {
@@ -189,13 +166,6 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 		}
 		k = &cursor{from: p.Seq + 1, done: p}
 		l.cursors[home] = k
-		if a := l.ahead(home); a != nil {
-			a.reset(p.Seq, k.from)
-		}
-	}
-	a := l.ahead(home)
-	if a != nil {
-		defer func() { a.reached(k.tail(), k.through()) }()
 	}
 	for ctx.Err() == nil {
 		if err := l.settle(ctx, k, maxFlying-1); err != nil {
@@ -219,22 +189,9 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 			l.c.log.Info("the journal begins later than this stream was executed to", "partition", l.partition, "home", home, "from", k.from, "first", h.First)
 			k.from = h.First
 		}
-		size := roundBytes
-		if a != nil {
-			if some, end := a.take(k.tail(), last); len(some) > 0 {
-				k.flying, k.from = append(k.flying, &round{l.c.await(some), journal.Position{Seq: end}}), end+1
-				continue
-			}
-			if a.some() {
-				size = shortBytes
-			}
-		}
-		batches, err := s.Journal(ctx, l.partition, stream, k.from, size)
+		batches, err := s.Journal(ctx, l.partition, stream, k.from, roundBytes)
 		if err != nil || len(batches) == 0 {
 			return err
-		}
-		if a != nil {
-			batches = a.before(stream, batches)
 		}
 		e, err := l.c.launch(ctx, batches)
 		if err != nil {
@@ -251,15 +208,6 @@ func (l *commandLoop) drain(ctx context.Context, home region.ID) error {
 	return ctx.Err()
 }
 
-// ahead is what went ahead of the stream to a home; nil for other homes than this
-// region.
-func (l *commandLoop) ahead(home region.ID) *ahead {
-	if l.c.ahead == nil || home != l.c.o.Self {
-		return nil
-	}
-	return l.c.ahead[l.partition]
-}
-
 // position is the place behind a batch of a stream.
 func (l *commandLoop) position(stream journal.Stream, b *journal.Batch) journal.Position {
 	p := journal.Position{Origin: l.c.o.Self, Stream: stream, Partition: l.partition, Incarnation: b.Incarnation, Seq: b.Last(), UnixMilli: b.UnixMilli}
@@ -269,23 +217,6 @@ func (l *commandLoop) position(stream journal.Stream, b *journal.Batch) journal.
 		}
 	}
 	return p
-}
-
-// locate makes a position of which only the sequence is known whole: of what went
-// ahead nothing else was read.
-func (l *commandLoop) locate(ctx context.Context, home region.ID, p *journal.Position) error {
-	if p.Origin != "" {
-		return nil
-	}
-	batches, err := l.store.Journal(ctx, l.partition, journal.StreamTo(home), p.Seq, 1)
-	if err != nil {
-		return err
-	}
-	if len(batches) == 0 || batches[0].Last() != p.Seq {
-		return region.Errorf(region.Internal, "the journal has no command %d of partition %d, which was executed", p.Seq, l.partition).WithHint("repair the partition")
-	}
-	*p = l.position(journal.StreamTo(home), batches[0])
-	return nil
 }
 
 // settle finishes the rounds that have ended, and waits for the oldest until no
@@ -303,9 +234,6 @@ func (l *commandLoop) settle(ctx context.Context, k *cursor, some int) error {
 		}
 		if err := r.finish(ctx); err != nil {
 			k.flying, k.from = nil, k.done.Seq+1
-			if _, grounded := err.(errGrounded); grounded {
-				return nil // it did not go ahead after all
-			}
 			return err
 		}
 		k.flying, k.done = k.flying[1:], r.end
@@ -318,12 +246,9 @@ func (l *commandLoop) settle(ctx context.Context, k *cursor, some int) error {
 
 // save stores the positions that are due, or all.
 func (l *commandLoop) save(ctx context.Context, all bool) error {
-	for home, k := range l.cursors {
+	for _, k := range l.cursors {
 		if k.dirty.IsZero() || !all && l.c.o.Clock().Sub(k.dirty) < positionDelay {
 			continue
-		}
-		if err := l.locate(ctx, home, &k.done); err != nil {
-			return err
 		}
 		if err := l.store.SetPosition(ctx, k.done); err != nil {
 			return err

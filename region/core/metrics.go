@@ -3,7 +3,6 @@ package core
 import (
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,9 +12,8 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec // method, outcome
 	messages  *prometheus.CounterVec // kind: own, user, group, system
-	own, user prometheus.Counter     // of messages
+	own       prometheus.Counter     // of messages
 	commands  *prometheus.CounterVec // method, outcome: applied, repeated, refused, dead, blocked
-	ahead     prometheus.Counter
 	delay     prometheus.Histogram
 	paced     *prometheus.CounterVec // by: user, device
 	removed   prometheus.Counter
@@ -51,8 +49,6 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Messages put into an inbox: the sender's own copy, from a user, from a group, written by a region."}, []string{"kind"}),
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_commands_total",
 			Help: "Commands executed, by what became of them."}, []string{"method", "outcome"}),
-		ahead: prometheus.NewCounter(prometheus.CounterOpts{Name: "homing_core_commands_ahead_total",
-			Help: "Commands of this region to itself whose effect was submitted together with them, and not read back from the journal."}),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "homing_core_command_delay_seconds",
 			Help:    "From a command's commit at its origin, by the origin's clock, to its effect being durable here.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
@@ -67,25 +63,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		loop: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "homing_core_command_rounds_total",
 			Help: "Rounds of executing this region's own commands, by ok or the kind of error."}, []string{"outcome"}),
 	}
-	m.own, m.user = m.messages.WithLabelValues("own"), m.messages.WithLabelValues("user")
+	m.own = m.messages.WithLabelValues("own")
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.ahead, m.delay, m.paced, m.removed, m.conflicts, m.missing, m.loop} {
+	for _, c := range []prometheus.Collector{m.requests, m.messages, m.commands, m.delay, m.paced, m.removed, m.conflicts, m.missing, m.loop} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
-}
-
-// wentAhead counts a message whose delivery did not wait for the command loop.
-func (m *metrics) wentAhead(outcome string, delay time.Duration) {
-	m.ahead.Inc()
-	m.counter(m.commands, methodAppend.String(), outcome).Inc()
-	if outcome == applied {
-		m.user.Inc()
-	}
-	m.delay.Observe(max(0, delay.Seconds()))
 }
 
 func outcome(err error) string {

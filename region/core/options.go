@@ -48,12 +48,6 @@ type Options struct {
 	Registry  prometheus.Registerer // nil: not exported
 	Clock     func() time.Time      // nil is time.Now; tells expiry and time stamps, never order
 
-	// Ahead delivers a message within the region with the fsync that stores it,
-	// where nothing of the same sender to the same target waits for the command
-	// loop. Off in a node: with more messages than it can store, some wait, and the
-	// loop then gets on slower than without it (see access/DESIGN.md).
-	Ahead bool
-
 	TicketLife time.Duration // of tickets; 0 is 24 hours
 	Range      int           // UINs asked of the Directory at a time; 0 is 1,000
 	Heads      int           // owners of whom the newest sequence and the like are kept in memory; 0 is 100,000

@@ -246,9 +246,6 @@ func (t *txn) send(id [16]byte, to recipient, r *v1.SendRequest) (*v1.SendRespon
 			how = methodGroupPost
 		}
 		t.command(id, to.home, to.uin, how, carrying(stored))
-		if how == methodAppend {
-			t.sends = &operation{command: &t.batch.Commands[0], id: id, message: m, stored: stored}
-		}
 	}
 	return &v1.SendResponse{Id: id[:], Sequence: sequence, SentUnixMilli: m.SentUnixMilli}, nil
 }

@@ -53,7 +53,6 @@ type txn struct {
 
 	receipt store.Receipt // of the commit, when there was one
 
-	sends   *operation // the message that the one command brings to a user; nil when there is none
 	notices []*v1.Message
 	few     struct { // what a message takes is allocated with its transaction
 		writes   [2]store.Write
@@ -157,9 +156,6 @@ func (t *txn) ended(receipt store.Receipt, err error) error {
 	}
 	t.receipt = receipt
 	if !t.flies {
-		if t.sends != nil && t.hasHead {
-			t.head.wait(t.sends.command.Target, receipt.Last)
-		}
 		t.keepHead()
 	}
 	if t.erased {

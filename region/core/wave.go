@@ -113,13 +113,13 @@ func (c *Core) begin(ctx context.Context, s store.Submitter, w *wave, u region.U
 	}
 	w.left.Add(1)
 	if light {
-		_, err = c.depart(ctx, s, o, t, func(_ *txn, err error) {
+		err = c.depart(ctx, s, o, t, func(_ *txn, err error) {
 			b.err = err
 			w.done()
 		})
 	} else {
 		stays = true
-		_, err = s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
+		err = s.Submit(ctx, &t.batch, func(receipt store.Receipt, err error) {
 			b.err = t.ended(receipt, err)
 			c.locks.leave(u, o)
 			w.done()

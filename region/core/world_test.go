@@ -188,7 +188,7 @@ func (u *universe) start(id region.ID) {
 	s := u.sites[id]
 	s.heard = &notices{}
 	c, err := New(Options{Store: s.store, Self: id, Key: seededKey(string(id)), View: u.view.Load, Changed: u.changed,
-		Directory: u.ids.of(id), Notifier: s.heard, Range: 200, Ahead: true, Retention: u.keep,
+		Directory: u.ids.of(id), Notifier: s.heard, Range: 200, Retention: u.keep,
 		Clock: func() time.Time { return time.Now().Add(time.Duration(u.ahead.Load())) },
 		Held: func(_ region.ID, p region.Partition) (Mark, bool) {
 			to := u.sites[u.backup[id]]

@@ -94,11 +94,6 @@ type Receipt struct {
 	Partition region.Partition
 	First     uint64 // sequence of its first journal record; 0 when it made none (local rows only)
 	Last      uint64
-
-	// Follows is the record before the batch in the stream that carries its
-	// commands: what the link of that stream names. 0 when there is none, and of a
-	// batch whose commands are for several regions.
-	Follows uint64
 }
 
 // Range selects rows of one owner and table by key, From included, To
@@ -123,16 +118,15 @@ type Head struct {
 // caller does something else.
 type Submitter interface {
 	// Submit puts the batch where nothing but a failure of the whole store keeps
-	// it from becoming durable, not before anything that was submitted or
-	// committed before it was called, in whatever partition. It blocks only to
-	// refuse a conflict, as Commit does. The receipt says what the batch becomes.
-	// Errors: those of Commit, and then is not called.
+	// it from becoming durable, after everything submitted for the same partition
+	// before. It blocks only to refuse a conflict, as Commit does. Errors: those of
+	// Commit, and then is not called.
 	//
 	// Otherwise then is called once: when the batch is durable, or with the error
 	// of the store that failed, by Close at the latest. That may be before Submit
 	// returns. Calls for one partition come one at a time, in the order of Submit.
 	// then must not block, nor wait for another commit.
-	Submit(ctx context.Context, b *Batch, then func(Receipt, error)) (Receipt, error)
+	Submit(ctx context.Context, b *Batch, then func(Receipt, error)) error
 }
 
 // Store is a region's store. All methods are safe for concurrent use. Methods

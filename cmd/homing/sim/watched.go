@@ -23,7 +23,7 @@ var _ store.Submitter = (*watched)(nil)
 const nobody region.UIN = math.MaxUint64
 
 // Submit implements store.Submitter.
-func (w *watched) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (store.Receipt, error) {
+func (w *watched) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
 	w.meanwhile(b)
 	return w.Store.Submit(ctx, b, func(receipt store.Receipt, err error) {
 		if err == nil {

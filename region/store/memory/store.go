@@ -184,14 +184,14 @@ func (s *Store) commit(ctx context.Context, b *store.Batch, sync bool) (store.Re
 
 // Submit implements store.Submitter: it tells before it returns, because nothing
 // in a simulation may happen by itself.
-func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (store.Receipt, error) {
+func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	receipt, err := s.Commit(ctx, b)
 	if err == nil {
 		then(receipt, nil)
 	}
-	return receipt, err
+	return err
 }
 
 // Apply implements store.Store.

@@ -22,9 +22,9 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) (store.Receipt, erro
 }
 
 // Submit begins a commit: see store.Submitter.
-func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) (store.Receipt, error) {
-	_, receipt, err := s.begin(ctx, b, then)
-	return receipt, err
+func (s *Store) Submit(ctx context.Context, b *store.Batch, then func(store.Receipt, error)) error {
+	_, _, err := s.begin(ctx, b, then)
+	return err
 }
 
 var _ store.Submitter = (*Store)(nil)

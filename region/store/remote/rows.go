@@ -199,5 +199,5 @@ func (r *Rows) Commit(ctx context.Context, b *store.Batch) (store.Receipt, error
 		return store.Receipt{}, err
 	}
 	r.heard(b.Owner, p.Place)
-	return store.Receipt{Partition: region.Partition(p.Partition), First: p.First, Last: p.Last, Follows: p.Follows}, nil
+	return store.Receipt{Partition: region.Partition(p.Partition), First: p.First, Last: p.Last}, nil
 }

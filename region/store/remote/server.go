@@ -119,5 +119,5 @@ func (h handler) commit(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(&v1.StoreReceipt{Partition: uint32(r.Partition), First: r.First, Last: r.Last, Follows: r.Follows, Place: h.place(b.Owner)})
+	return encode(&v1.StoreReceipt{Partition: uint32(r.Partition), First: r.First, Last: r.Last, Place: h.place(b.Owner)})
 }

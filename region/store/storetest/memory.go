@@ -223,10 +223,6 @@ func (m *Memory) Commit(ctx context.Context, b *store.Batch) (store.Receipt, err
 	receipt := store.Receipt{Partition: id}
 	if len(jb.Records) > 0 {
 		receipt.First, receipt.Last = m.append(id, jb)
-		commands := slices.DeleteFunc(slices.Clone(jb.Links), func(l journal.Link) bool { _, ok := l.Stream.To(); return !ok })
-		if len(commands) == 1 {
-			receipt.Follows = commands[0].Prev
-		}
 	}
 	return receipt, nil
 }

@@ -41,7 +41,6 @@ func Run(t *testing.T, place func(t testing.TB) Factory) {
 		{"Counter", testCounter},
 		{"Conflicts", testConflicts},
 		{"Submits", testSubmits},
-		{"SubmitsInOrder", testSubmitsInOrder},
 		{"Streams", testStreams},
 		{"JournalPieces", testJournalPieces},
 		{"Trim", testTrim},

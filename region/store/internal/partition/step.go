@@ -140,7 +140,6 @@ func (s *Step) Commit(b *store.Batch) (store.Receipt, error) {
 	receipt := store.Receipt{Partition: s.Partition}
 	if len(s.records) > 0 {
 		receipt.First, receipt.Last = s.append(&journal.Batch{Owner: b.Owner, Home: b.Home, Epoch: b.Epoch, Records: s.records})
-		receipt.Follows = follows(s.links)
 	}
 	return receipt, nil
 }
@@ -200,22 +199,6 @@ func (s *Step) append(b *journal.Batch) (first, last uint64) {
 	s.Engine.Append(e)
 	s.Touched = true
 	return first, last
-}
-
-// follows returns what the one link of a command stream among links names; 0 when
-// there is none or several.
-func follows(links []journal.Link) (prev uint64) {
-	some := false
-	for i := range links {
-		if _, ok := links[i].Stream.To(); !ok {
-			continue
-		}
-		if some {
-			return 0
-		}
-		some, prev = true, links[i].Prev
-	}
-	return prev
 }
 
 // SetPosition is store.Store's SetPosition of a position that is valid. It says
