@@ -141,7 +141,7 @@ func (c *Client) Where() (region.ID, string, bool) {
 		return "", "", false
 	}
 	id, _ := c.current.place()
-	return id, c.current.pop, true
+	return id, c.current.POP, true
 }
 
 // ready returns the connection, waiting for one. Errors: ctx's, and the one the
@@ -229,7 +229,7 @@ func (c *Client) run() {
 		cn.left = !c.outbox.empty() // before anybody can send on it
 		c.set(cn, nil)
 		id, _ := cn.place()
-		c.emit(Event{Kind: Connected, Endpoint: cn.endpoint, Region: id, POP: cn.pop, Source: source, Took: time.Since(started), World: cn.world})
+		c.emit(Event{Kind: Connected, Endpoint: cn.endpoint, Region: id, POP: cn.POP, Source: source, Took: time.Since(started), World: cn.World})
 		end := cn.serve(c)
 		c.set(nil, nil)
 		close(cn.gone) // after set, so that whoever waits for it finds no dead connection

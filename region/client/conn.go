@@ -24,15 +24,11 @@ const answerTimeout = 10 * time.Second
 // to renew it; else the demand is for a new proof only.
 const renewBefore = 5 * time.Minute
 
-// conn is one proven connection.
+// conn is the connection that a client keeps.
 type conn struct {
-	nc        net.Conn
-	r         *wire.Reader
-	endpoint  netip.AddrPort
-	pop       string
-	world     uint64
-	heartbeat time.Duration
-	left      bool // the outbox had messages of an earlier connection or process
+	*Link
+	endpoint netip.AddrPort
+	left     bool // the outbox had messages of an earlier connection or process
 
 	gone chan struct{} // closed when the connection is over and no longer the client's current one
 
@@ -209,7 +205,7 @@ func (cn *conn) receive(ctx context.Context, c *Client, tasks *sync.WaitGroup, f
 			cn.mu.Lock()
 			cn.region, cn.epoch = region.ID(h.Region), e
 			cn.mu.Unlock()
-			c.emit(Event{Kind: Rehomed, Endpoint: cn.endpoint, Region: region.ID(h.Region), POP: cn.pop})
+			c.emit(Event{Kind: Rehomed, Endpoint: cn.endpoint, Region: region.ID(h.Region), POP: cn.POP})
 			// What was asked of the region before may be unanswered for ever.
 			cn.abandon(false)
 			c.outbox.nudge()
@@ -254,12 +250,14 @@ func (cn *conn) prove(ctx context.Context, c *Client, nonce []byte) {
 		c.o.Logger.Warn("the proof was not taken", "error", err)
 		return
 	}
-	c.ticketExpires(resp.TicketExpiresUnix)
+	if resp.TicketExpiresUnix > 0 {
+		c.ticketExpires(time.Unix(resp.TicketExpiresUnix, 0))
+	}
 }
 
 // beat keeps the connection alive and finds out when it is not.
 func (cn *conn) beat(ctx context.Context, c *Client) {
-	every := cn.heartbeat
+	every := cn.Heartbeat
 	t := time.NewTimer(every)
 	defer t.Stop()
 	for {

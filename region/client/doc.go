@@ -22,4 +22,8 @@
 // before goes first, so that a change of network costs no question to anybody.
 //
 // Notices are hints: [Client.Sync] is the truth.
+//
+// Below it lies [Link], one proven connection without any of this, for programs that
+// have thousands of them, such as homing bench. They use nothing else than this
+// package, and package wire for what they say over it.
 package client

@@ -2,15 +2,10 @@ package client
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/homing-im/homing/region"
 	v1 "github.com/homing-im/homing/region/homingv1"
@@ -79,86 +74,32 @@ func (c *Client) attempt(ends []netip.AddrPort) (*conn, error) {
 	}
 }
 
-// handshake sends Hello and the proof.
-func (c *Client) handshake(ctx context.Context, nc net.Conn, endpoint netip.AddrPort) (*conn, error) {
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+// link is what this client's connections have in common.
+func (c *Client) link() *LinkOptions {
 	c.mu.Lock()
 	id, world := c.identity, c.world
 	c.mu.Unlock()
-	keyID := wire.KeyID(id.Key.Public().(ed25519.PublicKey))
-	cn := &conn{nc: nc, r: wire.NewReader(nc), endpoint: endpoint, pending: map[uint64]chan reply{}, gone: make(chan struct{})}
-	f, err := cn.ask(wire.Hello, 1, &v1.Hello{
-		WireVersion: wire.Version, Uin: uint64(id.UIN), ClientVersion: c.o.ClientVersion, Platform: c.o.Platform,
-		WorldVersion: world, DeviceKeyId: keyID[:], Ticket: id.Ticket, ConnectionId: c.connectionID,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if f.Method == wire.Redirect {
-		rd := new(v1.Redirect)
-		if err := wire.Unmarshal(f, rd); err != nil {
-			return nil, err
-		}
-		return nil, &wire.Error{Err: region.Errorf(region.WrongRegion, "region %s acts for UIN %d", rd.Acting, id.UIN), WorldVersion: rd.WorldVersion, Redirect: rd}
-	}
-	hr := new(v1.HelloReply)
-	if err := wire.Unmarshal(f, hr); err != nil {
-		return nil, err
-	}
-	epoch, err := wire.EpochFromProto(hr.Epoch)
-	if err != nil {
-		return nil, err
-	}
-	cn.region, cn.epoch, cn.pop, cn.world = region.ID(hr.Region), epoch, hr.Pop, hr.WorldVersion
-	c.heardOf(hr.WorldVersion)
-	sig := ed25519.Sign(id.Key, wire.ConnectionProof(hr.Region, epoch, c.connectionID, hr.Nonce, id.UIN))
-	f, err = cn.ask(wire.Reauth, 2, &v1.Reauth{Nonce: hr.Nonce, Signature: sig})
-	if err != nil {
-		return nil, err
-	}
-	rr := new(v1.ReauthReply)
-	if err := wire.Unmarshal(f, rr); err != nil {
-		return nil, err
-	}
-	cn.heartbeat = time.Duration(max(rr.HeartbeatSeconds, 1)) * time.Second
-	cn.sequence = 2
-	c.ticketExpires(rr.TicketExpiresUnix)
-	if !stop() {
-		return nil, ctx.Err()
-	}
-	return cn, nc.SetDeadline(time.Time{})
+	return &LinkOptions{Identity: id, ClientVersion: c.o.ClientVersion, Platform: c.o.Platform, World: world, ConnectionID: c.connectionID,
+		Zone: c.o.Zone, RootCAs: c.o.RootCAs, Plain: c.o.Plain, Dial: c.o.Dial}
 }
 
-func (c *Client) ticketExpires(unix int64) {
+// handshake sends Hello and the proof.
+func (c *Client) handshake(ctx context.Context, nc net.Conn, endpoint netip.AddrPort) (*conn, error) {
+	l, err := c.link().prove(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	c.heardOf(l.World)
+	c.ticketExpires(l.Expires)
+	return &conn{Link: l, endpoint: endpoint, region: l.Region, epoch: l.Epoch, sequence: proofs, pending: map[uint64]chan reply{}, gone: make(chan struct{})}, nil
+}
+
+func (c *Client) ticketExpires(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if unix > 0 {
-		c.identity.Expires = time.Unix(unix, 0)
+	if !at.IsZero() {
+		c.identity.Expires = at
 	}
-}
-
-// ask is one question of the handshake and its answer.
-func (cn *conn) ask(m wire.Method, sequence uint64, body proto.Message) (wire.Frame, error) {
-	b, err := wire.AppendMessage(nil, m, 0, sequence, body)
-	if err != nil {
-		return wire.Frame{}, err
-	}
-	if _, err := cn.nc.Write(b); err != nil {
-		return wire.Frame{}, lost(err)
-	}
-	f, err := cn.r.Next()
-	if err != nil {
-		return f, lost(err)
-	}
-	if f.Is(wire.FlagError) {
-		return f, errorOf(f)
-	}
-	redirected := m == wire.Hello && f.Method == wire.Redirect
-	if !f.Is(wire.FlagResponse) || f.Sequence != sequence || (f.Method != m && !redirected) {
-		return f, region.Errorf(region.Unavailable, "the server answered %s with %s", m, f.Method).WithHint("is this a Homing endpoint?")
-	}
-	return f, nil
 }
 
 // errorOf reads the error that a frame carries.
@@ -280,17 +221,6 @@ func (r *race) stop() {
 }
 
 func (c *Client) dialOne(ctx context.Context, e netip.AddrPort) dialed {
-	nc, err := c.o.Dial(ctx, "tcp", e.String())
-	if err != nil {
-		return dialed{endpoint: e, err: err}
-	}
-	if c.o.Plain {
-		return dialed{conn: nc, endpoint: e}
-	}
-	t := tls.Client(nc, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: string(region.Long) + "." + c.o.Zone, RootCAs: c.o.RootCAs})
-	if err := t.HandshakeContext(ctx); err != nil {
-		_ = nc.Close()
-		return dialed{endpoint: e, err: fmt.Errorf("%s: %w", e, err)}
-	}
-	return dialed{conn: t, endpoint: e}
+	nc, err := c.link().secure(ctx, e)
+	return dialed{conn: nc, endpoint: e, err: err}
 }

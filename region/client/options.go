@@ -125,9 +125,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Port = 7101
 	}
 	if o.Dial == nil {
-		d := &net.Dialer{}
-		d.SetMultipathTCP(false)
-		o.Dial = d.DialContext
+		o.Dial = dialer()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -33,7 +33,8 @@ func newStoreCommand(out io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "store", Short: "Measure a region's store: durable writes, point reads, delay at half load",
 		Long: `Callers commit batches of one random owner each and wait until they are durable,
-as a message does; journal and digests are included. Then they read random rows.
+as a message does; journal and digests are included. Then, when nothing is flushed or
+compacted any more, they read random rows, several times: the median counts.
 Then batches arrive at half the rate that was reached, on schedule whether or not
 the store keeps up, and the time from schedule to durable is the delay. Right after
 it the floor is measured, at the same rate: the same batches as plain Pebble

@@ -96,12 +96,15 @@ cannot hide it.
 
   --kind direct   1:1 messages; delay is from due to the recipient's push
   --kind group    groups of --members; every message is delivered to all others
-  --kind idle     connections that do nothing: what each costs in memory, after
-                  the garbage collections of eight idle minutes, which are forced
+  --kind idle     connections that do nothing: what each costs in memory once the
+                  node is idle again, and after the garbage collections of eight
+                  idle minutes, which are forced
 
 --echo puts a bare server in the region's place, which stores nothing: it answers
 each message and pushes it on, in the same frames. That is the most that this
-machine's kernel, Go's net package and this generator can do.
+machine's kernel, Go's net package and this generator can do. --find measures it as
+well, at the rate that was found and at 25,000 a second, and says what is left for
+everything else.
 
 What a push did not bring is looked for by sync before it counts as lost. "cpu"
 is the processor time of the region's process alone.`,
@@ -201,7 +204,7 @@ func IM(ctx context.Context, o IMOptions) (r *IMReport, err error) {
 		r.Tries = []IMResult{*res}
 		return r, nil
 	}
-	return r, b.find(ctx, r)
+	return r, b.find(ctx, r, dir)
 }
 
 func elsewhere(o *IMOptions) (t target, err error) {
@@ -253,9 +256,8 @@ func (b *imBench) gather(ctx context.Context) (err error) {
 }
 
 func (b *imBench) connectAll(ctx context.Context, people []*person) error {
-	tc := clientTLS(&b.target)
 	return parallel(ctx, 32, len(people), func(ctx context.Context, i int) error {
-		return people[i].connect(ctx, &b.target, tc, b.relay.pushed, b.relay.answered)
+		return people[i].connect(ctx, &b.target, b.relay.pushed, b.relay.answered)
 	})
 }
 
@@ -323,117 +325,4 @@ func (b *imBench) try(ctx context.Context, rate float64, profile string) (*IMRes
 	r.Duplicates, r.Disorder, r.Bare = l.duplicates.Load(), l.disorder.Load(), l.bare.Load()
 	r.Delay, r.Ack = quantiles(l.delays), quantiles(l.acks)
 	return r, nil
-}
-
-// good says whether a try meets what --find looks for.
-func (b *imBench) good(r *IMResult) bool {
-	return r.Delay.P99 < float64(b.o.Limit.Microseconds())/1000 && r.Delivered >= 0.97*r.Rate*float64(b.fan()) &&
-		r.Lost == 0 && r.Duplicates == 0 && r.Disorder == 0 && r.Refused == 0 && r.Unanswered == 0
-}
-
-// find doubles the rate until it is too much, and then halves the gap five
-// times.
-func (b *imBench) find(ctx context.Context, report *IMReport) error {
-	low, high := 0.0, 0.0
-	for rate, steps := b.o.Rate, 0; steps < 5; {
-		r, err := b.try(ctx, rate, "")
-		if err != nil {
-			return err
-		}
-		report.Tries = append(report.Tries, *r)
-		if b.good(r) {
-			low, report.Best = rate, len(report.Tries)
-		} else {
-			high = rate
-		}
-		switch {
-		case high == 0:
-			rate *= 2
-		case low == 0:
-			rate /= 2
-			if rate < 1 {
-				return nil
-			}
-		default:
-			rate = (low + high) / 2
-			steps++
-		}
-	}
-	return nil
-}
-
-// idleWarm connections are there before memory is first looked at, so that what
-// the process needs once is not counted.
-const idleWarm = 200
-
-// idle measures the memory of connections that said something once.
-func (b *imBench) idle(ctx context.Context) (*IMIdle, error) {
-	var err error
-	if b.people, err = register(ctx, b.short, b.o.Users+idleWarm); err != nil {
-		return nil, err
-	}
-	if err := b.site.restartRegion(ctx, b.o.GOMAXPROCS); err != nil {
-		return nil, err
-	}
-	b.pid = b.site.pid
-	awake := func(people []*person) error {
-		if err := b.connectAll(ctx, people); err != nil {
-			return err
-		}
-		return parallel(ctx, 32, len(people), func(ctx context.Context, i int) error {
-			return people[i].call(ctx, wire.Sync, &v1.SyncRequest{}, new(v1.SyncResponse))
-		})
-	}
-	if err := awake(b.people[:idleWarm]); err != nil {
-		return nil, err
-	}
-	before, err := b.still(ctx)
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	if err := awake(b.people[idleWarm:]); err != nil {
-		return nil, err
-	}
-	r := &IMIdle{Connections: b.o.Users, Before: before, Connected: float64(b.o.Users) / time.Since(began).Seconds()}
-	r.Peak = procOf(b.pid).memory
-	if r.After, err = b.still(ctx); err != nil {
-		return nil, err
-	}
-	r.PerConnection = float64(r.After-r.Before) / float64(r.Connections)
-	if b.o.Profile != "" {
-		err = fetch(ctx, "http://"+b.site.admin+"/debug/pprof/heap", b.o.Profile)
-	}
-	return r, err
-}
-
-// collections are the garbage collections that idle memory is measured after. A
-// Go process that does nothing makes one every two minutes, and each halves the
-// stacks that are too large.
-const collections = 4
-
-// still has garbage collected, waits until the process's memory stays, for
-// b.o.Duration at least, and returns it.
-func (b *imBench) still(ctx context.Context) (int64, error) {
-	for range collections {
-		if err := fetch(ctx, "http://"+b.site.admin+"/debug/pprof/heap?gc=1", os.DevNull); err != nil {
-			return 0, err
-		}
-	}
-	t := time.NewTicker(b.o.Duration)
-	defer t.Stop()
-	last := procOf(b.pid).memory
-	for range 20 {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-		now := procOf(b.pid).memory
-		if now >= last-last/100 {
-			return now, nil
-		}
-		last = now
-	}
-	return last, nil
 }

@@ -2,9 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -30,7 +27,7 @@ const control = 1 << 63
 type person struct {
 	client.Identity
 	index int
-	nc    net.Conn
+	link  *client.Link // nil while there is none
 	out   []byte // frames that wait for flush; of the sending goroutine
 
 	mu      sync.Mutex
@@ -82,86 +79,36 @@ feed:
 	return context.Cause(ctx)
 }
 
-// connect dials the region, proves the device key, and reads from then on:
-// pushed gets the body of every notice, answered the sequence of every answer
-// to a measured Send and whether it was good.
-func (p *person) connect(ctx context.Context, t *target, tc *tls.Config, pushed func(*person, []byte), answered func(*person, uint64, bool)) error {
-	d := net.Dialer{Timeout: 30 * time.Second, KeepAlive: -1}
+// connect makes the person's connection, and reads from then on: pushed gets the
+// body of every notice, answered the sequence of every answer to a measured Send
+// and whether it was good.
+func (p *person) connect(ctx context.Context, t *target, pushed func(*person, []byte), answered func(*person, uint64, bool)) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	d := net.Dialer{KeepAlive: -1} // nor would a phone's
 	d.SetMultipathTCP(false)
-	nc, err := d.DialContext(ctx, "tcp", t.long.String())
+	p.link, err = client.DialLink(ctx, t.long, client.LinkOptions{Identity: p.Identity, ClientVersion: 80003, Platform: "bench",
+		Zone: t.zone, RootCAs: t.roots, Plain: t.roots == nil, Dial: d.DialContext})
 	if err != nil {
-		return err
-	}
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
-	if tc != nil {
-		c := tls.Client(nc, tc)
-		if err := c.HandshakeContext(ctx); err != nil {
-			_ = nc.Close()
-			return err
-		}
-		nc = c
-	}
-	r := wire.NewReader(nc)
-	if err := p.handshake(nc, r); err != nil {
-		_ = nc.Close()
 		return fmt.Errorf("user %d: %w", p.UIN, err)
 	}
-	_ = nc.SetDeadline(time.Time{})
-	p.nc, p.waiting, p.ended = nc, map[uint64]chan wire.Frame{}, make(chan struct{})
-	go p.read(r, pushed, answered)
+	p.waiting, p.ended = map[uint64]chan wire.Frame{}, make(chan struct{})
+	go p.read(pushed, answered)
 	return nil
-}
-
-func (p *person) handshake(nc net.Conn, r *wire.Reader) error {
-	ask := func(m wire.Method, sequence uint64, q, a proto.Message) error {
-		b, err := wire.AppendMessage(nil, m, 0, sequence, q)
-		if err != nil {
-			return err
-		}
-		if _, err := nc.Write(b); err != nil {
-			return err
-		}
-		f, err := r.Next()
-		if err != nil {
-			return err
-		}
-		return good(f, a)
-	}
-	keyID := wire.KeyID(p.Key.Public().(ed25519.PublicKey))
-	connection := make([]byte, 16)
-	_, _ = rand.Read(connection)
-	hr := new(v1.HelloReply)
-	if err := ask(wire.Hello, 1, &v1.Hello{WireVersion: wire.Version, Uin: uint64(p.UIN), ClientVersion: 80003, Platform: "bench",
-		DeviceKeyId: keyID[:], Ticket: p.Ticket, ConnectionId: connection}, hr); err != nil {
-		return err
-	}
-	epoch, err := wire.EpochFromProto(hr.Epoch)
-	if err != nil {
-		return err
-	}
-	signature := ed25519.Sign(p.Key, wire.ConnectionProof(hr.Region, epoch, connection, hr.Nonce, p.UIN))
-	return ask(wire.Reauth, 2, &v1.Reauth{Nonce: hr.Nonce, Signature: signature}, new(v1.ReauthReply))
 }
 
 // good decodes an answer, or the error it carries.
 func good(f wire.Frame, into proto.Message) error {
-	if f.Is(wire.FlagError) {
-		e := new(v1.Error)
-		if err := wire.Unmarshal(f, e); err != nil {
-			return err
-		}
-		return wire.FromProto(e)
-	}
-	if f.Method == wire.Redirect {
-		return fmt.Errorf("the region sends its users elsewhere")
+	if err := client.ErrorOf(f); err != nil {
+		return err
 	}
 	return wire.Unmarshal(f, into)
 }
 
-func (p *person) read(r *wire.Reader, pushed func(*person, []byte), answered func(*person, uint64, bool)) {
+func (p *person) read(pushed func(*person, []byte), answered func(*person, uint64, bool)) {
 	defer close(p.ended)
 	for {
-		f, err := r.Next()
+		f, err := p.link.Next()
 		if err != nil {
 			p.err = err
 			return
@@ -196,7 +143,7 @@ func (p *person) call(ctx context.Context, m wire.Method, q, a proto.Message) er
 	if err != nil {
 		return err
 	}
-	if _, err := p.nc.Write(b); err != nil {
+	if err := p.link.Write(b); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -213,19 +160,19 @@ func (p *person) call(ctx context.Context, m wire.Method, q, a proto.Message) er
 
 // flush writes what waits in one call.
 func (p *person) flush() error {
-	_, err := p.nc.Write(p.out)
+	err := p.link.Write(p.out)
 	p.out = p.out[:0]
 	return err
 }
 
 // disconnect ends the connection and waits for its reader.
 func (p *person) disconnect() {
-	if p.nc == nil {
+	if p.link == nil {
 		return
 	}
-	_ = p.nc.Close()
+	_ = p.link.Close()
 	<-p.ended
-	p.nc = nil
+	p.link = nil
 }
 
 // noticed finds what a notice says about a measured message: its number, which
@@ -309,13 +256,6 @@ func parseID(id string) (run string, number uint64, ok bool) {
 	}
 	number, err := strconv.ParseUint(id[9:], 16, 64)
 	return id[:8], number, err == nil
-}
-
-func clientTLS(t *target) *tls.Config {
-	if t.roots == nil {
-		return nil
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "long." + t.zone, RootCAs: t.roots}
 }
 
 func parseAddr(s string) (netip.AddrPort, error) {

@@ -11,7 +11,7 @@ type IMReport struct {
 	Machine Machine    `json:"machine"`
 	Options IMOptions  `json:"options"`
 	Tries   []IMResult `json:"tries,omitempty"`
-	Best    int        `json:"best,omitempty"` // of --find: number of the best try, from 1; 0 when none was good
+	Found   *IMFound   `json:"found,omitempty"` // of --find
 	Idle    *IMIdle    `json:"idle,omitempty"`
 }
 
@@ -105,12 +105,8 @@ func (r *IMReport) print(out io.Writer) error {
 	if s := r.Tries[len(r.Tries)-1].Stored; s != nil {
 		fmt.Fprintf(out, "\nstored for a message: %.2f rows of state in %.2f commits, %.0f bytes of journal; %.0f bytes were written to the disk\n", s.Rows, s.Commits, s.Journal, s.Disk)
 	}
-	switch {
-	case o.Find && r.Best == 0:
-		fmt.Fprintf(out, "\nno rate was good: p99 below %s without loss\n", o.Limit)
-	case o.Find:
-		b := &r.Tries[r.Best-1]
-		fmt.Fprintf(out, "\nhighest rate with a p99 below %s and nothing lost: %.0f messages/s, %.0f deliveries/s\n", o.Limit, b.Rate, b.Delivered)
+	if r.Found != nil {
+		r.Found.print(out, r)
 	}
 	return nil
 }

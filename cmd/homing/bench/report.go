@@ -71,6 +71,11 @@ type Rate struct {
 	P50       float64 `json:"p50_millis"`          // within a sixteenth
 	P99       float64 `json:"p99_millis"`          // within a sixteenth
 	P999      float64 `json:"p999_millis"`         // within a sixteenth
+
+	// Of point reads, which are the median of several readings.
+	Least   float64 `json:"least_rows_per_second,omitempty"`
+	Most    float64 `json:"most_rows_per_second,omitempty"`
+	Settled float64 `json:"settled_seconds,omitempty"` // that flushes and compactions took before; of engine pebble
 }
 
 func (r *StoreReport) print(out io.Writer) error {
@@ -103,7 +108,8 @@ func (r *StoreReport) print(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nmemory: %d MiB at most, of which Go's heap is %d MiB in the end; disk: %d MiB in the end\n", r.Memory.Peak>>20, r.Memory.Heap>>20, r.Disk>>20)
+	fmt.Fprintf(out, "\npoint reads are the median of %d readings, %.0f to %.0f/s, after %.1f s in which what was written before was flushed and compacted\n", readings, r.Read.Least, r.Read.Most, r.Read.Settled)
+	fmt.Fprintf(out, "memory: %d MiB at most, of which Go's heap is %d MiB in the end; disk: %d MiB in the end\n", r.Memory.Peak>>20, r.Memory.Heap>>20, r.Disk>>20)
 	if r.Peer != nil {
 		fmt.Fprintf(out, "durable writes are %.1f times as many as with a transaction for each owner's batch, on %d connections to the same server\n", r.TimesPeer, peerConnections)
 	}

@@ -136,10 +136,9 @@ func Restart(ctx context.Context, o RestartOptions) (_ *RestartReport, err error
 	}
 	t := &chatter{people: people}
 	began := time.Now()
-	tc := clientTLS(&p.target)
 	defer t.disconnect()
 	if err := parallel(ctx, 32, len(people), func(ctx context.Context, i int) error {
-		return people[i].connect(ctx, &p.target, tc, func(*person, []byte) { t.notices.Add(1) }, func(*person, uint64, bool) {})
+		return people[i].connect(ctx, &p.target, func(*person, []byte) { t.notices.Add(1) }, func(*person, uint64, bool) {})
 	}); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,12 @@ func (n *Node) collectLess() {
 			if want := c.look(cycles-last, samples[1].Value.Uint64()); want != percent {
 				percent = want
 				debug.SetGCPercent(percent)
+				if percent == idlePercent {
+					// What the busy time left goes back to the kernel now: the runtime
+					// gives it up after a collection, and an idle node makes the next
+					// one in two minutes.
+					debug.FreeOSMemory()
+				}
 			}
 			last = cycles
 		}
