@@ -831,7 +831,6 @@ type StoreReceipt struct {
 	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
 	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
 	Place         *StorePlace            `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
-	Follows       uint64                 `protobuf:"varint,5,opt,name=follows,proto3" json:"follows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,13 +891,6 @@ func (x *StoreReceipt) GetPlace() *StorePlace {
 		return x.Place
 	}
 	return nil
-}
-
-func (x *StoreReceipt) GetFollows() uint64 {
-	if x != nil {
-		return x.Follows
-	}
-	return 0
 }
 
 // LogicCall is a client's request on its way from access to logic; LogicCaller
@@ -1680,13 +1672,12 @@ const file_inside_proto_rawDesc = "" +
 	"\x04home\x18\x02 \x01(\tR\x04home\x12&\n" +
 	"\x05epoch\x18\x03 \x01(\v2\x10.homing.v1.EpochR\x05epoch\x12-\n" +
 	"\x06writes\x18\x04 \x03(\v2\x15.homing.v1.StoreWriteR\x06writes\x123\n" +
-	"\bcommands\x18\x05 \x03(\v2\x17.homing.v1.StoreCommandR\bcommands\"\x9d\x01\n" +
+	"\bcommands\x18\x05 \x03(\v2\x17.homing.v1.StoreCommandR\bcommands\"\x92\x01\n" +
 	"\fStoreReceipt\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\x04R\x04last\x12+\n" +
-	"\x05place\x18\x04 \x01(\v2\x15.homing.v1.StorePlaceR\x05place\x12\x18\n" +
-	"\afollows\x18\x05 \x01(\x04R\afollows\"\xa0\x01\n" +
+	"\x05place\x18\x04 \x01(\v2\x15.homing.v1.StorePlaceR\x05placeJ\x04\b\x05\x10\x06R\afollows\"\xa0\x01\n" +
 	"\vLogicCaller\x12\x10\n" +
 	"\x03uin\x18\x01 \x01(\x04R\x03uin\x12\"\n" +
 	"\rdevice_key_id\x18\x02 \x01(\fR\vdeviceKeyId\x12%\n" +

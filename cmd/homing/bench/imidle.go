@@ -98,7 +98,7 @@ func (b *imBench) calm(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	t := time.NewTicker(100 * time.Millisecond)
+	t := time.NewTicker(time.Second) // seldom: an answer is garbage, too
 	defer t.Stop()
 	for {
 		var percent float64

@@ -15,7 +15,6 @@ import (
 
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/client"
-	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/wire"
 )
 
@@ -28,7 +27,7 @@ type person struct {
 	client.Identity
 	index int
 	link  *client.Link // nil while there is none
-	out   []byte // frames that wait for flush; of the sending goroutine
+	out   []byte       // frames that wait for flush; of the sending goroutine
 
 	mu      sync.Mutex
 	next    uint64 // control sequences

@@ -84,5 +84,5 @@ func (b *bench) peer(ctx context.Context, d *database) (r Rate, err error) {
 	b.next.Store(0)
 	return b.saturate(ctx, b.Callers, func(ctx context.Context, _ *rand.Rand) error {
 		return p.Commit(ctx, b.batch())
-	}, b.Batch, b.lasts())
+	}, b.Batch, lasts(b.Duration))
 }
