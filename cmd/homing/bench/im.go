@@ -145,7 +145,7 @@ is the processor time of the region's process alone.`,
 	f.BoolVar(&o.Echo, "echo", false, "measure a bare server that stores nothing, in place of a region")
 	f.BoolVar(&o.Queue, "queue", false, "the region also ships its journal to an embedded queue")
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "of the region's store")
-	f.IntVar(&o.GOMAXPROCS, "gomaxprocs", 0, "of the region's process (default: all)")
+	f.IntVar(&o.GOMAXPROCS, "gomaxprocs", 0, "of the region's process (default: what a node takes)")
 	f.BoolVar(&o.Find, "find", false, "search the highest rate whose p99 is below --p99, without loss")
 	f.DurationVar(&o.Limit, "p99", o.Limit, "that --find allows")
 	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure; a new one is made below it, and removed (default: the system's for temporary files)")

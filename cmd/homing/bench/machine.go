@@ -40,7 +40,7 @@ func writeBytes(b []byte) uint64 {
 }
 
 func machine() Machine {
-	m := Machine{CPUs: runtime.GOMAXPROCS(0), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
+	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH}
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		first, _, _ := strings.Cut(string(b), " ")
 		m.Load, _ = strconv.ParseFloat(first, 64)

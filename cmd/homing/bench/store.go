@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/homing-im/homing/cmd/homing/node"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
@@ -118,6 +119,7 @@ func Store(ctx context.Context, o Options) (r *StoreReport, err error) {
 		s = engine
 		defer func() { err = errors.Join(err, remove()) }()
 	} else {
+		node.SpareForStore()
 		data = cmp.Or(o.Keep, filepath.Join(dir, "store"))
 		if s, err = openReady(ctx, data, o.Partitions); err != nil {
 			return nil, err

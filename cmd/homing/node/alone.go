@@ -148,7 +148,7 @@ func StartAlone(ctx context.Context, cfg *Config, logger *slog.Logger) (_ *Stand
 	if s.queries, err = cfg.DNS.openLog(&o, cfg.Name); err != nil {
 		return nil, err
 	}
-	spareProcessor()
+	spareProcessors(spareDNS)
 	if s.server, err = authority.New(o); err != nil {
 		return nil, err
 	}

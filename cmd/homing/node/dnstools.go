@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"runtime"
 	"strconv"
 
 	"github.com/homing-im/homing/dns/authority"
@@ -21,16 +19,6 @@ func degraded(db *geo.DB) (out []string) {
 		out = append(out, err.Error())
 	}
 	return out
-}
-
-// spareProcessor gives the runtime one more processor than the DNS server has
-// workers, unless the operator has said how many. A worker that waits for packets
-// keeps one for up to ten milliseconds; with no other one left, all else here would
-// wait for it, or it for them.
-func spareProcessor() {
-	if n := runtime.NumCPU() + 1; os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < n {
-		runtime.GOMAXPROCS(n)
-	}
 }
 
 // serveTop serves who asked most, and for what: ?n=20.

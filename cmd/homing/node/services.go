@@ -239,7 +239,7 @@ func (n *Node) startDNS(ctx context.Context, _ Options) error {
 		}
 		return out
 	}
-	spareProcessor()
+	spareProcessors(spareDNS)
 	server, err := authority.New(o)
 	if err != nil {
 		return err

@@ -135,6 +135,7 @@ func (c *Config) OpenStore(partitions int, log *slog.Logger, reg prometheus.Regi
 		return nil, err
 	}
 	if c.Store.Engine != EnginePostgres {
+		spareProcessors(spareStore)
 		return pebble.Open(c.pebble(id, partitions, log, reg))
 	}
 	o, err := c.postgres(id, partitions, log, reg)
