@@ -29,6 +29,11 @@ const (
 	// answer may have failed.
 	copyAgain = 10 * time.Second
 
+	// unreadableAgain is how soon the origin's journal is asked again for a batch of
+	// a format that is not known: only an upgrade of this region will do, so it costs
+	// little, and a fault of the way there mends itself.
+	unreadableAgain = 30 * time.Second
+
 	// unfound is the offset of a cursor that has to find its place in the log.
 	unfound = -1
 )
@@ -259,10 +264,13 @@ func (c *cursor) fill(ctx context.Context) {
 			return
 		}
 		c.order.postpone(c.now().Add(c.asking.next()))
-		if region.KindOf(err) == region.NotFound {
+		switch region.KindOf(err) {
+		case region.Unsupported:
+			c.unreadable(from, err)
+		case region.NotFound:
 			c.note(StateBootstrap, "the origin has trimmed its journal past "+u64(from)+"; waiting for the queue, or for a bootstrap")
 			c.want("the origin has trimmed its journal past " + u64(from))
-		} else {
+		default:
 			c.stall("gap at "+u64(from)+" not filled", err)
 		}
 		return
@@ -296,6 +304,7 @@ func (c *cursor) fill(ctx context.Context) {
 		return
 	}
 	c.asking.reset()
+	c.readable()
 	c.metrics.fills.WithLabelValues(c.labels()...).Inc()
 	c.count(func(p *progress) { p.gapFills++ })
 	c.logger.Info("gap filled from the origin's journal", "from", from, "batches", got)
@@ -342,6 +351,31 @@ func (c *cursor) halt(err error) {
 	c.note(StateDiverged, err.Error())
 	c.metrics.halted.WithLabelValues(c.labels()...).Inc()
 	c.logger.Error("replay halted: the histories differ", "error", err)
+}
+
+// unreadable leaves the stream alone for a while: neither the queue nor the journal
+// has anything to go on with.
+func (c *cursor) unreadable(from uint64, err error) {
+	c.metrics.unreadable.WithLabelValues(c.labels()...).Inc()
+	if c.note(StateUnreadable, "after "+u64(from-1)+": "+err.Error()) {
+		c.logger.Error("replay waits for an upgrade of this region; nothing is lost, and it goes on by itself then", "position", from-1, "error", err)
+	}
+	c.order.forget()
+	c.drop()
+	c.again = c.now().Add(unreadableAgain)
+}
+
+// readable ends that.
+func (c *cursor) readable() {
+	c.mu.Lock()
+	was := c.progress.state == StateUnreadable
+	if was {
+		c.progress.state, c.progress.reason = StateLive, ""
+	}
+	c.mu.Unlock()
+	if was {
+		c.seek()
+	}
 }
 
 // stall notes why there is no progress; the same reason is logged once.

@@ -17,9 +17,10 @@
 // has, per other region, one long poll per broker that leads any of its partitions,
 // one poll of its heads, and one goroutine per stream and partition that restores
 // order and applies. Over a distance it has two long polls, half a round trip
-// apart: what is written just behind the answer to one is in the answer to the
-// other, and so is there within a round trip. The second asks for what the first
-// will probably not bring; some comes twice. Nothing spins: an idle region answers
+// apart, and up to four under much writing: what is written just behind the answer
+// to one is in the answer to the next, and so is there within three quarters of a
+// round trip to one. Each asks for what those before it will probably not bring;
+// some comes twice. Nothing spins: an idle region answers
 // one long poll every two seconds, or two, and one poll of its heads a second.
 //
 // # Order
@@ -37,6 +38,16 @@
 // is kept with the copy, but has no effect here ([journal.Kind]): a region that was
 // upgraded first stops nobody. The stream says that it differs until this region
 // is upgraded too, or longer when rows really do.
+//
+// Of a batch in a newer format not even the owner can be read. Whoever went on
+// behind it could never put it in: the stream is dense, and rows of later batches
+// may build on it. So this stream of this partition waits for an upgrade of this
+// region, which the state [StateUnreadable] says, and the queue is not read for
+// nothing; other partitions, streams and origins go on. Nothing is lost: the
+// position stays, so the origin's journal keeps what is behind it, and past the
+// budget the partition is begun anew. After the upgrade it goes on from there by
+// itself. A world that requires a format of every member (package journal) keeps
+// that from happening.
 //
 // # Queue groups
 //

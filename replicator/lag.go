@@ -14,17 +14,21 @@ type State string
 
 // The states, from best to worst.
 const (
-	StateLive      State = "live"      // applied to the head, or on the way
-	StateBehind    State = "behind"    // progressing, but over a few seconds late
-	StatePaused    State = "paused"    // an operator holds it
-	StateUnknown   State = "unknown"   // the origin has not told its heads lately
-	StateStalled   State = "stalled"   // no progress although there is something to apply; tried again by itself
-	StateDiffers   State = "differs"   // follows, but rows here are not the origin's: needs a repair
-	StateBootstrap State = "bootstrap" // the origin trimmed what is missing here, or its journal never had it
-	StateDiverged  State = "diverged"  // the histories differ: halted, needs a person
+	StateLive    State = "live"    // applied to the head, or on the way
+	StateBehind  State = "behind"  // progressing, but over a few seconds late
+	StatePaused  State = "paused"  // an operator holds it
+	StateUnknown State = "unknown" // the origin has not told its heads lately
+	StateStalled State = "stalled" // no progress although there is something to apply; tried again by itself
+	// StateUnreadable: the origin's journal has a batch of a format that this version
+	// does not read. Nothing behind it can be applied, or the history would have a
+	// hole; it goes on once this region is upgraded.
+	StateUnreadable State = "unreadable"
+	StateDiffers    State = "differs"   // follows, but rows here are not the origin's: needs a repair
+	StateBootstrap  State = "bootstrap" // the origin trimmed what is missing here, or its journal never had it
+	StateDiverged   State = "diverged"  // the histories differ: halted, needs a person
 )
 
-var severity = map[State]int{StateLive: 0, StateBehind: 1, StatePaused: 2, StateUnknown: 3, StateStalled: 4, StateDiffers: 5, StateBootstrap: 6, StateDiverged: 7}
+var severity = map[State]int{StateLive: 0, StateBehind: 1, StatePaused: 2, StateUnknown: 3, StateStalled: 4, StateUnreadable: 5, StateDiffers: 6, StateBootstrap: 7, StateDiverged: 8}
 
 const (
 	// headsEvery is how often an origin is asked for its heads: the resolution

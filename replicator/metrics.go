@@ -19,6 +19,7 @@ type metrics struct {
 	quarantined  *prometheus.CounterVec
 	mismatches   *prometheus.CounterVec
 	opaque       *prometheus.CounterVec
+	unreadable   *prometheus.CounterVec
 	halted       *prometheus.CounterVec
 	mendings     *prometheus.CounterVec
 	damaged      prometheus.Gauge
@@ -47,6 +48,7 @@ func newMetrics() *metrics {
 		quarantined:  byStream("quarantined_messages_total", "Queue messages that are not the batch the origin wrote."),
 		mismatches:   byStream("mismatches_total", "Rows or watermarks in which this replica differs from its origin. Must be 0."),
 		opaque:       byStream("newer_records_total", "Records of a newer version that are kept, and have no effect here. 0 unless an upgrade is under way."),
+		unreadable:   byStream("unreadable_answers_total", "Answers of an origin's journal in a format that this region does not read: a stream of a partition waits for an upgrade. Must be 0."),
 		halted:       byStream("halts_total", "Times a stream of a partition stopped because the histories differ. Must be 0."),
 		mendings:     byStream("mendings_total", "Partitions of replicas that were begun or repaired by comparison with their origin."),
 		damaged:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "homing_replicator_damaged_partitions", Help: "Homes in partitions whose rows were changed behind the store's back. Must be 0."}),
@@ -58,7 +60,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.shipped, m.shipErrors, m.resets, m.groupChanges, m.batches, m.rows, m.duplicates, m.fills, m.rereads,
-		m.quarantined, m.mismatches, m.opaque, m.halted, m.mendings, m.damaged, m.watermarks, m.trimmed, m.overBudget}
+		m.quarantined, m.mismatches, m.opaque, m.unreadable, m.halted, m.mendings, m.damaged, m.watermarks, m.trimmed, m.overBudget}
 }
 
 // lagCollector reads the lag when it is asked for.

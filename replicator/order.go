@@ -181,6 +181,12 @@ func (o *order) nothing() {
 	o.gap, o.hold = time.Time{}, time.Time{}
 }
 
+// forget drops what waits: what it follows does not come for a long time.
+func (o *order) forget() {
+	clear(o.waiting)
+	o.bytes = 0
+}
+
 // postpone puts off asking, after it failed or found nothing.
 func (o *order) postpone(until time.Time) { o.hold = until }
 

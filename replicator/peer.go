@@ -295,7 +295,8 @@ func appendBatch(dst []byte, b *journal.Batch) []byte {
 	return dst
 }
 
-// decodeBatches reads the body of GET /journal.
+// decodeBatches reads the body of GET /journal, up to the first batch of a newer
+// format if there are any before it.
 func decodeBatches(s spot, body []byte) ([]*journal.Batch, error) {
 	var out []*journal.Batch
 	for len(body) > 0 {
@@ -308,6 +309,9 @@ func decodeBatches(s spot, body []byte) ([]*journal.Batch, error) {
 			return nil, region.Errorf(region.BadInput, "a batch of %d bytes where %d are left", n, len(body))
 		}
 		b, err := journal.Decode(body[:n])
+		if len(out) > 0 && region.KindOf(err) == region.Unsupported {
+			return out, nil
+		}
 		if err != nil {
 			return nil, err
 		}

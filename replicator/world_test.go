@@ -86,6 +86,7 @@ type testRegion struct {
 	server   *httptest.Server
 	down     downSwitch
 	ran      *executor
+	older    *older // set: this region is of an older version
 	*replicator.Replicator
 }
 
@@ -187,9 +188,13 @@ func (r *testRegion) startReplicator() {
 			if brokers == r.w.spare {
 				copies = 1
 			}
-			return kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies, Zstd: true})
+			q, err := kafka.New(kafka.Options{Brokers: []string{brokers}, Replication: copies, Zstd: true})
+			if err != nil || r.older == nil {
+				return q, err
+			}
+			return olderQueue{q, r.older}, nil
 		},
-		Client: &http.Client{Transport: r.peers}, Keep: 10, Budget: r.w.budget, TrimEvery: trimEvery, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
+		Client: &http.Client{Transport: r.older.transport(r.peers)}, Keep: 10, Budget: r.w.budget, TrimEvery: trimEvery, GroupPatience: groupPatience, GroupReturn: groupReturn, Logger: logger, Registry: r.metrics,
 	})
 	if err != nil {
 		r.w.t.Fatal(err)

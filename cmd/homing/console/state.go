@@ -87,6 +87,7 @@ const (
 	PairLive       PairState = "live"       // applied to the head, or a few seconds behind
 	PairBehind     PairState = "behind"     // progressing, but late
 	PairStalled    PairState = "stalled"    // no progress although there is something to apply
+	PairUnreadable PairState = "unreadable" // waits for an upgrade: the origin writes a newer format
 	PairDiverged   PairState = "diverged"   // chain or digest differs: stopped, needs a person
 	PairDiffers    PairState = "differs"    // follows, but rows are not the origin's: needs a repair
 	PairBootstrap  PairState = "bootstrap"  // copying rows before it can follow the stream

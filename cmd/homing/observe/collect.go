@@ -294,6 +294,8 @@ func (c *Collector) alarms(s *console.State) []console.Alarm {
 		switch p.State {
 		case console.PairDiffers, console.PairDiverged:
 			add(console.Critical, subject, text, "look first, then mend: homing replicate repair "+p.From+" --in "+p.To+" --dry-run")
+		case console.PairUnreadable:
+			add(console.Critical, subject, text, "upgrade region "+p.To+"; it goes on by itself then, and nothing is lost unless "+p.From+" is lost before")
 		case console.PairStalled, console.PairQuarantine:
 			add(console.Warning, subject, text, "see the destination's /status and log")
 		}

@@ -36,7 +36,7 @@ function make(tag, cls, content) {
 function chip(kind, content) { return make("span", "chip " + kind, content); }
 
 /* How a copy stands: a class for colours, never the only sign. */
-const BROKEN = new Set(["stalled", "diverged", "differs", "quarantine"]);
+const BROKEN = new Set(["stalled", "diverged", "differs", "unreadable", "quarantine"]);
 function grade(p) {
   if (BROKEN.has(p.state)) return "broken";
   if (p.state === "unknown") return "unknown";
