@@ -26,7 +26,7 @@ func TestInboxIsBounded(t *testing.T) {
 					}
 					continue
 				}
-				f.hand(q, Fetched{Messages: []Message{{Offset: q.offset, Value: make([]byte, fetchBytes)}}})
+				f.hand(q, Fetched{Messages: []Message{{Offset: q.offset, Value: make([]byte, fetchBytes)}}}, false)
 				fetched++
 			}
 			most = max(most, c.inboxBytes)

@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// strays is how many times as far off as on the average the end of a log may be
+// without an answer that is of no use. Fewer save bytes over the ocean.
+const strays = 4
+
 // feed brings a cursor what one of the origin's queue groups has of its stream.
 // The groups repeat each other, and none has all: the cursor's order puts their
 // messages together by sequence.
@@ -23,16 +27,20 @@ type feed struct {
 	blocked time.Time // the log is in error: do not fetch before
 	through time.Time // when the fetch was sent that brought the last message
 	asked   int64     // from where on the newest fetch was
-	rate    float64   // messages a second between that and the one before it
+	rate    float64   // messages a second, lately; 0 when unknown
+	stray   float64   // messages that the log's end was off from where it was expected, on the average of late
 	full    int64     // messages of the last answer, when the log had more; 0 when that was all
+	end     int64     // of the log, in the last answer
 }
 
 // question is what was asked of a feed's log.
 type question struct {
-	feed   *feed
-	offset int64
-	places int
-	sent   time.Time
+	feed    *feed
+	offset  int64
+	guessed bool  // there may be nothing at the offset yet
+	end     int64 // where the log was expected to end; 0 when nothing was
+	places  int
+	sent    time.Time
 }
 
 // find searches the log for the first message that ends after the position. The
@@ -74,7 +82,7 @@ func (f *feed) seek() {
 
 // place makes an offset the one to go on from. The cursor's mu is held.
 func (f *feed) place(at int64) {
-	f.offset, f.rate, f.full, f.through = at, 0, 0, time.Time{}
+	f.offset, f.rate, f.stray, f.full, f.through = at, 0, 0, 0, time.Time{}
 	f.places++
 }
 
@@ -93,78 +101,122 @@ func (f *feed) want(now, before time.Time) (q question, ok, soon bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.progress.state == StateDiverged:
+	case c.progress.state == StateDiverged, c.progress.state == StateUnreadable:
 		return question{}, false, false
 	case f.offset == unfound && f.lost:
 		return question{}, false, false
 	case f.offset == unfound, c.inboxBytes >= inboxBytes, now.Before(f.blocked):
 		return question{}, false, true
 	}
-	q = question{f, f.offset, f.places, now}
+	q = question{feed: f, offset: f.offset, places: f.places, sent: now}
+	if f.rate > 0 {
+		q.end = f.expected(now)
+	}
 	if !before.IsZero() {
 		q.offset = f.behind(before)
+		q.guessed = q.offset > f.offset
 	}
 	f.asked = q.offset
 	return q, true, false
 }
 
-// behind returns the offset behind what a fetch that was sent at a time will bring
-// at least: as many messages as the last one, less six standard deviations of
-// writers that do not know of each other; or, where there is more than one brings,
-// less an eighth. One too many, and the answer from there on is of no use.
-func (f *feed) behind(sent time.Time) int64 {
-	if f.full > 0 {
-		return max(f.offset, f.asked+f.full-f.full/8)
-	}
-	n := f.rate * sent.Sub(f.through).Seconds()
-	return f.offset + max(0, int64(n-6*math.Sqrt(max(n, 0))))
+// expected returns where the log will probably end when a fetch arrives there that
+// was sent at a time.
+func (f *feed) expected(sent time.Time) int64 {
+	return f.offset + int64(f.rate*sent.Sub(f.through).Seconds())
 }
 
-// hand takes the answer to a question, and says whether there were messages in it.
-func (f *feed) hand(q question, got Fetched) (news bool) {
+// behind returns the offset behind what a fetch that was sent at a time will bring
+// at least: where the log is expected to end, less strays of how far that is off
+// on the average, which is how TCP keeps its timeout from being too short (RFC
+// 6298), and a sixteenth; or, where there is more than one fetch brings, less an eighth. One too
+// many, and the answer from there on is of no use.
+func (f *feed) behind(sent time.Time) int64 {
+	if f.full > 0 {
+		return max(f.offset, min(f.end, f.asked+f.full-f.full/8))
+	}
+	if f.rate == 0 {
+		return f.offset
+	}
+	n := float64(f.expected(sent) - f.offset)
+	return f.offset + max(0, int64(n-n/16-strays*f.stray)-1)
+}
+
+// hand takes the answer to a question, and returns how many bytes of it were not
+// had before; overtook says that older questions are not answered yet. Not done:
+// the answer continues one of those, and has to be handed over again behind it.
+func (f *feed) hand(q question, got Fetched, overtook bool) (fresh int, done bool) {
 	c := f.cursor
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case f.places != q.places: // sought meanwhile
-		return false
+	case q.guessed && errors.Is(got.Err, ErrOffsetOutOfRange):
+		f.missed()
+	case q.offset > f.offset && overtook:
+		return 0, false
 	case q.offset > f.offset: // the fetch before it brought less than was expected
-		f.rate, f.full = 0, 0
-		return false
+		f.missed()
 	case got.Err == nil:
-		f.take(q, &got)
+		fresh = f.take(q, &got)
+		c.signal()
 	case errors.Is(got.Err, ErrOffsetOutOfRange): // trimmed, or came back shorter
 		f.place(unfound)
+		c.signal()
 	default:
 		f.blocked = c.now().Add(time.Second)
 		c.logger.Debug("log not fetched", "error", got.Err)
-		return false
 	}
-	c.signal()
-	return len(got.Messages) > 0
+	return fresh, true
 }
 
-// take puts messages that were not had before into the inbox.
-func (f *feed) take(q question, got *Fetched) {
+// missed notes that the log's end was expected too far. What was asked since then
+// began even farther, and says nothing new.
+func (f *feed) missed() {
+	if f.rate > 0 {
+		f.stray = 2*f.stray + 1
+	}
+	f.rate, f.full = 0, 0
+}
+
+// take puts messages that were not had before into the inbox, and returns their
+// bytes.
+func (f *feed) take(q question, got *Fetched) (bytes int) {
 	c := f.cursor
 	fresh := got.Messages
 	for len(fresh) > 0 && fresh[0].Offset < f.offset {
 		fresh = fresh[1:]
 	}
 	if len(fresh) == 0 {
-		return
+		return 0
 	}
 	for _, m := range fresh {
-		c.inboxBytes += len(m.Value)
+		bytes += len(m.Value)
 	}
+	c.inboxBytes += bytes
 	c.inbox = append(c.inbox, fresh...)
 	f.offset = fresh[len(fresh)-1].Offset + 1
-	f.rate, f.full = 0, 0
+	f.full, f.end = 0, got.Bounds.End
 	switch {
 	case f.offset < got.Bounds.End:
-		f.full = int64(len(got.Messages))
+		f.full, f.rate = int64(len(got.Messages)), 0
 	case !f.through.IsZero() && q.sent.After(f.through):
-		f.rate = float64(len(fresh)) / q.sent.Sub(f.through).Seconds()
+		f.learn(float64(len(fresh)), q.sent.Sub(f.through).Seconds(), q.end)
 	}
 	f.through = q.sent
+	return bytes
+}
+
+// learn takes how many messages there were in some seconds, and where the log had
+// been expected to end.
+func (f *feed) learn(n, seconds float64, end int64) {
+	if f.rate == 0 {
+		f.rate = n / seconds
+		f.stray = max(f.stray, math.Sqrt(n)) // of writers that do not know of each other
+		return
+	}
+	f.rate += (n/seconds - f.rate) / 8
+	if end > 0 {
+		f.stray += (math.Abs(float64(f.offset-end)) - f.stray) / 8
+	}
 }

@@ -148,15 +148,16 @@ func (g *queueGroup) loop(ctx context.Context, feeds []*feed, until time.Time) (
 		if at, ok := r.next(g.now()); ok {
 			in := at.Sub(g.now())
 			if in <= 0 {
-				sent, before := g.now(), r.send(g.now())
-				go func() { answers <- g.round(ctx, feeds, sent, before) }()
+				sent := g.now()
+				number, before := r.send(sent)
+				go func() { answers <- g.round(ctx, feeds, number, sent, before) }()
 				continue
 			}
 			timer = time.After(in)
 		}
 		select {
 		case a := <-answers:
-			r.answered(&a)
+			r.answered(a)
 			if a.err != nil {
 				return a.err
 			}
@@ -173,15 +174,24 @@ func (g *queueGroup) loop(ctx context.Context, feeds []*feed, until time.Time) (
 
 // polled is how a fetch went.
 type polled struct {
-	took time.Duration
-	idle time.Duration // the feeds want nothing; ask them again after this
-	news bool          // there were messages
-	err  error
+	number  int // see [rhythm]
+	took    time.Duration
+	idle    time.Duration // the feeds want nothing; ask them again after this
+	news    bool          // there were messages
+	answers []answered    // that no feed has taken yet
+	err     error
 }
 
-// round fetches once what the feeds want and hands it to them. Sent is now;
-// before is when the fetch was sent that is under way, zero when there is none.
-func (g *queueGroup) round(ctx context.Context, feeds []*feed, sent, before time.Time) (p polled) {
+// answered is what one log had for one question.
+type answered struct {
+	question
+	Fetched
+}
+
+// round fetches once what the feeds want. Sent is now; before is when the newest
+// of the fetches under way was sent, zero when there is none.
+func (g *queueGroup) round(ctx context.Context, feeds []*feed, number int, sent, before time.Time) polled {
+	p := polled{number: number}
 	asked := make(map[TopicPartition]question, len(feeds))
 	patience := fetchWait
 	at := make([]FetchAt, 0, len(feeds))
@@ -209,7 +219,8 @@ func (g *queueGroup) round(ctx context.Context, feeds []*feed, sent, before time
 	}
 	for _, f := range got {
 		if q, ok := asked[f.TopicPartition]; ok {
-			p.news = q.feed.hand(q, f) || p.news
+			p.answers = append(p.answers, answered{q, f})
+			p.news = p.news || len(f.Messages) > 0
 		}
 	}
 	return p

@@ -10,7 +10,8 @@ import (
 // ocean is a broker that lies half a round trip away, with one log, in virtual time.
 type ocean struct {
 	trip    time.Duration
-	written []time.Time // of every message
+	jitter  func() time.Duration // of answers
+	written []time.Time          // of every message
 	under   []crossing
 	asked   int // messages sent in answers
 }
@@ -22,6 +23,7 @@ var value = make([]byte, fetchBytes/fullFetch)
 
 // crossing is a question under way, and later its answer.
 type crossing struct {
+	number   int
 	q        question
 	arrives  time.Time // the question, then the answer
 	answered bool
@@ -39,7 +41,7 @@ func (o *ocean) step(now time.Time) (back []crossing) {
 			back = append(back, c)
 			continue
 		case c.q.offset > end:
-			c.got, c.answered, c.arrives = Fetched{Err: ErrOffsetOutOfRange}, true, now.Add(o.trip/2)
+			c.got, c.answered, c.arrives = Fetched{Err: ErrOffsetOutOfRange}, true, now.Add(o.trip/2+o.jitter())
 		case c.q.offset < end:
 			c.got.Bounds.End = end
 			end = min(end, c.q.offset+fullFetch)
@@ -47,7 +49,7 @@ func (o *ocean) step(now time.Time) (back []crossing) {
 				c.got.Messages = append(c.got.Messages, Message{Offset: at, Value: value})
 			}
 			o.asked += len(c.got.Messages)
-			c.answered, c.arrives = true, now.Add(o.trip/2)
+			c.answered, c.arrives = true, now.Add(o.trip/2+o.jitter())
 		}
 		left = append(left, c)
 	}
@@ -63,33 +65,36 @@ func TestRhythm(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		trip  time.Duration
+		shake time.Duration              // answers take up to so much longer
 		write func(at time.Duration) int // messages in this millisecond
 		late  time.Duration              // 99 of 100 messages are no later
 		twice float64                    // for each message
 		under int                        // fetches at a time
 	}{
-		{"steady", round, func(time.Duration) int { return 5 }, 155 * time.Millisecond, 0.5, 2},
-		{"at random", round, func(time.Duration) int { return random.IntN(5) }, 155 * time.Millisecond, 0.5, 2},
-		{"in groups", round, func(at time.Duration) int {
+		{"steady", round, 0, func(time.Duration) int { return 3 }, 120 * time.Millisecond, 0.5, 4},
+		{"nearly all that a fetch may bring", round, 0, func(time.Duration) int { return 5 }, 300 * time.Millisecond, 1, 4},
+		{"at random", round, 0, func(time.Duration) int { return random.IntN(5) }, 120 * time.Millisecond, 1.5, 4},
+		{"in groups", round, 0, func(at time.Duration) int {
 			if at%(5*time.Millisecond) == 0 {
 				return random.IntN(10)
 			}
 			return 0
-		}, 160 * time.Millisecond, 0.9, 2},
-		{"now and then", round, func(time.Duration) int { return max(0, random.IntN(400)-398) }, 230 * time.Millisecond, 1, 2},
-		{"bursts", round, func(at time.Duration) int {
+		}, 120 * time.Millisecond, 2, 4},
+		{"now and then", round, 0, func(time.Duration) int { return max(0, random.IntN(400)-398) }, 230 * time.Millisecond, 1, 2},
+		{"bursts", round, 0, func(at time.Duration) int {
 			if at/(300*time.Millisecond)%2 == 0 {
 				return 4
 			}
 			return 0
-		}, 230 * time.Millisecond, 1, 2},
-		{"a backlog", round, func(at time.Duration) int {
+		}, 230 * time.Millisecond, 3, 4},
+		{"a backlog", round, 0, func(at time.Duration) int {
 			if at == 0 {
 				return 200_000
 			}
 			return 0
-		}, 18 * time.Second, 0.25, 2}, // one fetch at a time takes 30 seconds
-		{"near", 2 * time.Millisecond, func(time.Duration) int { return 2 }, 4 * time.Millisecond, 0, 1},
+		}, 9 * time.Second, 0.25, 4}, // one fetch at a time takes 30 seconds
+		{"overtaking", round, 90 * time.Millisecond, func(time.Duration) int { return 3 }, 320 * time.Millisecond, 2, 4},
+		{"near", 2 * time.Millisecond, 0, func(time.Duration) int { return 2 }, 4 * time.Millisecond, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Unix(1, 0)
@@ -98,7 +103,7 @@ func TestRhythm(t *testing.T) {
 			f := &feed{cursor: cur}
 			f.place(0)
 			var r rhythm
-			o := &ocean{trip: c.trip}
+			o := &ocean{trip: c.trip, jitter: func() time.Duration { return time.Duration(random.Int64N(int64(c.shake) + 1)) }}
 			var late []time.Duration
 			most, next := 0, int64(0)
 			for ; now.Before(start.Add(20 * time.Second)); now = now.Add(time.Millisecond) {
@@ -106,7 +111,7 @@ func TestRhythm(t *testing.T) {
 					o.written = append(o.written, now)
 				}
 				for _, a := range o.step(now) {
-					r.answered(&polled{took: now.Sub(a.q.sent), news: f.hand(a.q, a.got)})
+					r.answered(polled{number: a.number, took: now.Sub(a.q.sent), news: len(a.got.Messages) > 0, answers: []answered{{a.q, a.got}}})
 				}
 				for _, m := range cur.inbox {
 					if m.Offset != next {
@@ -121,14 +126,14 @@ func TestRhythm(t *testing.T) {
 					if !ok || at.After(now) {
 						break
 					}
-					before := r.send(now)
+					number, before := r.send(now)
 					q, ok, _ := f.want(now, before)
 					if !ok {
 						t.Fatal("the feed wants nothing")
 					}
-					o.under = append(o.under, crossing{q: q, arrives: now.Add(c.trip / 2)})
+					o.under = append(o.under, crossing{number: number, q: q, arrives: now.Add(c.trip / 2)})
 				}
-				most = max(most, r.under)
+				most = max(most, len(r.under))
 			}
 			if missing := len(o.written) - len(late); missing > len(o.written)/20 {
 				t.Errorf("%d of %d messages have not come", missing, len(o.written))

@@ -133,7 +133,12 @@ func (g *queueGroup) once() func(context.Context) {
 					feeds = append(feeds, f)
 				}
 			}
-			err = g.round(ctx, feeds, g.now(), time.Time{}).err
+			var r rhythm
+			sent := g.now()
+			number, before := r.send(sent)
+			p := g.round(ctx, feeds, number, sent, before)
+			r.answered(p)
+			err = p.err
 		}
 		if pause := g.ended(began, err); pause > 0 {
 			again = g.now().Add(pause)
