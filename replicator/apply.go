@@ -31,6 +31,7 @@ func divergedf(format string, args ...any) error {
 // and moves the position.
 type applier struct {
 	spot
+	self     region.ID
 	replica  Replica
 	executor Executor
 	merger   Merger
@@ -40,10 +41,10 @@ type applier struct {
 	did      func(batches int, done *store.Applied)
 	retry    backOff
 
-	// acts says whether this region acts for a home. When another one does by now,
-	// it merges the tail, and this one waits for nobody: left is told that the rows
-	// are to be had by comparison only.
-	acts func(home region.ID) bool
+	// acts says whether this region acts for a home, and the term of whoever does.
+	// When another one does by now, it merges the tail, and this one waits for
+	// nobody: left is told that the rows are to be had by comparison only.
+	acts func(home region.ID) (bool, region.Term)
 	left func()
 
 	pending  []*journal.Batch
@@ -65,10 +66,13 @@ func (a *applier) apply(ctx context.Context) error {
 		return a.execute(ctx)
 	}
 	for len(a.pending) > 0 {
-		run, tail := a.split(a.pending[:min(len(a.pending), applyBatches)])
+		run, tail, err := a.split(a.pending[:min(len(a.pending), applyBatches)])
+		if err != nil {
+			return err
+		}
 		left := false
 		if tail { // first the effects, then the position: repeating them changes nothing
-			mine := slices.DeleteFunc(slices.Clone(run), func(b *journal.Batch) bool { return !a.acts(b.Home) })
+			mine := slices.DeleteFunc(slices.Clone(run), func(b *journal.Batch) bool { is, _ := a.acts(b.Home); return !is })
 			if len(mine) > 0 {
 				if err := a.merger.Merge(ctx, mine); err != nil {
 					return err
@@ -99,22 +103,35 @@ func (a *applier) apply(ctx context.Context) error {
 }
 
 // split returns the batches up to where a tail begins or ends, and whether they
-// are one: see [store.Turn.Tail].
-func (a *applier) split(run []*journal.Batch) ([]*journal.Batch, bool) {
+// are one: see [store.Turn.Tail]. It is an error when the first is early, or of a
+// tail of which the world does not yet say who merges it.
+func (a *applier) split(run []*journal.Batch) (some []*journal.Batch, tail bool, err error) {
 	turns := a.replica.Turns(a.partition)
-	if len(turns) == 0 {
-		return run, false
-	}
-	is := func(b *journal.Batch) bool {
+	for i, b := range run {
 		t := turns[b.Home]
-		return t.Tail(b)
-	}
-	for i, b := range run[1:] {
-		if is(b) != is(run[0]) {
-			return run[:i+1], is(run[0])
+		early, is := t.Early(a.self, b), t.Tail(b)
+		switch waits := early || is && a.contested(b.Home, &t); {
+		case waits && i == 0 && early:
+			return nil, false, region.Errorf(region.Unavailable, "%s writes for %s at term %s, and this region has not ended its own", a.origin, b.Home, b.Epoch.Term).
+				WithHint("it learns of the newer world by itself; a fork has to be resolved")
+		case waits && i == 0:
+			return nil, false, region.Errorf(region.Unavailable, "%s wrote for %s at term %s, and this region took it over at %s, of a world that lost a fork", a.origin, b.Home, b.Epoch.Term, t.Opened).
+				WithHint("resolve the fork")
+		case i == 0:
+			tail = is
+		case waits, is != tail:
+			return run[:i], tail, nil
 		}
 	}
-	return run, is(run[0])
+	return run, tail, nil
+}
+
+// contested says whether this region took a home over at a newer term than that of
+// its world, which lost a fork meanwhile. The world that joins the sides may name it
+// again: then the tail is its own to merge, and must not be gone.
+func (a *applier) contested(home region.ID, t *store.Turn) bool {
+	_, term := a.acts(home)
+	return term.Compare(t.Opened) < 0
 }
 
 func (a *applier) execute(ctx context.Context) error {

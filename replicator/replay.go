@@ -179,7 +179,7 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 				c.feeds, g.feeds = append(c.feeds, f), append(g.feeds, f)
 			}
 			c.progress.state = StateLive
-			c.applier = applier{spot: at, now: r.options.Now, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
+			c.applier = applier{spot: at, self: r.options.Self, now: r.options.Now, replica: r.options.Store, executor: r.options.Executor, merger: r.options.Merger, metrics: r.metrics, logger: log,
 				acts: r.acts, left: func() { c.want("a tail, which another region merges, is missing in the rows here") },
 				did: func(batches int, done *store.Applied) {
 					c.count(func(p *progress) {
@@ -201,14 +201,14 @@ func (r *Replay) origin(id region.ID, n need, queues []Queue) *origin {
 	return o
 }
 
-// acts says whether this region acts for a home.
-func (r *Replay) acts(home region.ID) bool {
+// acts says whether this region acts for a home, and the term of whoever does.
+func (r *Replay) acts(home region.ID) (bool, region.Term) {
 	v := r.options.View()
 	if v == nil {
-		return false
+		return false, region.Term{}
 	}
-	acting, _, ok := v.Acting(home)
-	return ok && acting == r.options.Self
+	acting, term, _ := v.Acting(home)
+	return acting == r.options.Self, term
 }
 
 // Lag returns one entry per origin and stream, sorted. It does not block.

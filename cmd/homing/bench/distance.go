@@ -44,6 +44,47 @@ func (d *distance) dial(ctx context.Context, network, address string) (net.Conn,
 	return &farConn{c, d}, nil
 }
 
+// late returns how late the proxy has passed bytes on, beyond the time they are to
+// take, since it was last asked: the 99th percentile, in milliseconds.
+func (d *distance) late(ctx context.Context) (float64, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	c, err := dialer.DialContext(ctx, "tcp", d.proxy)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := fmt.Fprintln(c, askLate); err != nil {
+		return 0, err
+	}
+	var millis float64
+	_, err = fmt.Fscanln(c, &millis)
+	return millis, err
+}
+
+// askLate is the first line of a connection that asks how late the proxy is.
+const askLate = "late"
+
+// lateness is how late bytes were passed on.
+type lateness struct {
+	mu sync.Mutex
+	histogram
+}
+
+func (l *lateness) add(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.histogram.add(d)
+}
+
+// take returns the 99th percentile, in milliseconds, and begins anew.
+func (l *lateness) take() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p99 := l.quantile(0.99)
+	l.histogram = histogram{}
+	return p99
+}
+
 // farConn counts what it reads.
 type farConn struct {
 	net.Conn
@@ -69,13 +110,14 @@ func newDistanceCommand(out io.Writer) *cobra.Command {
 			fmt.Fprintln(out, l.Addr())
 			defer context.AfterFunc(contextOf(c), func() { _ = l.Close() })()
 			var group sync.WaitGroup
+			var late lateness
 			for {
 				near, err := l.Accept()
 				if err != nil {
 					group.Wait()
 					return nil
 				}
-				group.Go(func() { cross(near, rtt/2) })
+				group.Go(func() { cross(near, rtt/2, &late) })
 			}
 		},
 	}
@@ -84,22 +126,27 @@ func newDistanceCommand(out io.Writer) *cobra.Command {
 }
 
 // cross joins a connection with where its first line says, until either ends.
-func cross(near net.Conn, oneWay time.Duration) {
+func cross(near net.Conn, oneWay time.Duration, late *lateness) {
 	defer func() { _ = near.Close() }()
 	r := bufio.NewReader(near)
 	address, err := r.ReadString('\n')
 	if err != nil {
 		return
 	}
-	far, err := net.DialTimeout("tcp", strings.TrimSpace(address), 5*time.Second)
+	address = strings.TrimSpace(address)
+	if address == askLate {
+		_, _ = fmt.Fprintln(near, late.take())
+		return
+	}
+	far, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		return
 	}
 	defer func() { _ = far.Close() }()
 	end := func() { _, _ = near.Close(), far.Close() }
 	var group sync.WaitGroup
-	group.Go(func() { carry(far, r, oneWay, end) })
-	group.Go(func() { carry(near, far, oneWay, end) })
+	group.Go(func() { carry(far, r, oneWay, late, end) })
+	group.Go(func() { carry(near, far, oneWay, late, end) })
 	group.Wait()
 }
 
@@ -111,13 +158,14 @@ type parcel struct {
 
 // carry takes what comes out of one connection to another, in its time, and then
 // ends both.
-func carry(to io.Writer, from io.Reader, oneWay time.Duration, end func()) {
+func carry(to io.Writer, from io.Reader, oneWay time.Duration, late *lateness, end func()) {
 	under := make(chan parcel, 4096)
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer end()
 		for p := range under {
 			time.Sleep(time.Until(p.due))
+			late.add(time.Since(p.due))
 			if _, err := to.Write(p.data); err != nil {
 				end()
 				for range under { // until its reader has seen that from is closed

@@ -35,7 +35,7 @@ type ReplicateOptions struct {
 	Callers    int
 	Partitions int
 	Value      int  // bytes of a row
-	Zstd       bool // what is put into the queue is compressed, as regions do by default
+	Zstd       bool // measure again with what is put into the queue compressed, as regions do by default
 }
 
 func (o *ReplicateOptions) validate() error {
@@ -76,7 +76,9 @@ copies the same messages on the same brokers; its start does not count.
 
 Then batches are committed on schedule, at half of what this machine can commit, ship and
 apply in turn, and the lag is the time from durable here to applied there, with
-the round trip between the regions, which a proxy in a process of its own makes. Then the copying
+the round trip between the regions, which a proxy in a process of its own makes. What the
+queue takes by itself at that rate stands beside it: messages as long, no stores, and a
+consumer with one fetch under way, as Kafka's have. Before that the copying
 is paused while a fifth of that is committed, and catches up while that goes on.
 
 Ratios of processor time compare on a machine that does other work; rates do not.`,
@@ -112,7 +114,7 @@ Ratios of processor time compare on a machine that does other work; rates do not
 	f.IntVar(&o.Callers, "callers", o.Callers, "callers that commit")
 	f.IntVar(&o.Partitions, "partitions", o.Partitions, "partitions of the world")
 	f.IntVar(&o.Value, "value", o.Value, "bytes of a row's value")
-	f.BoolVar(&o.Zstd, "zstd", o.Zstd, "compress what is put into the queue, as regions do by default and MirrorMaker 2 does not")
+	f.BoolVar(&o.Zstd, "zstd", o.Zstd, "measure again with what is put into the queue compressed, as regions do by default; MirrorMaker 2 compresses too then")
 	f.StringVar(&profile, "cpuprofile", "", "file for a profile of the run, for go tool pprof; -tagfocus phase=copied to nothing, for example")
 	f.StringVar(&o.Dir, "dir", "", "where to put stores and queues (default: the system's place for temporary files)")
 	return cmd
@@ -151,19 +153,42 @@ func Replicate(ctx context.Context, o ReplicateOptions) (r *ReplicateReport, err
 	if r.Machine.Fsync, err = probeFsync(dir); err != nil {
 		return nil, err
 	}
-	for _, kind := range o.Queues {
-		one, err := replicateOn(ctx, kind, filepath.Join(dir, kind), o)
+	for _, v := range o.variants() {
+		one, err := replicateOn(ctx, v, filepath.Join(dir, v.name()), o)
 		var skip *skipped
 		if errors.As(err, &skip) {
 			r.Skipped = append(r.Skipped, skip.Error())
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("queue %s: %w", kind, err)
+			return nil, fmt.Errorf("queue %s: %w", v.name(), err)
 		}
 		r.Queues = append(r.Queues, *one)
 	}
 	return r, nil
+}
+
+// variant is a column of the report.
+type variant struct {
+	queue string
+	zstd  bool
+}
+
+func (v variant) name() string {
+	if v.zstd {
+		return v.queue + " zstd"
+	}
+	return v.queue
+}
+
+func (o *ReplicateOptions) variants() (out []variant) {
+	for _, q := range o.Queues {
+		out = append(out, variant{queue: q})
+		if o.Zstd {
+			out = append(out, variant{q, true})
+		}
+	}
+	return out
 }
 
 // skipped is what cannot be measured here.
@@ -241,7 +266,7 @@ func startProcess(ctx context.Context, args ...string) (address string, stop fun
 type twoRegions struct {
 	view   *region.View
 	server *http.Server
-	zstd   bool // see ReplicateOptions
+	zstd   bool // what is put into the queue is compressed
 	stages stages
 }
 

@@ -38,6 +38,14 @@ func TestReplicate(t *testing.T) {
 	if q.Half.Samples == 0 || q.Half.P99 < 20 { // half a round trip is the least there is
 		t.Errorf("lag: %+v", q.Half)
 	}
+	for name, of := range map[string]float64{"to the queue": q.Half.Queue, "across": q.Half.Cross, "into the store": q.Half.Store, "of a request": q.Half.Fetch} {
+		if of <= 0 || of > q.Half.P99*1.5 && name != "of a request" {
+			t.Errorf("lag p99 %v ms, of that %s %v ms", q.Half.P99, name, of)
+		}
+	}
+	if b := q.Half.Bare; b == nil || b.Samples == 0 || b.P99 < 20 || b.P99 < b.P50 {
+		t.Errorf("the queue by itself: %+v", b)
+	}
 	if q.Half.WANBytes <= 0 || q.CatchUp.Missed == 0 || q.CatchUp.TimesIngest <= 0 {
 		t.Errorf("%v bytes over the ocean for each of users; %+v", q.Half.WANBytes, q.CatchUp)
 	}

@@ -57,7 +57,8 @@ sync.topic.acls.enabled = false
 refresh.groups.enabled = false
 refresh.topics.interval.seconds = 5
 a.consumer.auto.offset.reset = earliest
-`, b.address, topic)
+b.producer.compression.type = %[3]s
+`, b.address, topic, map[bool]string{false: "none", true: "zstd"}[r.worlds.zstd])
 	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type ReplicateReport struct {
 // QueueReport is what was measured on one queue.
 type QueueReport struct {
 	Queue string `json:"queue"`
+	Zstd  bool   `json:"zstd"`  // what is in the queue is compressed
 	Own   Rate   `json:"own"`   // rows that the store takes by itself
 	Ship  Speed  `json:"ship"`  // journal to queue
 	Null  Speed  `json:"null"`  // queue to nothing
@@ -52,11 +53,16 @@ type Lagging struct {
 	P50       float64 `json:"p50_millis"`
 	P99       float64 `json:"p99_millis"`
 	OverRTT   float64 `json:"p99_over_rtt_millis"`
-	Produce   float64 `json:"produce_p99_millis"`      // one request of the shipper
-	Fetch     float64 `json:"fetch_p99_millis"`        // one question of the replay, the round trip included
-	Apply     float64 `json:"apply_p99_millis"`        // one transaction
-	Cores     float64 `json:"cores"`                   // of committing and copying, both regions, without the brokers
-	WANBytes  float64 `json:"wan_bytes_per_user_byte"` // received by the region that copies, for each byte of keys and values
+	Queue     float64 `json:"queue_p99_millis"`         // of a batch: from durable to acknowledged by the queue
+	Cross     float64 `json:"cross_p99_millis"`         // from there to the other region
+	Store     float64 `json:"store_p99_millis"`         // from there to applied
+	Late      float64 `json:"distance_late_p99_millis"` // what the proxy that makes the distance added to half a round trip
+	Produce   float64 `json:"produce_p99_millis"`       // one request of the shipper
+	Fetch     float64 `json:"fetch_p99_millis"`         // one question of the replay, the round trip included
+	Apply     float64 `json:"apply_p99_millis"`         // one transaction
+	Cores     float64 `json:"cores"`                    // of committing and copying, both regions, without the brokers
+	Bare      *Bare   `json:"bare"`                     // of the queue by itself, at the same rate
+	WANBytes  float64 `json:"wan_bytes_per_user_byte"`  // received by the region that copies, for each byte of keys and values
 }
 
 // CatchUp is what follows an outage, while a fifth of the capacity is committed.
@@ -69,36 +75,67 @@ type CatchUp struct {
 func (r *ReplicateReport) print(out io.Writer) error {
 	o := &r.Options
 	fmt.Fprintf(out, "%d CPUs, %s, %s; load before the run %.1f; a small write and its fsync take %.0f µs\n", r.Machine.CPUs, r.Machine.OS, r.Machine.Go, r.Machine.Load, r.Machine.Fsync)
-	spelled := "not compressed (--zstd)"
-	if o.Zstd {
-		spelled = "compressed with zstd"
+	fmt.Fprintf(out, "%d batches of 4 rows of %d bytes, %d partitions; RTT %s\n\n", o.Batches, o.Value, o.Partitions, o.RTT)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	line := func(name string, figure func(q *QueueReport) string) {
+		fmt.Fprintf(w, "%-46s", name)
+		for i := range r.Queues {
+			fmt.Fprint(w, "\t", figure(&r.Queues[i]))
+		}
+		fmt.Fprintln(w, "\t")
 	}
-	fmt.Fprintf(out, "%d batches of 4 rows of %d bytes, %d partitions, %s; RTT %s\n", o.Batches, o.Value, o.Partitions, spelled, o.RTT)
-	for i := range r.Queues {
-		q := &r.Queues[i]
-		fmt.Fprintf(out, "\nqueue %s; the store's own rate is %.0f rows/s at %.2f µs of processor time each\n\n", q.Queue, q.Own.PerSecond, q.Own.CPU)
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(w, "\tbatches/s\tper CPU second\tcores\tgap fills\t")
-		line := func(name string, s *Speed) {
-			fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.2f\t%d\t\n", name, s.PerSecond, s.PerCPUSecond, s.Cores, s.Fills)
+	number := func(name, format string, of func(q *QueueReport) float64) {
+		line(name, func(q *QueueReport) string { return fmt.Sprintf(format, of(q)) })
+	}
+	line("queue", func(q *QueueReport) string { return variant{q.Queue, q.Zstd}.name() })
+	number("committed, rows/s: the store's own rate", "%.0f", func(q *QueueReport) float64 { return q.Own.PerSecond })
+	number("processor time of a row, µs", "%.2f", func(q *QueueReport) float64 { return q.Own.CPU })
+	speed := func(name string, of func(*QueueReport) *Speed) {
+		part := func(unit, format string, figure func(*Speed) float64) {
+			line(name+", "+unit, func(q *QueueReport) string {
+				s := of(q)
+				if s == nil {
+					return "-"
+				}
+				return fmt.Sprintf(format, figure(s))
+			})
 		}
-		line("shipped", &q.Ship)
-		line("copied to nothing", &q.Null)
-		line("applied", &q.Apply)
-		if q.Peer != nil {
-			line("MirrorMaker 2", q.Peer)
+		part("batches/s", "%.0f", func(s *Speed) float64 { return s.PerSecond })
+		part("batches per CPU second", "%.0f", func(s *Speed) float64 { return s.PerCPUSecond })
+	}
+	speed("shipped", func(q *QueueReport) *Speed { return &q.Ship })
+	speed("copied to nothing", func(q *QueueReport) *Speed { return &q.Null })
+	speed("MirrorMaker 2", func(q *QueueReport) *Speed { return q.Peer })
+	line("copied to nothing, times MirrorMaker 2 by CPU", func(q *QueueReport) string {
+		if q.Peer == nil {
+			return "-"
 		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		if q.Peer != nil {
-			fmt.Fprintf(out, "copied to nothing: %.1f times MirrorMaker 2's batches for the same processor time\n", q.TimesPeer)
-		}
-		fmt.Fprintf(out, "applied: %.0f %% of the store's own row rate, %.0f %% by processor time\n", 100*q.ApplyOfOwn, 100*q.ApplyOfOwnCPU)
-		fmt.Fprintf(out, "at half load, %.0f batches/s: lag p50 %.0f ms, p99 %.0f ms, which is %+.0f ms of the round trip; %.2f bytes over the ocean for each byte of users\n",
-			q.Half.PerSecond, q.Half.P50, q.Half.P99, q.Half.OverRTT, q.Half.WANBytes)
-		fmt.Fprintf(out, "  of that p99 of a produce %.0f ms, of a fetch %.0f ms, of a transaction %.0f ms; %.2f cores\n", q.Half.Produce, q.Half.Fetch, q.Half.Apply, q.Half.Cores)
-		fmt.Fprintf(out, "after an outage: %d records made up for in %.2f s, at %.1f times what was committed meanwhile\n", q.CatchUp.Missed, q.CatchUp.Seconds, q.CatchUp.TimesIngest)
+		return fmt.Sprintf("%.1f", q.TimesPeer)
+	})
+	speed("applied", func(q *QueueReport) *Speed { return &q.Apply })
+	number("applied, % of the store's own row rate", "%.0f", func(q *QueueReport) float64 { return 100 * q.ApplyOfOwn })
+	number("applied, % of it by processor time", "%.0f", func(q *QueueReport) float64 { return 100 * q.ApplyOfOwnCPU })
+	number("gap fills", "%.0f", func(q *QueueReport) float64 { return float64(q.Null.Fills + q.Apply.Fills) })
+	number("half load, batches/s", "%.0f", func(q *QueueReport) float64 { return q.Half.PerSecond })
+	number("half load, cores", "%.2f", func(q *QueueReport) float64 { return q.Half.Cores })
+	number("lag p50, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.P50 })
+	number("lag p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.P99 })
+	number("lag p99 beyond the round trip, ms", "%+.0f", func(q *QueueReport) float64 { return q.Half.OverRTT })
+	number("of a batch: to the queue p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Queue })
+	number("of a batch: across p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Cross })
+	number("of a batch: into the store p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Store })
+	number("of a request: produce p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Produce })
+	number("of a request: fetch p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Fetch })
+	number("of a request: transaction p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Apply })
+	number("the distance is late by p99, ms", "%.1f", func(q *QueueReport) float64 { return q.Half.Late })
+	number("the queue by itself: lag p50, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Bare.P50 })
+	number("the queue by itself: lag p99, ms", "%.0f", func(q *QueueReport) float64 { return q.Half.Bare.P99 })
+	number("bytes over the ocean for each byte of users", "%.2f", func(q *QueueReport) float64 { return q.Half.WANBytes })
+	number("records missed in an outage", "%.0f", func(q *QueueReport) float64 { return float64(q.CatchUp.Missed) })
+	number("made up for in s", "%.2f", func(q *QueueReport) float64 { return q.CatchUp.Seconds })
+	number("at times what was committed meanwhile", "%.1f", func(q *QueueReport) float64 { return q.CatchUp.TimesIngest })
+	if err := w.Flush(); err != nil {
+		return err
 	}
 	if len(r.Skipped) > 0 {
 		fmt.Fprintf(out, "\nnot measured: %s\n", strings.Join(r.Skipped, "; "))

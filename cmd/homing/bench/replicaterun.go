@@ -29,13 +29,13 @@ type replicateRun struct {
 }
 
 // replicateOn measures everything on one kind of queue.
-func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *QueueReport, err error) {
-	b, err := startBrokers(ctx, kind, dir, o.Partitions)
+func replicateOn(ctx context.Context, v variant, dir string, o ReplicateOptions) (_ *QueueReport, err error) {
+	b, err := startBrokers(ctx, v.queue, dir, o.Partitions)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.stop()) }()
-	r := &replicateRun{ReplicateOptions: o, report: &QueueReport{Queue: kind}}
+	r := &replicateRun{ReplicateOptions: o, report: &QueueReport{Queue: v.queue, Zstd: v.zstd}}
 	if r.sh, err = pebble.Open(pebble.Options{Dir: filepath.Join(dir, "sh"), Region: "sh", Partitions: o.Partitions}); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *
 	if r.worlds, err = newTwoRegions(o.Partitions, b.address, replicator.JournalHandler(r.sh, nil)); err != nil {
 		return nil, err
 	}
-	r.worlds.zstd = o.Zstd
+	r.worlds.zstd = v.zstd
 	defer func() { err = errors.Join(err, r.worlds.close()) }()
 	so := Options{Engine: "pebble", Callers: o.Callers, Owners: 100_000, Batch: 4, Fresh: 3, Value: o.Value, Partitions: o.Partitions, Duration: o.Duration}
 	r.bench = &bench{Options: so, s: r.sh, filler: make([]byte, o.Value+1<<16)}
@@ -60,7 +60,7 @@ func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *
 	if err := r.null(ctx); err != nil {
 		return nil, fmt.Errorf("copying to nothing: %w", err)
 	}
-	if o.Peer && kind == queueKafka {
+	if o.Peer && v.queue == queueKafka {
 		if r.report.Peer, err = mirror(ctx, b, r); err != nil {
 			return nil, fmt.Errorf("MirrorMaker 2: %w", err)
 		}
@@ -76,7 +76,7 @@ func replicateOn(ctx context.Context, kind, dir string, o ReplicateOptions) (_ *
 	if err := r.apply(ctx, hk); err != nil {
 		return nil, fmt.Errorf("applying: %w", err)
 	}
-	if err := r.live(ctx, hk); err != nil {
+	if err := r.live(ctx, b.address, hk); err != nil {
 		return nil, fmt.Errorf("at half load: %w", err)
 	}
 	return r.report, nil
@@ -237,8 +237,8 @@ func reached(heads map[region.Partition]uint64, at func(region.Partition) uint64
 	return true
 }
 
-// live measures lag at half load, then an outage.
-func (r *replicateRun) live(ctx context.Context, hk store.Store) (err error) {
+// live measures lag at half load, then an outage, then the queue by itself.
+func (r *replicateRun) live(ctx context.Context, brokers string, hk store.Store) (err error) {
 	phase(ctx, "at half load")
 	// One after the other, as if there were one processor: what is committed has to
 	// be shipped and applied on the same machine.
@@ -273,8 +273,10 @@ func (r *replicateRun) live(ctx context.Context, hk store.Store) (err error) {
 	if err := settle(ctx); err != nil {
 		return err
 	}
-	// A second of it first: connections are made, places in logs found.
-	if err := r.commits(ctx, capacity/2, time.Second, nil); err != nil {
+	if err := r.warm(ctx, capacity/2, lags, level); err != nil {
+		return err
+	}
+	if _, err := far.late(ctx); err != nil { // from now on
 		return err
 	}
 	bytes, next, before := far.received.Load(), r.bench.next.Load(), usage()
@@ -291,11 +293,40 @@ func (r *replicateRun) live(ctx context.Context, hk store.Store) (err error) {
 	half.PerSecond = float64(r.bench.next.Load()-next) / r.Duration.Seconds()
 	half.P50, half.P99, half.Samples = lags.quantile(0.5), lags.quantile(0.99), lags.samples()
 	half.Produce, half.Fetch, half.Apply = r.worlds.stages.p99(stageProduce), r.worlds.stages.p99(stageFetch), r.worlds.stages.p99(stageApply)
+	half.Queue, half.Cross, half.Store = r.worlds.stages.p99(stageQueue), r.worlds.stages.p99(stageCross), r.worlds.stages.p99(stageStore)
+	if half.Late, err = far.late(ctx); err != nil {
+		return err
+	}
 	half.Cores = (after.cpu - before.cpu).Seconds() / after.at.Sub(before.at).Seconds()
 	half.OverRTT = half.P99 - float64(r.RTT.Milliseconds())
 	user := float64(r.bench.next.Load()-next) * float64(r.bench.Batch) * r.bench.rowBytes()
 	half.WANBytes = float64(far.received.Load()-bytes) / user
-	return r.outage(ctx, replay, lags, capacity/5)
+	if err := r.outage(ctx, replay, lags, capacity/5); err != nil {
+		return err
+	}
+	replay.Replay().Pause()
+	half.Bare, err = r.bare(ctx, brokers, far, capacity/2)
+	return err
+}
+
+// warm commits until the queue brings what is committed within a few round trips:
+// connections over the distance are made, places in logs found. It gives up after
+// a while.
+func (r *replicateRun) warm(ctx context.Context, rate float64, lags *lags, level func() bool) error {
+	for range 10 {
+		lags.reset()
+		if err := r.commits(ctx, rate, time.Second, lags); err != nil {
+			return err
+		}
+		if err := until(ctx, level); err != nil {
+			return err
+		}
+		if lags.quantile(0.9) < float64((2*r.RTT + 100*time.Millisecond).Milliseconds()) {
+			break
+		}
+	}
+	lags.reset()
+	return nil
 }
 
 // outage measures how fast what was missed is made up for while more comes.

@@ -129,6 +129,7 @@ func (l *lags) Apply(ctx context.Context, name journal.Stream, batches []*journa
 	for _, w := range l.waiting[p] {
 		if w.seq <= done.Position.Seq {
 			l.histogram.add(now.Sub(w.at))
+			l.stages.applied(p, w, now)
 		} else {
 			kept = append(kept, w)
 		}
@@ -160,6 +161,14 @@ func (l *lags) at(p region.Partition) uint64 {
 		l.applied[p] = at.Seq
 	}
 	return l.applied[p]
+}
+
+// reset forgets what was counted, and who waits to be.
+func (l *lags) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.waiting)
+	l.histogram = histogram{}
 }
 
 func (l *lags) quantile(q float64) float64 {
