@@ -90,7 +90,8 @@
 // With [Options.Shadow] clients get what the present server answers, asked in
 // their name by client subnet, while this one compares what it would have said:
 // [Server.Differences] and a metric tell. Where the present server is silent the
-// answer is SERVFAIL.
+// answer is SERVFAIL. Answers over UDP are the present server's in length, too: [RateLimit]
+// does not apply.
 //
 // # Zone files and transfers
 //

@@ -62,7 +62,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "homing_dns_rate_limited_total",
-			Help: "Answers over UDP beyond the rate of a client's network, by what became of them; they count as responses, too.",
+			Help: "Answers over UDP beyond the rate of a client's network, or longer than it has credit for, by what became of them; they count as responses, too.",
 		}, []string{"action"}),
 		misses: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "homing_dns_memory_misses_total",

@@ -90,6 +90,8 @@ func TestSignedAnswers(t *testing.T) {
 		{"long.demo.test.", dns.TypeTXT, "", "A AAAA SRV RRSIG NSEC SVCB"},
 		{"long.demo.test.", dns.TypeANY, "HINFO", ""},
 		{"long.demo.test.", dns.TypeNSEC, "NSEC", ""},
+		{"short.demo.test.", dns.TypeHTTPS, "HTTPS", ""},
+		{"ShOrT.DEMO.test.", dns.TypeHTTPS, "HTTPS", ""}, // with the signature of the one before
 		{"demo.test.", dns.TypeSOA, "SOA", ""},
 		{"demo.test.", dns.TypeNS, "NS", ""},
 		{"demo.test.", dns.TypeDNSKEY, "DNSKEY", ""},

@@ -30,7 +30,7 @@ type DNS struct {
 	ZoneKeys []string `yaml:"zoneKeys,omitempty"`
 	// Zones are zone files (RFC 1035) answered next to the world's zone; one of the world's own zone adds to it.
 	Zones []string `yaml:"zones,omitempty"`
-	// TransferKeys are files of who may have whole zones (AXFR): keys as tsig-keygen writes them, of hmac-sha256.
+	// TransferKeys are files of who may have whole zones (AXFR) and what changes in them (IXFR): keys as tsig-keygen writes them, of hmac-sha256.
 	TransferKeys []string `yaml:"transferKeys,omitempty"`
 	// Notify are the secondaries (IP:port) that are told of a new serial, signed with the first transfer key.
 	Notify []string `yaml:"notify,omitempty"`
