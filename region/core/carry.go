@@ -58,6 +58,9 @@ func (c *Core) Carry(ctx context.Context, a Abroad, m *Carriage) (Progress, erro
 func (c *Core) carry(ctx context.Context, a Abroad, m *Carriage) (Progress, error) {
 	switch {
 	case !m.Gone && !m.Sent:
+		if err := c.fenceHere(ctx, &m.Move); err != nil {
+			return Waiting, err
+		}
 		if s, err := c.journaled(); err != nil {
 			return Waiting, err
 		} else if h := s.Head(m.Part); h.Incarnation != m.Fence.Incarnation {

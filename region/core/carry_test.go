@@ -186,3 +186,58 @@ func TestMoveToWhomTheOldHomeBacks(t *testing.T) {
 		}
 	}
 }
+
+// What a tail tells of a move is no more of use when the owner has moved: it holds
+// nothing up at who took the old home over and may not write the owner any more.
+func TestTailOfWhoHasMoved(t *testing.T) {
+	u := newUniverseWith(t, inPebble, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
+	alice := u.register("sh", "Alice")
+	u.send(alice, alice.UIN, "1", "note")
+	tail := u.failOver("sh", "hk", alice, func() {
+		m, err := u.core("sh").BeginMove(ctx, alice.UIN, "ca")
+		must(t, err)
+		must(t, u.core("sh").MarkSent(ctx, m))
+	})
+	v := testWorld(3, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk", "ca")
+	u.setWorld(region.NewView(v.World, u.view.Load().Hash, overlay{alice.UIN: {Home: "ca", Moves: 1}}))
+	if outcomes, err := u.core("hk").Merge(ctx, tail); err != nil || len(outcomes) != 2 || outcomes[0] != TailKnown || outcomes[1] != TailKnown {
+		t.Fatalf("the fence and that rows were sent: %v, %v", outcomes, err)
+	}
+	// Anything else of hers is not taken for known.
+	other := *tail[0]
+	other.Records = append([]journal.Record(nil), other.Records...)
+	row := *other.Records[0].Row
+	row.Table = tableSetting
+	other.Records[0].Row = &row
+	if _, err := u.core("hk").Merge(ctx, []*journal.Batch{&other}); region.KindOf(err) != region.WrongRegion {
+		t.Errorf("a setting of hers: %v", err)
+	}
+}
+
+// A successor sends nothing on the strength of a fence that another region wrote: it
+// writes its own, and that goes to its backup first.
+func TestFenceOfTheRegionBefore(t *testing.T) {
+	u := newUniverseWith(t, inPebble, map[region.ID]region.ID{"sh": "hk"}, "sh", "hk")
+	alice := u.register("sh", "Alice")
+	u.send(alice, alice.UIN, "1", "note")
+	_, err := u.core("sh").BeginMove(ctx, alice.UIN, "hk")
+	must(t, err)
+	u.failOver("sh", "hk", alice, func() {})
+	hk := u.core("hk")
+	list, err := hk.Moving(ctx)
+	if must(t, err); len(list) != 1 {
+		t.Fatalf("moves of the successor: %+v", list)
+	}
+	m := list[0]
+	for again := range 2 {
+		before := m.Fence
+		must(t, hk.fenceHere(ctx, &m))
+		p, _ := u.view.Load().Placement(alice.UIN)
+		if r, err := u.sites["hk"].store.Get(ctx, alice.UIN, tableMove, keySingle); err != nil || r.Epoch != p.Epoch {
+			t.Errorf("the fence is of %s, %v; the owner's epoch is %s", r.Epoch, err, p.Epoch)
+		}
+		if (m.Fence == before) != (again == 1) {
+			t.Errorf("fenced %d times before: %+v, then %+v", again, before, m.Fence)
+		}
+	}
+}

@@ -90,6 +90,9 @@ func tailKey(origin region.ID, p region.Partition, first uint64) []byte {
 
 func (c *Core) merge(ctx context.Context, b *journal.Batch) (outcome string, err error) {
 	key := tailKey(b.Origin, b.Partition, b.First())
+	if over, err := c.overtaken(b); over || err != nil {
+		return TailKnown, err
+	}
 	err = c.mutate(ctx, b.Owner, func(t *txn) error {
 		var row v1.TailRow
 		found, err := t.load(tableTail, key, &row)
@@ -120,6 +123,25 @@ func (c *Core) merge(ctx context.Context, b *journal.Batch) (outcome string, err
 		c.log.Warn("a batch of a tail conflicts with what was written here since", "origin", b.Origin, "partition", b.Partition, "first", b.First())
 	}
 	return outcome, nil
+}
+
+// overtaken says whether a batch tells nothing but how a move of its owner stood, and
+// the owner has moved since: the signed flip says more, and whoever acts for the old
+// home may not write the owner's records any more.
+func (c *Core) overtaken(b *journal.Batch) (bool, error) {
+	v, err := c.view()
+	if err != nil {
+		return false, err
+	}
+	if p, ok := v.Placement(b.Owner); !ok || p.Epoch.Moves <= b.Epoch.Moves {
+		return false, nil
+	}
+	for i := range b.Records {
+		if row := b.Records[i].Row; row == nil || row.Table != tableMove {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // mergeRows adds a batch's effect to the transaction, and says what it is, and of

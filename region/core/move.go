@@ -144,6 +144,29 @@ func (c *Core) MarkSent(ctx context.Context, m Move) error {
 	return c.changeMove(ctx, m, func(row *v1.MoveRow, _, _ region.Epoch) error { row.Sent = true; return nil })
 }
 
+// fenceHere writes the fence of a move again when another region wrote it, at an
+// older term. That one may have called the move off since, in a tail that is still
+// to come; and it may be the backup that has to have the fence.
+func (c *Core) fenceHere(ctx context.Context, m *Move) error {
+	s, err := c.journaled()
+	if err != nil {
+		return err
+	}
+	p, err := c.admit(m.Owner)
+	if err != nil {
+		return err
+	}
+	if row, err := s.Get(ctx, m.Owner, tableMove, keySingle); err != nil || row.Epoch == p.Epoch {
+		return err
+	}
+	if err := c.changeMove(ctx, *m, func(*v1.MoveRow, region.Epoch, region.Epoch) error { return nil }); err != nil {
+		return err
+	}
+	h := s.Head(m.Part)
+	m.Fence = Mark{h.Incarnation, h.Next - 1}
+	return nil
+}
+
 func (c *Core) changeMove(ctx context.Context, m Move, change func(row *v1.MoveRow, fenced, now region.Epoch) error) error {
 	unlock, err := c.locks.lock(ctx, m.Owner)
 	if err != nil {

@@ -46,7 +46,7 @@ func newSimCommand(e *env) *cobra.Command {
 	cmd.Flags().Uint64Var(&o.First, "seed", 1, "first seed")
 	cmd.Flags().IntVar(&o.Seeds, "seeds", 100, "how many seeds, one after the other")
 	cmd.Flags().BoolVar(&o.Trace, "trace", false, "print the whole trace of every seed")
-	cmd.Flags().BoolVar(&o.Moves, "moves", false, "have users move, too: copies that the old home leaves behind are a known failure")
+	cmd.Flags().BoolVar(&o.Moves, "moves", false, "have users move, too: some tails of users who moved are merged by nobody, a known failure")
 	cmd.Flags().IntVar(&o.Jobs, "jobs", 0, "seeds at a time (0: one for each processor)")
 	cmd.AddCommand(newSimModelCommand(e))
 	return cmd

@@ -42,19 +42,25 @@
 // # What the weather leaves out
 //
 // Owners move only when that is asked for (Options.Moves), and then not every seed
-// passes: who moves to a home whose backup is the old home leaves rows behind in the
-// old home's backup, because the new home's copies take their place at the old one
-// before it could say that they are gone.
+// passes: of the first 320, nine do not. Eight (72, 82, 132, 151, 161, 271, 285, 294)
+// leave an open range: what a tail has of an owner who has moved away meanwhile nobody
+// can merge. In 132 and 151 a region takes a home over with the fence of a move, and
+// without the record that called the move off, and carries it on, though the region
+// before acknowledged something in between; it would have to go on at one move more,
+// by a flip of its own. In 285 no move was called off, and the cause is not known; the
+// others were not looked into. In 125 a user moves on before the old home, which keeps the new home's copies,
+// has taken back what is left there: the state of the second move takes the place of
+// the first one's.
 //
 // A home changes hands again only when its last change has come to its end: taken
 // over everywhere, the tail merged, and the next in line has all of that. Without
 // it a region whose successor lost the home again before it had merged the tail
 // keeps that tail to itself, and the replay of it stalls there. Only the world that
 // joins a fork does not wait: it leaves every home that its parents disagree about to
-// who acts at the newest term ([region.Dispute]), and changes nothing else. In runs in which
-// journals are trimmed nobody changes who acts, because this store's copies cannot
-// be bootstrapped. Watermarks are not judged in runs in which a home changed hands
-// or an owner moved; the copies are compared row by row at rest. The directory of
+// who acts at the newest term ([region.Dispute]), and changes nothing else. In runs in
+// which journals are trimmed nobody changes who acts, because this store's copies cannot
+// be bootstrapped. Watermarks are not judged in runs in which a home changed hands, or
+// owners may move; the copies are compared row by row at rest. The directory of
 // handles is a map that never forgets, behind a network that does; what it does on
 // disk is for the tests of ids.
 package sim

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -183,14 +184,17 @@ func (r *run) fenced(s *site, owner region.UIN, home region.ID, moves uint64) {
 }
 
 // mayFlip checks what must hold before an owner is given away: the fence is backed
-// up, and the new home has the owner's rows.
+// up, and the new home has the owner's rows, in the region that acts for it or did
+// when it was asked.
 func (r *run) mayFlip(s *site, m core.Move) {
 	r.fenced(s, m.Owner, m.From, m.Moves)
-	acting, _, _ := s.view.Acting(m.To)
-	row := r.site(acting).disk.Get(m.Owner, tableMove, []byte{0})
-	var there v1.MoveRow
-	if proto.Unmarshal(row.Value, &there) != nil || !there.Arrived && there.Moves <= m.Moves {
-		r.fail(3, "%s gives %d away to %s, and %s, which acts there, does not have its rows", s.id, m.Owner, m.To, acting)
+	has := func(o *site) bool {
+		row := o.disk.Get(m.Owner, tableMove, []byte{0})
+		var there v1.MoveRow
+		return proto.Unmarshal(row.Value, &there) == nil && (there.Arrived && there.Moves == m.Moves || there.Moves > m.Moves)
+	}
+	if !slices.ContainsFunc(r.sites, has) {
+		r.fail(3, "%s gives %d away to %s, and nobody has its rows there", s.id, m.Owner, m.To)
 	}
 }
 

@@ -180,11 +180,15 @@ func (r *run) inbox(s *site, owner region.UIN) map[string]int {
 // merged checks that every batch that was a tail for who took its home over was
 // merged or is a conflict (invariant 4).
 func (r *run) merged(w *region.World) {
+	var conflicts []core.Conflict // they move with their owners
+	for _, s := range r.sites {
+		all, err := s.core.Conflicts(r.ctx, true)
+		must(err)
+		conflicts = append(conflicts, all...)
+	}
 	for i := range w.Regions {
 		home := w.Regions[i].ID
 		acting := r.site(w.Regions[i].Acting.Region)
-		conflicts, err := acting.core.Conflicts(r.ctx, true)
-		must(err)
 		for p := range region.Partition(partitions) {
 			t := acting.store.Turns(p)[home]
 			for _, o := range r.sites {
