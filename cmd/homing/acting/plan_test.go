@@ -170,3 +170,19 @@ func TestAskedSeveralTimes(t *testing.T) {
 		t.Errorf("%v after %d questions", err, asked.Load()-asks)
 	}
 }
+
+// A region that takes longer over an answer than the next question waits is alive.
+func TestAskedPatiently(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(askTimeout + asksApart/2):
+			_ = json.NewEncoder(w).Encode(observe.NodeStatus{World: 7})
+		case <-r.Context().Done():
+		}
+	}))
+	defer s.Close()
+	o := &Operator{Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, Out: io.Discard}
+	if st, err := o.ask(context.Background(), &region.Region{ID: "sh", Admin: s.Listener.Addr().String()}); err != nil || st.World != 7 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}

@@ -18,7 +18,9 @@ const (
 	// answer: one lost packet must not make a region dead.
 	asks = 3
 
-	// askTimeout bounds one of them: several round trips of any ocean.
+	// askTimeout is how long one of them goes without the next: several round trips
+	// of any ocean. All are waited for until the last one's time is up, because a busy
+	// region may take longer over the first, with its handshakes, than over the rest.
 	askTimeout = time.Second
 
 	// asksApart is the pause in between.
@@ -76,19 +78,36 @@ type LostPart struct {
 
 // ask is [Operator.status], several times before it fails.
 func (o *Operator) ask(ctx context.Context, r *region.Region) (st *observe.NodeStatus, err error) {
-	for i := range asks {
-		if i > 0 {
-			select {
-			case <-time.After(asksApart):
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
+	ctx, cancel := context.WithTimeout(ctx, asks*askTimeout+(asks-1)*asksApart)
+	defer cancel()
+	type answer struct {
+		status *observe.NodeStatus
+		err    error
+	}
+	answers := make(chan answer, asks)
+	for asked, failed := 0, 0; failed < asks; {
+		var next <-chan time.Time
+		if asked < asks {
+			go func() {
+				st, err := o.status(ctx, r)
+				answers <- answer{st, err}
+			}()
+			asked++
+			next = time.After(askTimeout + asksApart)
 		}
-		once, cancel := context.WithTimeout(ctx, askTimeout)
-		st, err = o.status(once, r)
-		cancel()
-		if err == nil {
-			return st, nil
+		for waiting := true; waiting && failed < asks; {
+			select {
+			case a := <-answers:
+				if a.err == nil {
+					return a.status, nil
+				}
+				failed, err = failed+1, a.err
+				if asked < asks && failed == asked {
+					next = time.After(asksApart)
+				}
+			case <-next:
+				waiting = false
+			}
 		}
 	}
 	return nil, err
