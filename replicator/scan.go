@@ -22,17 +22,22 @@ const (
 	scanWithin = 2 * time.Second
 
 	// scanShare is how many times longer than looking the pause after it is in
-	// larger stores, so that looking takes a twentieth of one processor, however
-	// large the store.
+	// larger or busier stores, so that looking takes a twentieth of one processor,
+	// however large the store.
 	scanShare = 19
+
+	// scanBusy is how many records a partition's journal gains from one look to the
+	// next in a busy store, whose processors the looks must not take: at 12,000
+	// messages a second they took 7 % of a node's processor time.
+	scanBusy = 1000
 )
 
 // scanPause is how long to wait after a look at one of n partitions that took a
-// while.
-func scanPause(took time.Duration, n int) time.Duration {
+// while and found so many new records in its journal.
+func scanPause(took time.Duration, n int, gained uint64) time.Duration {
 	least, most := scanRound/time.Duration(n), scanWithin/time.Duration(n)
-	if 5*took > most {
-		return scanShare * took
+	if 5*took > most || gained > scanBusy {
+		return max(least-took, scanShare*took)
 	}
 	return max(least-took, min(scanShare*took, most-took))
 }
@@ -92,8 +97,15 @@ func (s *scanner) run(ctx context.Context) {
 	n := s.options.Store.Partitions()
 	failing := false
 	var lately looks
+	next := make([]uint64, n) // of each partition's journal, at the last look
+	for p := range next {
+		next[p] = s.options.Store.Head(region.Partition(p)).Next
+	}
 	for p := 0; ; p = (p + 1) % n {
 		start := time.Now()
+		head := s.options.Store.Head(region.Partition(p)).Next
+		gained := head - next[p]
+		next[p] = head
 		found, err := dump.Scan(ctx, s.options.Mend, region.Partition(p))
 		switch {
 		case ctx.Err() != nil:
@@ -106,7 +118,7 @@ func (s *scanner) run(ctx context.Context) {
 			s.note(region.Partition(p), found)
 		}
 		failing = err != nil
-		if !wait(ctx, scanPause(lately.least(time.Since(start)), n)) {
+		if !wait(ctx, scanPause(lately.least(time.Since(start)), n, gained)) {
 			return
 		}
 	}

@@ -19,21 +19,24 @@ func TestLooks(t *testing.T) {
 func TestScanPause(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct {
-		took  time.Duration
-		n     int
-		round time.Duration
+		took   time.Duration
+		n      int
+		gained uint64
+		round  time.Duration
 	}{
-		{0, 8, scanRound},
-		{2 * ms, 8, scanRound},         // small: once a second
-		{10 * ms, 8, 1600 * ms},        // a twentieth of a processor
-		{40 * ms, 8, scanWithin},       // up to a fifth
-		{50 * ms, 8, scanWithin},       //
-		{51 * ms, 8, 51 * 20 * 8 * ms}, // larger: a twentieth, whatever it takes
-		{5 * ms, 64, scanWithin},
-		{time.Second, 64, 64 * 20 * time.Second},
+		{0, 8, 0, scanRound},
+		{2 * ms, 8, 0, scanRound},          // small: once a second
+		{10 * ms, 8, 0, 1600 * ms},         // a twentieth of a processor
+		{40 * ms, 8, scanBusy, scanWithin}, // up to a fifth
+		{50 * ms, 8, 0, scanWithin},        //
+		{51 * ms, 8, 0, 51 * 20 * 8 * ms},  // larger: a twentieth, whatever it takes
+		{5 * ms, 64, 0, scanWithin},
+		{time.Second, 64, 0, 64 * 20 * time.Second},
+		{2 * ms, 8, scanBusy + 1, scanRound}, // busy: a twentieth
+		{40 * ms, 8, scanBusy + 1, 40 * 20 * 8 * ms},
 	} {
-		if round := time.Duration(c.n) * (c.took + scanPause(c.took, c.n)); round != c.round {
-			t.Errorf("%d looks of %v: a round takes %v, want %v", c.n, c.took, round, c.round)
+		if round := time.Duration(c.n) * (c.took + scanPause(c.took, c.n, c.gained)); round != c.round {
+			t.Errorf("%d looks of %v, %d records: a round takes %v, want %v", c.n, c.took, c.gained, round, c.round)
 		}
 	}
 }

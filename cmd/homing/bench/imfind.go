@@ -123,12 +123,18 @@ func (f *IMFound) print(out io.Writer, r *IMReport) {
 		return
 	}
 	there := float64(r.Machine.CPUs) * 1e6 / f.Goal
-	fmt.Fprintf(out, "%.0f/s is not reached: %d processors have %.0f µs for a message then, and region and generator take %.0f", f.Goal, r.Machine.CPUs, there, b.CPU+b.BenchCPU)
+	most := b // the nearest to the goal: what is done once for many messages weighs less there
+	for i := range r.Tries {
+		if r.Tries[i].Delivered > most.Delivered {
+			most = &r.Tries[i]
+		}
+	}
+	fmt.Fprintf(out, "%.0f/s is not reached: %d processors have %.0f µs for a message then, and region and generator took %.0f at %.0f/s", f.Goal, r.Machine.CPUs, there, most.CPU+most.BenchCPU, most.Delivered)
 	if n := len(f.Floor); n > 0 {
 		l := &f.Floor[n-1]
-		fmt.Fprintf(out, "; connections and generator alone take %.0f of them", l.CPU+l.BenchCPU)
+		fmt.Fprintf(out, "; connections and generator alone take %.0f", l.CPU+l.BenchCPU)
 	}
-	if b.CPU+b.BenchCPU <= there {
+	if most.CPU+most.BenchCPU <= there {
 		fmt.Fprint(out, ": processor time is not the limit, something waits")
 	}
 	fmt.Fprintln(out)
