@@ -46,13 +46,18 @@
 //
 //   - 274,000 and 348,000 durable rows/s, 6.2 and 5.0 µs of processor time each;
 //     in turns with these, with one group under way, 239,000 and 231,000.
-//   - 229,000 to 340,000 point reads/s.
-//   - At half of that rate the 99th percentile of a commit is 46 and 84 ms. Plain
-//     Pebble batches have 9 and 7 ms at the same rate, and one file that is written
-//     and synced 1 and 7 ms, so it is not the disk: while tables are flushed, syncs
-//     were seen to take up to 20 ms in place of 0.5, most likely because whoever
-//     waits for one then waits for a processor. Tables written in turns with everybody else (a yield for each 32
-//     KiB) did not help: compactions fell behind and were in the way later.
+//   - 521,000 to 585,000 point reads/s in four runs, each the median of five readings,
+//     when nothing is flushed or compacted any more; 214,000 where others had most of
+//     the processors. Beside compactions it was 229,000 to 340,000.
+//   - At half of the write rate the 99th percentile of a commit is 25 to 126 ms, where plain
+//     Pebble batches have 7 to 61 ms at the same rate: 0.7 to 7.7 times that, on a disk
+//     that others used. By time stamps, the stages of a group (waiting for the ones under way,
+//     sealing, writing, syncing) have a 99th percentile of 1 to 5 ms each; what is
+//     longer comes from syncs of 6 to 37 ms, also where nothing is flushed, from the
+//     next log file (11 ms, once for each memtable), and from waiting for a processor
+//     that a flush or compaction has. Memtables four times as large did not help, nor
+//     did tables written in turns with everybody else (a yield for each 32 KiB):
+//     compactions fell behind and were in the way later.
 //
 // # Failures
 //
