@@ -14,7 +14,7 @@ import (
 // A short run has every figure, peers that are not installed are named, and
 // what the servers answered is most of what was asked.
 func TestDNSBench(t *testing.T) {
-	o := bench.DNSOptions{Against: []string{"gdnsd", "coredns"}, Duration: 200 * time.Millisecond, Rounds: 1, Rules: 50, Overlay: 1000, Networks: 60, Owners: 20_000}
+	o := bench.DNSOptions{Against: []string{"gdnsd", "coredns"}, Duration: 400 * time.Millisecond, Rounds: 1, Rules: 50, Overlay: 1000, Networks: 60, Owners: 20_000}
 	r, err := bench.DNS(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
