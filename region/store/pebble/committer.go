@@ -129,15 +129,31 @@ func (s *Store) idle() bool {
 
 // take seals the open chunks, and what waits for the whole store: a fence goes
 // behind the commits it let pass.
+//
+// The chunks are those of one moment, so that nothing is durable sooner than what
+// was submitted before it to another partition: all partitions that have one are
+// held until the last of them is sealed. Nobody else holds more than one.
 func (s *Store) take() []*chunk {
 	q := &s.queue
-	q.mu.Lock()
-	dirty, wide := q.dirty, q.wide
-	q.dirty, q.wide = nil, nil
-	q.mu.Unlock()
-	chunks := make([]*chunk, 0, len(dirty)+len(wide))
+	var dirty []*part
+	var wide []*chunk
+	for {
+		q.mu.Lock()
+		more := q.dirty
+		q.dirty = nil
+		if len(more) == 0 {
+			wide, q.wide = q.wide, nil
+			q.mu.Unlock()
+			break
+		}
+		q.mu.Unlock()
+		for _, p := range more {
+			p.mu.Lock()
+		}
+		dirty = append(dirty, more...)
+	}
+	var chunks []*chunk
 	for _, p := range dirty {
-		p.mu.Lock()
 		c := p.take()
 		c.found, p.lookups = p.lookups, lookups{}
 		if p.step.Touched {
@@ -146,8 +162,10 @@ func (s *Store) take() []*chunk {
 			c.set(keyState(p.id), p.scratch.value, nil)
 			c.view = newView(p.step.State)
 		}
-		p.mu.Unlock()
 		chunks = append(chunks, c)
+	}
+	for _, p := range dirty {
+		p.mu.Unlock()
 	}
 	return append(chunks, wide...)
 }
