@@ -50,7 +50,7 @@
 //     when nothing is flushed or compacted any more; 214,000 where others had most of
 //     the processors. Beside compactions it was 229,000 to 340,000.
 //   - At half of the write rate the 99th percentile of a commit is 25 to 126 ms, where plain
-//     Pebble batches have 7 to 61 ms at the same rate: 0.7 to 7.7 times that, on a disk
+//     Pebble batches have 7 to 61 ms at the same rate: 0.3 to 7.7 times that, on a disk
 //     that others used. By time stamps, the stages of a group (waiting for the ones under way,
 //     sealing, writing, syncing) have a 99th percentile of 1 to 5 ms each; what is
 //     longer comes from syncs of 6 to 37 ms, also where nothing is flushed, from the
