@@ -261,7 +261,8 @@ func (q *Queue) leaders(ctx context.Context, logs []replicator.TopicPartition) (
 	return out, nil
 }
 
-// Close breaks all connections. The library's goroutines end as they notice.
+// Close breaks all connections. The library's goroutines end as they notice, and may
+// be inflating an answer until then; so the inflater, which is memory only, stays.
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	q.closed = true
@@ -275,7 +276,6 @@ func (q *Queue) Close() error {
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	q.inflater.Close()
 	return nil
 }
 
