@@ -366,15 +366,21 @@ func (p *Patroni) Stop() error {
 			m.patroni = nil
 		}
 	}
-	var err error
-	for _, m := range p.Members {
-		if pid := m.postmaster(); pid != 0 {
-			_ = syscall.Kill(pid, syscall.SIGQUIT) // at once; nothing is kept
-			err = errors.Join(err, p.until(m.Name+" to stop", func() bool { return gone(pid) }))
+	err := p.until("the servers to stop", func() bool {
+		running := false
+		for _, m := range p.Members {
+			if pid := m.postmaster(); pid != 0 {
+				_ = syscall.Kill(pid, syscall.SIGQUIT) // at once; nothing is kept
+				running = true
+			}
 		}
-	}
+		return !running
+	})
 	if p.etcd != nil {
 		p.etcd.kill()
 	}
-	return errors.Join(err, os.RemoveAll(p.Dir))
+	// What a Patroni had just begun may write for a moment longer.
+	var left error
+	_ = p.until("the files to go", func() bool { left = os.RemoveAll(p.Dir); return left == nil })
+	return errors.Join(err, left)
 }
