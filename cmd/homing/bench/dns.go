@@ -236,10 +236,7 @@ func (c *contestant) measure(ctx context.Context, dir string, o DNSOptions, rate
 	if err := os.MkdirAll(dir, 0o755); err != nil { // pdns and knot change users
 		return nil, err
 	}
-	at, err := freePort()
-	if err != nil {
-		return nil, err
-	}
+	at := freePorts(1)[0]
 	server, err := c.start(dir, at)
 	if err != nil {
 		return nil, err

@@ -181,20 +181,3 @@ func (c *child) rss() uint64 {
 	pages, _ := strconv.ParseUint(f[1], 10, 64)
 	return pages * uint64(os.Getpagesize())
 }
-
-func freePort() (netip.AddrPort, error) {
-	for range 16 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		at := l.Addr().(*net.TCPAddr).AddrPort()
-		u, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
-			return at, nil
-		}
-	}
-	return netip.AddrPort{}, errors.New("no port is free for both UDP and TCP")
-}

@@ -36,10 +36,7 @@ func measureHTTP(ctx context.Context, dir string, o DNSOptions) (*DNSHTTP, error
 }
 
 func httpRun(ctx context.Context, dir, kind string, o DNSOptions) (*dnsRun, error) {
-	at, err := freePort()
-	if err != nil {
-		return nil, err
-	}
+	at := freePorts(1)[0]
 	server, err := startSelf(kind, o)(dir, at)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 
 	"github.com/homing-im/homing/cmd/homing/node"
 	"github.com/homing-im/homing/cmd/homing/pki"
+	servers "github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/worldfile"
 )
@@ -60,10 +61,7 @@ func startSite(ctx context.Context, o *IMOptions, dir string) (s *site, err erro
 			err = errors.Join(err, s.close())
 		}
 	}()
-	free, err := freePorts(7)
-	if err != nil {
-		return s, err
-	}
+	free := freePorts(7)
 	long, short, web, admin, queue, ids, idsAdmin := free[0], free[1], free[2], free[3], free[4], free[5], free[6]
 	s.long, s.short, s.admin, s.zone = long, "http://"+short.String(), admin.String(), zone
 	if err := s.makeWorld(o.Partitions, endpoints{long, short, web, admin, queue, ids, idsAdmin}); err != nil {
@@ -238,21 +236,11 @@ func (p *process) lastLine() string {
 }
 
 // freePorts finds addresses on loopback that nobody listens on now.
-func freePorts(n int) ([]netip.AddrPort, error) {
-	var out []netip.AddrPort
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // all are held until the last is found
-		a, err := netip.ParseAddrPort(l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
+func freePorts(n int) (out []netip.AddrPort) {
+	for _, a := range servers.Addresses(n) {
+		out = append(out, netip.MustParseAddrPort(a))
 	}
-	return out, nil
+	return out
 }
 
 // profile stores a processor profile of the region's process, of so long.

@@ -44,10 +44,7 @@ func startParts(ctx context.Context, dir string, o partsOptions) (p *parts, err 
 			err = errors.Join(err, p.close())
 		}
 	}()
-	free, err := freePorts(9 + 2*(o.Logic+o.Presence))
-	if err != nil {
-		return p, err
-	}
+	free := freePorts(9 + 2*(o.Logic+o.Presence))
 	next := func() netip.AddrPort { a := free[0]; free = free[1:]; return a }
 	at := endpoints{next(), next(), next(), next(), next(), next(), next()}
 	p.long, p.short, p.admin, p.zone = at.long, "http://"+at.short.String(), at.admin.String(), zone

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/homing-im/homing/deploy/test/child"
 )
 
 func TestAloneSample(t *testing.T) {
@@ -158,8 +160,8 @@ places: [{prefix: 127.0.0.0/8, place: {country: CN, lat: 31, lon: 121}}]
 // what remains, says so at /readyz, and takes the database up when it comes.
 func TestStartsWithoutGeo(t *testing.T) {
 	database := filepath.Join(t.TempDir(), "city.csv")
-	ports := freePorts(t, 2)
-	admin, http := "127.0.0.1:"+ports[0], "127.0.0.1:"+ports[1]
+	at := child.Addresses(2)
+	admin, http := at[0], at[1]
 	alone(t, `zone: geo.test
 steering: {answers: 1}
 pops:

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/homing-im/homing/deploy/test/child"
 	"github.com/homing-im/homing/region"
 	"github.com/homing-im/homing/region/keeper"
 	"github.com/homing-im/homing/region/worldfile"
@@ -62,23 +63,22 @@ func TestTenDNSNodes(t *testing.T) {
 	if pop, err = net.Listen("tcp", w.POPs[0].Serves.Long.String()); err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 3*nodes+1)
-	at := func(i int) string { return "127.0.0.1:" + ports[i] }
+	at := child.Addresses(4 * nodes)
 	for i := range nodes {
-		w.DNS = append(w.DNS, region.Node{Name: fmt.Sprintf("dns-%d", i+1), Address: at(3 * i), HTTP: at(3*i + 1), Admin: at(3*i + 2)})
+		w.DNS = append(w.DNS, region.Node{Name: fmt.Sprintf("dns-%d", i+1), Address: at[3*i], HTTP: at[3*i+1], Admin: at[3*i+2]})
 	}
 	dir := t.TempDir()
 	d, genesis, err := worldfile.Init(worldfile.Options{Dir: dir, World: w})
 	if err != nil {
 		t.Fatal(err)
 	}
-	gossips := freePorts(t, nodes)
+	gossips := at[3*nodes:]
 	for i := range nodes {
 		name := fmt.Sprintf("dns-%d", i+1)
 		cfg := &Config{
 			Name: name, Member: "dns " + name, Roles: []Role{RoleDNS}, Dir: filepath.Join(dir, "state", name),
 			Key: d.KeyFile("dns-" + name), World: filepath.Join(dir, worldfile.GenesisName), Root: filepath.Join(dir, "keys", "root.pub"),
-			Gossip: Gossip{Bind: "127.0.0.1:" + gossips[i], Join: []string{"127.0.0.1:" + gossips[0]}},
+			Gossip: Gossip{Bind: gossips[i], Join: gossips[:1]},
 			Health: Health{Interval: 500 * time.Millisecond},
 		}
 		if err := cfg.Validate(); err != nil {
@@ -175,27 +175,4 @@ func body(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// freePorts are ports of 127.0.0.1 that were free for TCP and UDP a moment ago.
-func freePorts(t *testing.T, n int) (out []string) {
-	t.Helper()
-	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }() // all are held until all are found
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		u, err := net.ListenPacket("udp", "127.0.0.1:"+port)
-		if err != nil {
-			continue
-		}
-		_ = u.Close()
-		out = append(out, port)
-	}
-	return out
 }
