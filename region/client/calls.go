@@ -67,7 +67,11 @@ func (c *Client) call(ctx context.Context, m wire.Method, req, resp proto.Messag
 // waitRetry pauses before another try; when the connection is gone the next one
 // is pause enough. last is why: who gives up waiting is told.
 func (c *Client) waitRetry(ctx context.Context, cn *conn, tries int, last error) error {
-	t := time.NewTimer(max(c.backoff(min(tries, 5)), retryAfter(last)))
+	pause := retryAfter(last) // who knows better than this client
+	if pause == 0 {
+		pause = c.backoff(min(tries, 5))
+	}
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	over := cn.gone
 	if tries > 3 {

@@ -86,7 +86,8 @@ type Options struct {
 	// 250 ms when 0 (RFC 8305, section 5).
 	Stagger time.Duration
 	// BackoffMin and BackoffMax bound the pause after a failure, which doubles
-	// and is jittered; 200 ms and 30 s when 0.
+	// and is jittered; 200 ms and 30 s when 0. After a request for which the region
+	// says how soon to ask again, it is that.
 	BackoffMin, BackoffMax time.Duration
 	// Settle is how often the region is asked what its backup holds, while
 	// messages are kept and the app does not Sync; 10 s when 0.

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -9,7 +10,12 @@ import (
 	v1 "github.com/homing-im/homing/region/homingv1"
 	"github.com/homing-im/homing/region/journal"
 	"github.com/homing-im/homing/region/store"
+	"github.com/homing-im/homing/region/wire"
 )
+
+// retryMove is how soon a client should ask again for whom a move refuses writes:
+// mostly that takes half a second, and a pause that doubles would make two of it.
+const retryMove = 200 * time.Millisecond
 
 // Bounds of one piece of an owner's rows, well inside the store's own.
 const (
@@ -51,7 +57,8 @@ func (c *Core) stays(ctx context.Context, owner region.UIN, p region.Placement) 
 		return err
 	}
 	if m.Moves > p.Epoch.Moves {
-		return region.Errorf(region.Unavailable, "the user is moving to region %s", m.To).WithHint("retry; it takes a moment")
+		return &wire.Error{RetryAfter: retryMove, Err: region.Errorf(region.Unavailable, "the user is moving to region %s", m.To).
+			WithHint("retry; it takes a moment")}
 	}
 	c.settled.Add(owner, p.Epoch)
 	return nil

@@ -186,18 +186,25 @@ func (h *handover) goesOn(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d messages acknowledged so far; the slowest took %s, %s's", n, gap.Round(time.Millisecond), who), nil
 }
 
-// maxRefused is how long writes may be refused in a planned change.
-const maxRefused = 2 * time.Second
+// How long writes may be refused in a planned change, of a home and of one user: a
+// move has to wait for the backups of two homes, one after the other.
+const (
+	maxRefused = 2 * time.Second
+	maxMoved   = 3 * time.Second
+)
 
-func (h *handover) quick(ctx context.Context) (string, error) {
-	seen, err := h.goesOn(ctx)
-	if err != nil {
-		return "", err
+// quick checks that traffic flows, and that no send took longer than that.
+func (h *handover) quick(most time.Duration) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		seen, err := h.goesOn(ctx)
+		if err != nil {
+			return "", err
+		}
+		if _, gap, who := h.traffic.count(); gap > most {
+			return "", fmt.Errorf("%s waited %s for a send, want under %s", who, gap, most)
+		}
+		return seen, nil
 	}
-	if _, gap, who := h.traffic.count(); gap > maxRefused {
-		return "", fmt.Errorf("%s waited %s for a send, want under %s", who, gap, maxRefused)
-	}
-	return seen, nil
 }
 
 func (h *handover) nothingLost(ctx context.Context) (string, error) {
@@ -231,7 +238,7 @@ func (h *handover) switchoverSteps() []Step {
 		{"plan", quick, h.planned},
 		{"switchover", quick, h.switchover},
 		{"rehomed", slow, h.rehomed},
-		{"refused", quick, h.quick},
+		{"refused", quick, h.quick(maxRefused)},
 		{"copies-away", slow, func(ctx context.Context) (string, error) {
 			seen, err := h.nothingLost(ctx)
 			if err != nil {
@@ -243,7 +250,7 @@ func (h *handover) switchoverSteps() []Step {
 		{"traffic-away", quick, h.flow},
 		{"failback", quick, h.failback},
 		{"home", slow, h.home},
-		{"refused-back", quick, h.quick},
+		{"refused-back", quick, h.quick(maxRefused)},
 		{"inboxes", slow, h.nothingLost},
 		{"copies", slow, h.equalCopies},
 		{"fence", quick, h.fencedByHand},

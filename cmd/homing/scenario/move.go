@@ -203,7 +203,7 @@ func (m *move) steps() []Step {
 		{"register", quick, m.arrive},
 		{"traffic", quick, m.flow},
 		{"move", slow, m.moveAlice},
-		{"refused", quick, m.quick},
+		{"refused", quick, m.quick(maxMoved)},
 		{"inboxes", slow, m.nothingLeft},
 		{"traffic-away", quick, m.flow},
 		{"held", slow, m.heldDave},
